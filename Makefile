@@ -1,0 +1,97 @@
+# Everything runs in .venv, made from requirements.lock by hash; nothing is installed outside this folder.
+# Another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+INSTALLED := $(VENV)/installed-$(VERSION)
+
+# The unpacked test servers come last: what is on PATH wins.
+export PATH := $(CURDIR)/$(BIN):$(PATH):$(CURDIR)/.servers/bin
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+.PHONY: help
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+.PHONY: demo
+demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before your eyes (under a minute)
+	@$(BIN)/responder demo
+
+.PHONY: test
+test: check servers ## every check, then every test, on real servers
+	@$(RUN) pytest --numprocesses 2 --dist loadfile --cov --cov-report term
+
+.PHONY: check
+check: style types layers rules ## every check without the tests
+
+.PHONY: style
+style: $(INSTALLED) ## formatting and lint
+	@$(RUN) ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
+	@$(RUN) ruff check --quiet .
+	@echo "style: ok"
+
+.PHONY: types
+types: $(INSTALLED) ## mypy, strict
+	@$(RUN) mypy
+
+.PHONY: layers
+layers: $(INSTALLED) ## imports point down the layers
+	@said=$$($(BIN)/lint-imports 2>&1) || { echo "$$said"; exit 1; }; echo "layers: ok"
+
+.PHONY: rules
+rules: $(INSTALLED) servers ## runbooks, Prometheus rules with their tests, the Alertmanager configuration
+	@if [ -d rules ]; then $(BIN)/responder lint rules; fi
+	@if ! { command -v promtool && command -v amtool; } >/dev/null; then \
+		echo "rules: no promtool or amtool, so the Prometheus rules are not checked" >&2; exit 0; fi; \
+	promtool check rules alertmanager/rules/*.yml; \
+	promtool test rules alertmanager/tests/*.yml; \
+	amtool check-config alertmanager/alertmanager.yml
+
+# With CI set, a server that cannot be had fails here and in every test that needs it; else those tests are skipped.
+.PHONY: servers
+servers: $(INSTALLED) ## finds or unpacks Prometheus, Alertmanager, Redis and PostgreSQL for the tests
+	@$(RUN) tests.provision || { test -z "$${CI:-}" || exit 1; \
+		echo "test servers: the tests that need them are skipped" >&2; }
+
+.PHONY: format
+format: $(INSTALLED) ## formats and repairs what can be
+	@$(RUN) ruff check --quiet --fix-only .
+	@$(RUN) ruff format --quiet .
+
+.PHONY: bench
+bench: $(INSTALLED) ## the measurements of docs/performance.md; takes the machine for minutes
+	@$(RUN) benchmarks
+
+.PHONY: lock
+lock: ## requirements.lock from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv on PATH or in $(VENV): $(BIN)/pip install uv" >&2; exit 1; }
+	@uv pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 \
+		--no-header --no-annotate --quiet --output-file requirements.lock
+	@echo "lock: $$(grep -c == requirements.lock) requirements"
+
+.PHONY: clean
+clean: ## removes what was made here, the virtual environment and the test servers too
+	@rm -rf $(VENV) .servers build dist htmlcov .coverage .coverage.* .hypothesis
+	@rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp names the interpreter: asked for another one, the environment is made anew. Older than the lock: installed again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "responder needs Python 3.11 or later, $(PYTHON) is $(or $(VERSION),not there);" \
+		"name another: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
+	@test "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$(VERSION)" || \
+		$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo "no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "installing what requirements.lock names into $(VENV)"
+	@$(RUN) pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,269 @@
+"""A run that acts: step by step through gates, attempts, retries and recovery, until nothing is left to be changed.
+
+Pure: see `decide`. What is sent again after an unknown outcome, and what never is, stands in `_recover` (design 5.3).
+"""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from responder import facts as f
+from responder.expressions import evaluate, explain, parse_expression
+from responder.guards import INFORMED, LOCAL, PLAN_MAX_AGE, Case, judge
+from responder.incident import Attempt, Run, StepState
+from responder.recorded import Answer, Cause, Effect, Mode, Outcome, Phase, ProbeAnswer, Result, StepStatus, Verdict
+from responder.runbook import Runbook, Step
+from responder.timing import SECOND
+from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
+
+SENDS = 4
+"""How often one change may be sent again while its outcome is unknown; then it stays unknown and people are paged."""
+
+SETTLED = (StepStatus.DONE, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.UNKNOWN)
+
+
+def acting(view: View) -> Next | None:
+    run = view.incident.active_run
+    if run is None or run.phase is not Phase.ACTING:
+        return None
+    runbook = view.runbook_of(run)
+    if runbook is None:
+        why = f"runbook {run.runbook} of rules {run.rules_hash[:12]} cannot be read"
+        return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=why))
+    attempt = run.open_attempt
+    if attempt is not None:
+        return _in_flight(view, attempt)
+    if any(s.status is StepStatus.UNKNOWN for s in run.steps):
+        return _acted(run, runbook)
+    failed = next((s for s in run.steps if s.status is StepStatus.FAILED and _aborts(run, runbook, s)), None)
+    if failed is not None:
+        return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=f"step {failed.id}: {failed.why}"))
+    state = next((s for s in run.steps if s.status not in SETTLED), None)
+    if state is None:
+        return _acted(run, runbook)
+    return _step(view, run, runbook, state)
+
+
+def _aborts(run: Run, runbook: Runbook, state: StepState) -> bool:
+    return run.cause is Cause.RESTORE or runbook.step(state.id).on_failure == "abort"
+
+
+def _in_flight(view: View, attempt: Attempt) -> Next:
+    if attempt.epoch < view.epoch:
+        detail = "no outcome was recorded: the process ended, or its answer was lost"
+        return Tell(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.UNKNOWN, detail=detail))
+    return WaitUntil(attempt.deadline + 2 * SECOND, "deadline")
+
+
+def _acted(run: Run, runbook: Runbook) -> Next:
+    if run.cause is Cause.RESTORE:
+        return Finish(_restored(run))
+    if run.mode is Mode.OBSERVE:
+        why = "observe mode: nothing was changed"
+        return Finish(f.RunEnded(run=run.number, result=Result.OBSERVED, why=why))
+    if runbook.verify is not None:
+        return Tell(f.Verifying(run=run.number))
+    if any(s.status is StepStatus.UNKNOWN for s in run.steps):
+        return Finish(f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown_why(run)))
+    return Finish(f.RunEnded(run=run.number, result=Result.UNVERIFIED, why="the runbook has no verification"))
+
+
+def _restored(run: Run) -> f.RunEnded:
+    state = run.steps[0]
+    results = {StepStatus.DONE: Result.FIXED, StepStatus.UNKNOWN: Result.UNKNOWN}
+    result = results.get(state.status, Result.FAILED)
+    return f.RunEnded(run=run.number, result=result, why=state.why or "put back")
+
+
+def unknown_why(run: Run) -> str:
+    return "; ".join(f"step {s.id}: {s.why}" for s in run.steps if s.status is StepStatus.UNKNOWN)
+
+
+def _step(view: View, run: Run, runbook: Runbook, state: StepState) -> Next | None:
+    step = runbook.step(state.id)
+    if state.status is StepStatus.ASKED:
+        return _stopped(view, run)
+    if state.status is StepStatus.RUNNING:
+        return _tried(view, run, step, state)
+    if state.retry_at is not None and state.retry_at > view.now:
+        return _stopped(view, run) or WaitUntil(state.retry_at, "retry")
+    return _stopped(view, run) or _begin(view, run, runbook, step)
+
+
+def _stopped(view: View, run: Run) -> Next | None:
+    """Before the next change: a person's take-over, or an alert that is over, ends the acting (design 5.6, 5.7)."""
+    if run.cause is Cause.RESTORE:
+        return None
+    if view.incident.taken_over is not None:
+        return _leave(run, f"taken over by {view.incident.taken_over.actor}")
+    if not view.incident.firing:
+        return _leave(run, "the alert resolved before the next change")
+    return None
+
+
+def _leave(run: Run, why: str) -> Next:
+    if run.acted:
+        return Tell(f.Verifying(run=run.number))
+    return Finish(f.RunEnded(run=run.number, result=Result.CANCELLED, why=why))
+
+
+def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
+    if run.cause is Cause.RESTORE:
+        return _prepared(view, run, runbook, step)
+    if step.when is not None:
+        answer = evaluate(parse_expression(step.when), values_of(view.incident, run))
+        if not answer.holds:
+            return Tell(f.StepSkipped(run=run.number, step=step.id, why=f"when {step.when} is not true"))
+    if step.manual is not None:
+        return Ask(f.ManualAsked(run=run.number, step=step.id, instruction=step.manual))
+    return _prepared(view, run, runbook, step)
+
+
+def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
+    case = Case(view.incident, run, runbook, step, None, view.scope, view.totals, view.now)
+    local = judge(case, LOCAL) if run.mode is Mode.AUTO else ()
+    if local and local[-1].answer is not Answer.ALLOW:
+        return _refuse(run, step, local)
+    needed = _needed(view, run, runbook, step)
+    return needed or _informed(view, run, runbook, step, local)
+
+
+def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
+    """What is not known, or known too long ago, before this step may be judged."""
+    plan = run.plan if run.plan_step == step.id else None
+    stale = plan is None or view.now - plan.prepared_at > PLAN_MAX_AGE
+    checks: tuple[str, ...] = ()
+    if runbook.only_if is not None and not run.acted and run.cause is not Cause.RESTORE:
+        name = runbook.only_if.check
+        seen = run.observations.get(name)
+        max_age = runbook.checks[name].max_age
+        asked = seen is not None and view.now - seen.asked_at <= min(max_age, PLAN_MAX_AGE)
+        checks = () if asked else (name,)
+    if not stale and not checks:
+        return None
+    return Gather(
+        runbook=run.runbook,
+        rules_hash=run.rules_hash,
+        run=run.number,
+        checks=checks,
+        step=step.id if stale else None,
+        restore=run.restores if stale else None,
+    )
+
+
+def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[Verdict, ...]) -> Next:
+    plan = run.plan
+    assert plan is not None  # _needed would have asked for it
+    case = Case(view.incident, run, runbook, step, plan, view.scope, view.totals, view.now)
+    verdicts = (*local, *judge(case, INFORMED))
+    if run.mode is not Mode.AUTO and run.cause is not Cause.RESTORE:
+        return Tell(f.Previewed(run=run.number, step=step.id, preview=plan.preview, verdicts=verdicts))
+    if verdicts[-1].answer is not Answer.ALLOW:
+        return _refuse(run, step, verdicts)
+    if plan.nothing_to_do is not None:
+        return Tell(f.StepEnded(run=run.number, step=step.id, status=StepStatus.DONE, why=plan.nothing_to_do))
+    return Perform(run.number, step.id, step.action or "", plan, verdicts, step.timeout)
+
+
+def _refuse(run: Run, step: Step, verdicts: tuple[Verdict, ...]) -> Next:
+    last = verdicts[-1]
+    if last.answer is Answer.WAIT and last.until is not None:
+        if run.waits_until is not None and _same(run.verdicts, verdicts):
+            return WaitUntil(last.until, "gate")
+        return Tell(f.Waiting(run=run.number, step=step.id, verdicts=verdicts, until=last.until))
+    if run.verdicts and run.verdicts[-1] == last:
+        return Finish(f.RunEnded(run=run.number, result=Result.CANCELLED, why=f"refused: {last.reason}"))
+    contradicted = last.gate == "only_if" and "nothing to do" in last.reason
+    return Tell(f.Refused(run=run.number, step=step.id, verdicts=verdicts, urgent=not contradicted))
+
+
+def _same(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:
+    """The same gate holds it back, whatever the numbers say by now: told once is enough."""
+    return bool(before) and (before[-1].gate, before[-1].answer) == (now[-1].gate, now[-1].answer)
+
+
+# --- runs: after an attempt -------------------------------------------------------------------------------------------
+
+
+def _tried(view: View, run: Run, step: Step, state: StepState) -> Next:
+    attempt = run.attempts_of(step.id)[-1]
+    if attempt.outcome is Outcome.OK:
+        return _judge_output(view, run, step, attempt)
+    if attempt.outcome is Outcome.PERMANENT:
+        return _ended(run, step, StepStatus.FAILED, attempt.detail)
+    if attempt.outcome is Outcome.TEMPORARY:
+        return _retry(view, run, step, attempt, state)
+    return _recover(view, run, step, attempt, state)
+
+
+def _judge_output(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
+    if step.expect is None or run.cause is Cause.RESTORE:
+        return _ended(run, step, StepStatus.DONE, attempt.detail)
+    values = {**values_of(view.incident, run), **_output_values(attempt.output)}
+    expression = parse_expression(step.expect)
+    if evaluate(expression, values).holds:
+        return _ended(run, step, StepStatus.DONE, attempt.detail)
+    return _ended(run, step, StepStatus.FAILED, f"expected {step.expect}, but {explain(expression, values)}")
+
+
+def _output_values(output: JsonValue) -> dict[str, JsonValue]:
+    inner = output if isinstance(output, dict) else {}
+    return {**inner, "value": inner.get("value", output)}
+
+
+def _ended(run: Run, step: Step, status: StepStatus, why: str) -> Tell:
+    return Tell(f.StepEnded(run=run.number, step=step.id, status=status, why=why))
+
+
+def _retry(view: View, run: Run, step: Step, attempt: Attempt, state: StepState) -> Next:
+    tries = run.attempts_of(step.id)
+    if len([a for a in tries if a.outcome is Outcome.TEMPORARY]) >= step.retry.attempts:
+        again = f" after {len(tries)} attempts" if len(tries) > 1 else ""
+        return _ended(run, step, StepStatus.FAILED, f"{attempt.detail}{again}")
+    stopped = _stopped(view, run)
+    if stopped is not None:
+        return stopped
+    if state.retry_at is not None and state.retry_at > view.now:
+        return WaitUntil(state.retry_at, "retry")
+    runbook = view.runbook_of(run)
+    assert runbook is not None  # _acting has looked
+    return _begin(view, run, runbook, step)
+
+
+def _recover(view: View, run: Run, step: Step, attempt: Attempt, state: StepState) -> Next:
+    """An intent without a known outcome: by effect class (design 5.3)."""
+    effect = attempt.plan.effect
+    if effect is Effect.READ:
+        return _send_again(view, run, step, attempt, "reading again changes nothing")
+    if effect is Effect.KEYED:
+        return _send_again(view, run, step, attempt, "the service honours the same key")
+    if effect is Effect.UNSAFE:
+        return _ended(run, step, StepStatus.UNKNOWN, f"it may or may not have happened: {attempt.detail}")
+    if attempt.probe is None:
+        return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, probe=attempt.id)
+    if attempt.probe is ProbeAnswer.APPLIED:
+        return _ended(run, step, StepStatus.DONE, f"it happened: {attempt.probe_detail}")
+    if attempt.probe is ProbeAnswer.NOT_APPLIED:
+        return _send_again(view, run, step, attempt, attempt.probe_detail)
+    why = f"it may or may not have happened: {attempt.detail}; {attempt.probe_detail}"
+    return _ended(run, step, StepStatus.UNKNOWN, why)
+
+
+def _send_again(view: View, run: Run, step: Step, attempt: Attempt, why: str) -> Next:
+    """Sending again passes pause, locks and the alert's state again, with the plan and key of the first time."""
+    runbook = view.runbook_of(run)
+    known = attempt.probe is ProbeAnswer.NOT_APPLIED or attempt.plan.effect is Effect.READ
+    give_up = StepStatus.FAILED if known else StepStatus.UNKNOWN
+    if len(run.attempts_of(step.id)) > SENDS or runbook is None:
+        return _ended(run, step, give_up, f"given up after {SENDS} attempts: {attempt.detail}")
+    if _stopped(view, run) is not None:
+        status = StepStatus.SKIPPED if known else StepStatus.UNKNOWN
+        return _ended(run, step, status, "not sent again: the alert resolved or a person took over")
+    case = Case(view.incident, run, runbook, step, attempt.plan, view.scope, view.totals, view.now)
+    verdicts = judge(case, LOCAL)
+    if verdicts[-1].answer is Answer.WAIT and verdicts[-1].until is not None:
+        return _refuse(run, step, verdicts)
+    if verdicts[-1].answer is not Answer.ALLOW:
+        return _ended(run, step, give_up, f"not sent again: {verdicts[-1].reason}")
+    action = step.action or ""
+    return Perform(run.number, step.id, action, attempt.plan, verdicts, step.timeout, again=attempt)

@@ -1,0 +1,18 @@
+"""What a step can do, by the name that runbooks use. To add an action: write its class, and its line in this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from responder.actions.http import HttpRequest
+from responder.actions.parameter import ParameterReduce
+from responder.actions.prometheus import PrometheusQuery
+from responder.actions.wait import Wait
+from responder.contracts import Action
+
+ACTIONS: Mapping[str, type[Action]] = {
+    "http.request": HttpRequest,
+    "parameter.reduce": ParameterReduce,
+    "prometheus.query": PrometheusQuery,
+    "wait": Wait,
+}

@@ -1,0 +1,253 @@
+"""Connections to the configured HTTP services, shared by the actions, which must not import each other.
+
+One client with many connections collapses under load (design 7), so a service gets a set of transports of one
+connection each, opened when needed and used last in, first out. `httpx.AsyncClient` itself was rejected: it keeps
+cookies, knows redirects and proxies, and adds its own work to every request. Nothing here tries a request twice: only
+`decide` may.
+
+What became of a request without an answer is decided here, by its method, and not by the action: only here is it known
+whether anything was sent (`NOTHING_SENT`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from urllib.parse import quote
+
+import httpx
+
+from responder.contracts import Service
+from responder.errors import BadConfig, Permanent, Temporary, Unknown
+from responder.http_calls import HttpAnswer, HttpCall, checked_path
+from responder.services import Endpoint, HttpService
+from responder.timing import SECOND
+
+USER_AGENT = "responder"
+_KEEP_ALIVE = 3.0  # seconds; servers keep theirs longer (uvicorn: 5), else a change is sent into a closing connection
+_SHORTEST_HIDDEN = 8  # characters; a shorter secret would be found in innocent numbers
+_HIDDEN = "(hidden)"
+
+OpenTransport = Callable[[Endpoint], httpx.AsyncBaseTransport]
+"""Opens a transport of one connection to a service."""
+
+
+@lru_cache(maxsize=32)
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    """Reading the authorities takes tens of milliseconds, so all connections share the result."""
+    try:
+        return ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
+    except OSError as error:
+        raise BadConfig(f"ca_file {ca_file!r} cannot be read ({error.strerror or type(error).__name__})") from None
+
+
+@lru_cache(maxsize=1)
+def _trust_nobody() -> ssl.SSLContext:
+    """For http:// services, whose transport wants a context all the same: one that accepts no certificate."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def open_transport(service: Endpoint) -> httpx.AsyncBaseTransport:
+    """A real connection, opened at its first request. Raises BadConfig where `ca_file` cannot be read."""
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEP_ALIVE)
+    verify = _trust(service.ca_file) if service.url.startswith("https:") else _trust_nobody()
+    return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits, retries=0)
+
+
+NOTHING_SENT: Mapping[type[Exception], str] = {
+    httpx.ConnectTimeout: "no connection in time; check that it runs and its address",
+    httpx.ConnectError: "no connection; check that it runs, its address and its certificate",
+    httpx.PoolTimeout: "all connections are in use; raise the service's `connections`",
+    httpx.InvalidURL: "the address cannot be used; check the path and the service's url",
+    httpx.UnsupportedProtocol: "the address cannot be used; check the service's url",
+    httpx.LocalProtocolError: "the request cannot be written; check its headers and credentials",
+}
+"""The failures after which it is certain that the server got nothing. After any other it may have got the request."""
+_NEVER = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+
+
+def _failure(error: Exception, call: HttpCall, place: str) -> Temporary | Permanent | Unknown:
+    """What a request without an answer means.
+
+    Only a failure to connect is quoted: the text of others may hold what was sent, and so a secret.
+    """
+    cure = next((text for kind, text in NOTHING_SENT.items() if isinstance(error, kind)), None)
+    if cure is not None:
+        quoted = f" ({str(error)[:120]})" if isinstance(error, httpx.ConnectError) and str(error) else ""
+        said = f"{place}: nothing was sent{quoted}: {cure}"
+        return Permanent(said) if isinstance(error, _NEVER) else Temporary(said)
+    lost = "no answer in time" if isinstance(error, httpx.TimeoutException) else "the connection was lost"
+    if call.changes:
+        return Unknown(f"{place}: {lost} ({type(error).__name__}); the change may have happened")
+    return Temporary(f"{place}: {lost} ({type(error).__name__}); check the service")
+
+
+class HttpConnection:
+    """What an action speaks through to one service."""
+
+    def __init__(self, name: str, service: Endpoint, opener: OpenTransport) -> None:
+        self.name = name
+        self.service = service
+        self._open = opener
+        self._idle: list[httpx.AsyncBaseTransport] = []
+        self._permits = asyncio.Semaphore(service.connections)
+        self._closed = False
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the service promises to do a change once however often it is sent with one key."""
+        return isinstance(self.service, HttpService) and self.service.idempotency_keys
+
+    async def send(self, call: HttpCall, timeout: float) -> HttpAnswer:
+        """Send `call` once and read the answer, bounded. `timeout` in seconds.
+
+        Waiting for a free connection and connecting take at most a third of the timeout each, so that running out of
+        time there, where nothing was sent, is never mistaken for a lost answer. Raises Temporary, Permanent, Unknown.
+        """
+        place = f"{self.name}: {call.method} {call.path.partition('?')[0][:200]}"
+        request, secrets = self._request(call, place, min(timeout, self.service.timeout / SECOND))
+        try:
+            async with self._transport(timeout / 3) as transport:
+                response = await transport.handle_async_request(request)
+                try:
+                    raw, cut = await self._read(response)
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _failure(error, call, place) from None
+        headers = {name.lower(): _hide(value, secrets) for name, value in response.headers.items()}
+        text = _hide(raw.decode("utf-8", "replace"), secrets)
+        return HttpAnswer(place, response.status_code, headers, text, call.changes, self.keyed, cut)
+
+    async def close(self) -> None:
+        """Close what is idle; a connection in use is closed when its request ends."""
+        self._closed = True
+        while self._idle:
+            await self._idle.pop().aclose()
+
+    def _request(self, call: HttpCall, place: str, timeout: float) -> tuple[httpx.Request, tuple[str, ...]]:
+        """The request, and the secrets in it. Raises Permanent or BadConfig: nothing was sent."""
+        if call.params and "?" in call.path:
+            raise Permanent(f"{place}: parameters stand both in the path and under `params`; write them in one place")
+        headers, secrets = self._credentials()
+        patience = {"connect": timeout / 3, "pool": timeout / 3, "read": timeout, "write": timeout}
+        try:
+            request = httpx.Request(
+                call.method,
+                self.service.url + _allowed_path(call.path, place),
+                params=dict(call.params) or None,
+                headers={**self._standing_headers(call), **call.headers, **headers},
+                json=call.json,
+                data=None if call.form is None else dict(call.form),
+                extensions={"timeout": patience},
+            )
+        except (ValueError, TypeError, httpx.InvalidURL) as error:
+            said = f"the request cannot be written ({type(error).__name__}); check path, headers, body and credentials"
+            raise Permanent(f"{place}: nothing was sent: {said}") from None
+        return request, secrets
+
+    def _standing_headers(self, call: HttpCall) -> dict[str, str]:
+        # Unpacking what a server packed could make megabytes of a few bytes, so nothing packed is asked for.
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json, */*;q=0.5", "Accept-Encoding": "identity"}
+        if call.changes and call.key:
+            named = self.service.idempotency_header if isinstance(self.service, HttpService) else "Idempotency-Key"
+            headers[named] = call.key
+        return headers
+
+    def _credentials(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Read afresh for every request, so that a rotated secret is used at once. Raises BadConfig."""
+        service = self.service
+        if service.bearer is not None:
+            token = service.bearer.reveal()
+            return {"Authorization": f"Bearer {token}"}, (token,)
+        if service.basic is not None:
+            password = service.basic.password.reveal()
+            pair = base64.b64encode(f"{service.basic.username}:{password}".encode()).decode()
+            return {"Authorization": f"Basic {pair}"}, (password, pair)
+        if service.header is not None:
+            value = service.header.value.reveal()
+            return {service.header.name: value}, (value,)
+        return {}, ()
+
+    @asynccontextmanager
+    async def _transport(self, patience: float) -> AsyncIterator[httpx.AsyncBaseTransport]:
+        try:
+            async with asyncio.timeout(patience):
+                await self._permits.acquire()
+        except TimeoutError:
+            raise httpx.PoolTimeout("all connections are in use") from None
+        try:
+            transport = self._idle.pop() if self._idle else self._open(self.service)
+            try:
+                yield transport
+            except BaseException:
+                await transport.aclose()  # half of an answer may still be on its way
+                raise
+            await self._put_back(transport)
+        finally:
+            self._permits.release()
+
+    async def _put_back(self, transport: httpx.AsyncBaseTransport) -> None:
+        if self._closed:
+            await transport.aclose()
+        else:
+            self._idle.append(transport)
+
+    async def _read(self, response: httpx.Response) -> tuple[bytes, bool]:
+        """The body up to the service's limit, and whether it was longer."""
+        kept, limit = bytearray(), self.service.max_response_bytes
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        async for chunk in response.stream:
+            kept += chunk[: limit + 1 - len(kept)]
+            if len(kept) > limit:
+                return bytes(kept[:limit]), True
+        return bytes(kept), False
+
+
+def _allowed_path(path: str, place: str) -> str:
+    try:
+        return checked_path(path)
+    except ValueError as error:
+        raise Permanent(f"{place}: nothing was sent: {error}") from None
+
+
+def _hide(text: str, secrets: Collection[str]) -> str:
+    """A server that echoes its request must not bring a secret into journal or messages (design 5.11)."""
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_HIDDEN:
+            for form in _forms(secret):
+                text = text.replace(form, _HIDDEN)
+    return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield from dict.fromkeys((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
+
+
+class Connections:
+    """The connections to all configured services, each opened when it is first asked for."""
+
+    def __init__(self, services: Mapping[str, Service], opener: OpenTransport) -> None:
+        self._services = services
+        self._open = opener
+        self._connections: dict[str, HttpConnection] = {}
+
+    def connect(self, name: str) -> HttpConnection:
+        """The connection to a service. Raises Permanent for a name that the configuration does not have."""
+        if name not in self._connections:
+            service = self._services.get(name)
+            if not isinstance(service, Endpoint):
+                known = ", ".join(sorted(n for n, s in self._services.items() if isinstance(s, Endpoint))) or "none"
+                raise Permanent(f"there is no HTTP service {name!r}: add it under `services` (there are: {known})")
+            self._connections[name] = HttpConnection(name, service, self._open)
+        return self._connections[name]
+
+    async def close(self) -> None:
+        """Close every connection; requests under way end first."""
+        for connection in self._connections.values():
+            await connection.close()

@@ -1,0 +1,273 @@
+"""What the engine asks of the world: actions, notifiers, services, and the values that pass between them.
+
+The consumer owns these contracts; `actions/` and `notifiers/` are their members, one line each in a table. Nothing here does
+any I/O: connections are made by `services` and reach an action through its `Context`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
+from pydantic_core import CoreSchema, core_schema
+
+from responder.errors import Permanent
+from responder.facts import Event
+from responder.incident import Incident
+from responder.recorded import Effect, Plan, ProbeAnswer
+
+Clock = Callable[[], int]
+"""Answers the present time in microseconds since the epoch, UTC."""
+
+Render = Callable[[str, Mapping[str, object]], str]
+"""Template name and values -> text, as `MessageTemplates.render`; raises TemplateError."""
+
+
+SecureUrl = Annotated[str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?(/|$))")]
+"""An address that credentials may be sent to: https, or plain http on this machine alone."""
+
+
+class Strict(BaseModel):
+    """Something that people write: unknown keys are refused, values do not change after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Secret:
+    """A secret that is fetched when it is needed and never shown.
+
+    `fetch` reads the environment variable or the file afresh, so a rotated secret is used without a restart (design 5.11). `named`
+    says where it comes from ("env RISK_TOKEN"), which is all that a message may tell.
+    """
+
+    __slots__ = ("_fetch", "named")
+
+    def __init__(self, named: str, fetch: Callable[[], str]) -> None:
+        self.named = named
+        self._fetch = fetch
+
+    def reveal(self) -> str:
+        """The secret itself. Raises BadConfig when it cannot be read; the message names the place, not the value."""
+        return self._fetch()
+
+    def __repr__(self) -> str:
+        return f"Secret({self.named})"
+
+    __str__ = __repr__
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Fields of type Secret take only Secret values: the configuration reader makes them from {env:} and {file:}."""
+        return core_schema.is_instance_schema(
+            cls,
+            metadata={"pydantic_js_functions": [_secret_schema]},
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda s: f"({s.named})"),
+        )
+
+
+def _secret_schema(schema: Any, handler: Any) -> dict[str, Any]:
+    place = {"type": "object", "minProperties": 1, "maxProperties": 1}
+    return {
+        **place,
+        "properties": {"env": {"type": "string"}, "file": {"type": "string"}},
+        "additionalProperties": False,
+    }
+
+
+class Service(Strict):
+    """A named, configured endpoint (design 2). Members add their own fields and a literal `kind`."""
+
+    kind: str
+    env: str | None = None
+
+
+class ReadSpec(Strict):
+    """How a parameter is read: a GET, and where its number is in the JSON answer (dotted)."""
+
+    path: str
+    value: str
+
+
+class WriteSpec(Strict):
+    """How a parameter is set: the request's method, path and JSON body, with `{{ value }}` and `{{ reason }}`."""
+
+    method: str = "POST"
+    path: str
+    body: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Parameter(Strict):
+    """A number that runbooks may lower (responder.yaml `parameters`).
+
+    `floor` is the lowest value that automation may set; `total_per_day` is how much all runs together may take off within 24
+    hours, in the parameter's own unit. Both hold for brakes too (design 4).
+    """
+
+    service: str
+    read: ReadSpec
+    write: WriteSpec
+    restore: WriteSpec | None = None
+    """How it is raised back, when that is another request than `write`."""
+    floor: float
+    total_per_day: float
+    tolerance: float = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What an attempt gave: `value` is what `expect` and later steps see, `detail` one line for people."""
+
+    value: JsonValue
+    detail: str
+    observed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a probe found."""
+
+    answer: ProbeAnswer
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an action gets for one call: its connections, its parameters, the time, its key and its time limit in seconds.
+
+    `service(name)` answers a connection (see `services`); the loader has checked that the name exists, has the right kind
+    and the incident's env.
+    """
+
+    service: Callable[[str], Any]
+    parameter: Callable[[str], Parameter]
+    now: Clock
+    timeout: float
+    sleep: Callable[[float], Awaitable[None]]
+    """Waits so many seconds, in the clock of `now`; only the action `wait` uses it."""
+    key: str = ""
+
+
+class Action(Strict):
+    """What a step can do: the fields are the step's `with`, the docstring is its reference page.
+
+    Raise `Temporary` (may be tried again), `Permanent` (must not), `Unknown` (may have happened); every other exception is
+    classified by `perform`. A timeout of a change is unknown, of a read temporary; do not catch it.
+    """
+
+    reads_only: ClassVar[bool] = False
+    """True for readers: they have `act` only, and may be checks and evidence."""
+    kinds: ClassVar[tuple[str, ...]] = ()
+    """The kinds of service that it can use, for the loader's check."""
+    positions: ClassVar[Mapping[str, str]] = {}
+    """Field path (`probe.path`) -> the position of its templates: one of `render.Position`, or `literal` where none may
+    stand (who is asked and what is done is never a label's choice); it holds for everything below. Others are json."""
+
+    def services(self, parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
+        """The services it uses, for the loader's checks of existence and env."""
+        name = getattr(self, "service", None)
+        return (name,) if isinstance(name, str) else ()
+
+    def effect(self, keyed: bool) -> Effect:
+        """What repeating it means. `keyed`: its service honours idempotency keys."""
+        return Effect.READ
+
+    async def prepare(self, context: Context) -> Plan:
+        """Read the state before, fix absolute targets, preview. Changes nothing."""
+        params = self.model_dump(mode="json", by_alias=True)
+        return Plan(params=params, preview=self.preview(), effect=Effect.READ, prepared_at=context.now())
+
+    def preview(self) -> str:
+        """One line that says what `act` will do, without asking the world."""
+        return f"{type(self).__name__} {self.model_dump(mode='json', exclude_defaults=True)}"
+
+    @abstractmethod
+    async def act(self, plan: Plan, context: Context) -> Output:
+        """Do it, as the plan says, once."""
+
+    async def probe(self, plan: Plan, context: Context) -> Probe:
+        """Find out whether an earlier `act` of this plan happened. Changes nothing."""
+        return Probe(ProbeAnswer.UNCLEAR, "this action has no probe")
+
+    async def undo(self, plan: Plan, context: Context) -> Plan:
+        """Prepare the way back: a plan whose `act` restores the state before. Raises Permanent when that is not possible,
+        or when the present state is not the one that `plan` made (a person's later change is never overwritten)."""
+        raise Permanent("this action cannot be undone")
+
+    def pretend(self, now: int) -> tuple[Plan, Output]:
+        """What a simulation answers for `prepare` and `act` without asking the world."""
+        params = self.model_dump(mode="json", by_alias=True)
+        plan = Plan(params=params, preview=self.preview(), effect=self.effect(keyed=False), prepared_at=now)
+        return plan, Output(None, f"pretended: {self.preview()}", now)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, rendered: what a notifier is asked to send.
+
+    `kind` is root, thread, page or resolve. `text` is the plain text, always there; `body` is what the notifier's `compose`
+    made, None when a template is broken. `key` is the deduplication key. `previous` is what the destination answered for
+    the root message of this incident (JSON), if any.
+    """
+
+    id: str
+    lane: str
+    kind: str
+    key: str
+    text: str
+    body: JsonValue
+    incident: Incident
+    event: Event | None
+    previous: str
+    resolves: bool = False
+    attempt: int = 1
+
+
+class Notifier(Strict):
+    """A configured destination: the fields are its settings in responder.yaml, the docstring its reference page."""
+
+    kind: str
+    pages: ClassVar[bool] = False
+    """True when it can wake a person."""
+    chats: ClassVar[bool] = False
+    """True when it tells the story: root message and thread."""
+    family: ClassVar[str] = ""
+    """The folder below templates/ that its messages come from."""
+    replays: ClassVar[bool] = False
+    """True when it reaches nobody outside, so that replays may be told there (design 5.2)."""
+    pace: ClassVar[int] = 0
+    """Microseconds between two messages to one channel, 0 for no limit; a root message is updated every three at most."""
+
+    def compose(self, kind: str, values: Mapping[str, object], render: Render) -> JsonValue:
+        """The destination's own form of a message of this kind, from its templates; pure. `values` are those of
+        `story.state_values`, with `sentence`, `at` and `kind` of the event. Raises TemplateError: then `text` alone is sent."""
+        return None
+
+    @abstractmethod
+    async def send(self, message: Message) -> str:
+        """Deliver, and answer what must be remembered (JSON text, may be empty). Raises Temporary, Permanent, Unknown."""
+
+    async def start(self) -> None:
+        """Open what is kept open."""
+
+    async def stop(self) -> None:
+        """Close it."""
+
+
+class Destination(Protocol):
+    """What delivery needs of a notifier."""
+
+    async def send(self, message: Message) -> str:
+        """See Notifier.send."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The three tables of what can be named in YAML: actions, notifiers, kinds of services."""
+
+    actions: Mapping[str, type[Action]]
+    notifiers: Mapping[str, type[Notifier]]
+    services: Mapping[str, type[Service]]

@@ -1,0 +1,178 @@
+"""What is next for an incident: a pure function of its state, its rules, the shared scopes and the time.
+
+`decide` names one thing at a time, by asking its rules in order: people first, then machines' promises, then the run, then
+what follows a run. Nothing is done here, and nothing is remembered between calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from responder import escalation
+from responder import facts as f
+from responder.acting import acting
+from responder.expressions import explain, parse_expression
+from responder.guards import why_missing
+from responder.recorded import Cause, Mode, Result
+from responder.runbook import Runbook, Verify
+from responder.timing import SECOND, format_duration
+from responder.verification import closing, idle, verifying, watching
+from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
+
+
+def decide(view: View) -> Next:
+    """The next thing. Total: it always names one, at the latest WaitUntil(None)."""
+    for rule in _RULES:
+        found = rule(view)
+        if found is not None:
+            return found
+    return WaitUntil()
+
+
+# --- people: levels and acknowledgements ------------------------------------------------------------------------------
+
+
+def _levels(view: View) -> Next | None:
+    for entry in escalation.levels(view.incident, view.policy):
+        if entry.due > view.now:
+            return None
+        why = (
+            view.incident.urgent
+            or f"not fixed {format_duration(_since(view, view.incident.ladder_from))} after it began"
+        )
+        late = view.now - entry.due
+        return Tell(
+            f.LevelReached(
+                round=entry.round,
+                index=entry.index,
+                name=entry.level.name,
+                page=entry.level.page,
+                why=why,
+                late=late if late > 5 * SECOND else 0,
+            )
+        )
+    return None
+
+
+def _since(view: View, start: int) -> int:
+    """Whole seconds since `start`, in µs: what people read."""
+    return (view.now - start) // SECOND * SECOND
+
+
+def _acknowledgement(view: View) -> Next | None:
+    ends = escalation.acknowledgement_ends(view.incident, view.policy)
+    if ends is None or ends > view.now:
+        return None
+    level = escalation.last_reached(view.incident, view.policy) or view.policy.levels[0]
+    return Tell(f.AcknowledgementExpired(count=view.incident.acknowledgements, page=level.page))
+
+
+# --- machines: unless_fixed -------------------------------------------------------------------------------------------
+
+
+def _promises(view: View) -> Next | None:
+    for entry in escalation.promises(view.incident, view.runbook):
+        if entry.announce is not None and entry.announce <= view.now and entry.due > view.now:
+            runbook = entry.promise.run or ""
+            return Tell(f.MachineAnnounced(round=entry.round, index=entry.index, runbook=runbook, at=entry.due))
+        if entry.due <= view.now:
+            return _promise_due(view, entry)
+    return None
+
+
+def _promise_due(view: View, entry: escalation.DuePromise) -> Next:
+    late = view.now - entry.due
+    fired = f.MachineFired(
+        round=entry.round, index=entry.index, page=entry.promise.page, late=late if late > 5 * SECOND else 0
+    )
+    wanted, verify = entry.promise.run, view.runbook.verify if view.runbook else None
+    if wanted is None:
+        return Tell(fired)
+    if not escalation.armed(view.incident):
+        return Tell(fired.model_copy(update={"held": f"no run acted, so {wanted} is for people to decide"}))
+    timer = view.incident.machine.get(entry.key)
+    if verify is None or view.runbook is None:
+        return Tell(fired.model_copy(update={"held": f"there is no check, so {wanted} is for people to decide"}))
+    if timer is None or not timer.gathered:
+        return Gather(
+            runbook=view.runbook.runbook,
+            rules_hash=view.incident.rules_hash,
+            checks=(verify.check,),
+            machine=entry.key,
+        )
+    return Tell(_judged_promise(view, fired, wanted, verify))
+
+
+def _judged_promise(view: View, fired: f.MachineFired, wanted: str, verify: Verify) -> f.MachineFired:
+    seen, runbook = view.incident.watch, view.runbook
+    max_age = runbook.checks[verify.check].max_age if runbook else 0
+    missing = why_missing(seen, max_age, view.now)
+    if missing is not None or seen is None:
+        held = f"check {verify.check}: {missing}; without evidence {wanted} is for people to decide"
+        return fired.model_copy(update={"held": held})
+    if view.incident.watch_holds:
+        told = explain(parse_expression(verify.expect), {"value": seen.value})
+        return fired.model_copy(update={"held": f"fixed: {told}", "page": ()})
+    return fired.model_copy(update={"runbook": wanted})
+
+
+# --- runs: starting ---------------------------------------------------------------------------------------------------
+
+
+def _start(view: View) -> Next | None:
+    incident, active = view.incident, view.incident.active_run
+    machine = next(((k, m.starts) for k, m in incident.machine.items() if m.starts), None)
+    if machine is not None and not incident.closed and not incident.taken_over:
+        return _start_machine(view, machine[0], machine[1] or "")
+    runbook = view.runbook
+    blocked = active is not None or incident.closed or incident.taken_over or incident.problems
+    if blocked or runbook is None or not incident.firing:
+        return None
+    if not incident.runs:
+        return Tell(_started(view, runbook, Cause.ALERT))
+    relapsed = incident.result is None and not any(r.cause is Cause.RESTORE and r.active for r in incident.runs)
+    return Tell(_started(view, runbook, Cause.RELAPSE)) if relapsed else None
+
+
+def _start_machine(view: View, key: str, name: str) -> Next | None:
+    active = view.incident.active_run
+    if active is not None and active.open_attempt is not None:
+        return None  # the step in flight ends first; its outcome comes back as a fact
+    if active is not None:
+        why = f"not fixed in time: {name} takes over"
+        return Finish(f.RunEnded(run=active.number, result=Result.INEFFECTIVE, why=why))
+    runbook = view.rules.runbooks.get(name) if view.rules else None
+    if runbook is None:
+        return Tell(f.ProblemFound(problem=f"runbook {name} is not in the rules that this incident began with"))
+    return Tell(_started(view, runbook, Cause.UNLESS_FIXED, key))
+
+
+def _started(view: View, runbook: Runbook, cause: Cause, machine: str | None = None) -> f.RunStarted:
+    incident = view.incident
+    own = cause is not Cause.UNLESS_FIXED
+    ceiling = min((runbook.mode, view.ceiling), key=list(Mode).index)
+    return f.RunStarted(
+        number=incident.runs[-1].number + 1 if incident.runs else 1,
+        runbook=runbook.runbook,
+        rules_hash=incident.rules_hash,
+        target=incident.target if own else runbook.target,
+        cause=cause,
+        mode=ceiling if incident.live else Mode.OBSERVE,
+        inputs=incident.inputs if own else {},
+        steps=tuple(s.id for s in runbook.steps),
+        brake=runbook.brake,
+        machine=machine,
+    )
+
+
+_RULES: tuple[Callable[[View], Next | None], ...] = (
+    _levels,
+    _acknowledgement,
+    _promises,
+    _start,
+    acting,
+    verifying,
+    watching,
+    closing,
+    idle,
+)

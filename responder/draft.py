@@ -1,0 +1,361 @@
+"""A transaction in the making: facts are recorded, folded and told, shared scopes follow, and `advance` decides on.
+
+A `Draft` lives for one operation: it reads the loaded `State`, gathers rows, and gives them up as `Writes`. It is the one place
+where a fact gets its event, its messages, its timers and its effect on locks and counters, so that no caller can forget one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from responder import facts as f
+from responder.decide import decide
+from responder.errors import Rejected
+from responder.escalation import agenda
+from responder.incident import Due, Incident, Run
+from responder.journal import apply, copy, opened
+from responder.recorded import Plan
+from responder.records import (
+    DeadLetterRow,
+    EpisodeRow,
+    IncidentRow,
+    MessageRow,
+    NotificationRow,
+    ScopeRow,
+    State,
+    TimerRow,
+    Writes,
+    agenda_rows,
+    open_key,
+)
+from responder.runbook import Policy, Rules, Runbook
+from responder.scoping import ScopeChange, scopes_after
+from responder.telling import AUTHOR, told
+from responder.timing import SECOND
+from responder.view import Gather, Perform, View, WaitUntil
+
+TURNS = 200
+"""More facts than any turn can give; reaching it is a mistake in this program, and stops the turn loudly."""
+
+GRACE = 2 * SECOND
+"""How long after an attempt's deadline its lease still holds (design 5.4)."""
+
+
+class UnknownRules(Exception):  # noqa: N818  a request to the caller: read this set from the store and submit again
+    """A set of rules that is not in memory."""
+
+    def __init__(self, rules_hash: str) -> None:
+        super().__init__(f"the rules {rules_hash[:12]} must be read from the store")
+        self.rules_hash = rules_hash
+
+
+class Book(Protocol):
+    """The rules and settings that a transaction decides by; a value of the moment it was submitted."""
+
+    @property
+    def current(self) -> Rules:
+        """The set that new incidents get."""
+        ...
+
+    @property
+    def instance(self) -> str:
+        """This installation's name, part of every key."""
+        ...
+
+    def rules(self, rules_hash: str) -> Rules | None:
+        """A set by its hash; None when it cannot be read any more. Raises UnknownRules."""
+        ...
+
+    def total(self, scope: str) -> float | None:
+        """How much may be taken off a parameter in 24 hours, by the scope's name; None when it is not configured."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who executes attempts. `alone`: every other owner is known to be dead (a lock file proves it; design 5.4)."""
+
+    id: str
+    lease: int = 15 * SECOND
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """An intent that this transaction recorded: the engine must now do it, and report how it ended."""
+
+    incident: str
+    run: int
+    step: str
+    attempt: str
+    action: str
+    plan: Plan
+    key: str
+    timeout: int
+    deadline: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where an incident stands after a transaction: `next` is what this worker has to do now, or None."""
+
+    incident: Incident
+    next: Gather | Intended | None
+    epoch: int
+
+
+@dataclass(slots=True)
+class _Sheet:
+    row: IncidentRow
+    before: tuple[Due, ...]
+
+
+@dataclass(slots=True)
+class Draft:
+    """See the module. `by` is the worker for whom it claims, None for a transaction that must not claim."""
+
+    id: str
+    state: State
+    book: Book
+    by: Worker | None = None
+    _sheets: dict[str, _Sheet] = field(default_factory=dict)
+    _events: list[f.Event] = field(default_factory=list)
+    _messages: dict[str, MessageRow] = field(default_factory=dict)
+    _renewed: dict[str, MessageRow] = field(default_factory=dict)
+    _scopes: dict[str, ScopeRow] = field(default_factory=dict)
+    _timers: list[TimerRow] = field(default_factory=list)
+    _episodes: list[EpisodeRow] = field(default_factory=list)
+    _notifications: list[NotificationRow] = field(default_factory=list)
+    _dead_letters: list[DeadLetterRow] = field(default_factory=list)
+
+    @property
+    def now(self) -> int:
+        """The transaction's time (µs)."""
+        return self.state.now
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def incident(self, incident_id: str) -> Incident:
+        """The incident as it stands in this draft. Raises Rejected when there is none."""
+        return self._sheet(incident_id).row.fold
+
+    def row(self, incident_id: str) -> IncidentRow:
+        """The incident's row as it stands in this draft. Raises Rejected when there is none."""
+        return self._sheet(incident_id).row
+
+    def open_incident(self, key: str) -> Incident | None:
+        """The open incident of this key, whether it stood before or was opened in this draft."""
+        for sheet in self._sheets.values():
+            if sheet.row.open_key == key:
+                return sheet.row.fold
+        found = self.state.open_incident(key)
+        return None if found is None or found.id in self._sheets else self._sheet(found.id).row.fold
+
+    def scope(self, name: str) -> str | None:
+        """A shared scope's body as it stands in this draft."""
+        if name in self._scopes:
+            return self._scopes[name].body
+        row = self.state.scope(name)
+        return None if row is None else row.body
+
+    def runbook_of(self, incident: Incident, run: Run | None) -> Runbook | None:
+        """A run's runbook, or the incident's own when there is no run."""
+        rules = self.book.rules(run.rules_hash if run else incident.rules_hash)
+        name = run.runbook if run else incident.runbook
+        return None if rules is None or name is None else rules.runbooks.get(name)
+
+    def policy_of(self, incident: Incident) -> Policy:
+        """The policy that the incident began with; today's when that one cannot be read."""
+        return (self.book.rules(incident.rules_hash) or self.book.current).policy(incident.policy)
+
+    def _sheet(self, incident_id: str) -> _Sheet:
+        sheet = self._sheets.get(incident_id)
+        if sheet is None:
+            row = self.state.incident(incident_id)
+            if row is None:
+                raise Rejected(f"there is no incident {incident_id}; `responder incidents` lists them")
+            sheet = self._sheets[incident_id] = _Sheet(row, row.fold.agenda)
+        return sheet
+
+    # --- recording ----------------------------------------------------------------------------------------------------
+
+    def open(self, fact: f.Opened, actor: str = AUTHOR) -> None:
+        """Begin an incident."""
+        event = self._event(fact.id, 1, fact, actor)
+        key = open_key(fact.namespace, fact.runbook, fact.target)
+        self._sheets[fact.id] = _Sheet(IncidentRow(fact.id, key, opened(event), None, 0, 0), ())
+        self._follow(event)
+
+    def record(self, incident_id: str, fact: f.Fact, actor: str = AUTHOR) -> None:
+        """Append one fact, with all that follows from it."""
+        sheet = self._sheet(incident_id)
+        event = self._event(incident_id, sheet.row.fold.seq + 1, fact, actor)
+        over = isinstance(fact, f.Closed)
+        sheet.row = replace(sheet.row, fold=apply(sheet.row.fold, event), open_key=None if over else sheet.row.open_key)
+        self._follow(event)
+
+    def _event(self, incident_id: str, seq: int, fact: f.Fact, actor: str) -> f.Event:
+        return f.Event(
+            id=f"{self.id}:{len(self._events)}", incident=incident_id, seq=seq, at=self.now, actor=actor, fact=fact
+        )
+
+    def _follow(self, event: f.Event) -> None:
+        self._events.append(event)
+        incident = self.incident(event.incident)
+        for change in scopes_after(incident, event, self.runbook_of(incident, incident.run), self.scope):
+            self.set_scope(change)
+        found = told(incident, event, self.policy_of(incident), self.book.instance)
+        self._messages.update({m.id: m for m in found.messages})
+        self._renewed.update({m.id: m for m in found.renewed})
+        for paged in found.paged:
+            self.record(event.incident, paged, event.actor)
+
+    def set_scope(self, change: ScopeChange) -> None:
+        """Rewrite a shared scope, and its reminder."""
+        body = "" if change.body is None else change.body.model_dump_json()
+        self._scopes[change.name] = ScopeRow(change.name, body, self.now)
+        subject = f"scope:{change.name}"
+        if change.remind is not None:
+            self._timers.append(TimerRow(subject, change.remind))
+        elif change.body is None:
+            self._timers.append(TimerRow(subject, Due(kind="remind", round=0, due=0), gone=True))
+
+    def bookkeep(self, incident_id: str, **changes: object) -> None:
+        """Change what is no fact (when a check was last polled)."""
+        sheet = self._sheet(incident_id)
+        sheet.row = replace(sheet.row, fold=copy(sheet.row.fold, **changes))
+
+    def keep(
+        self,
+        episode: EpisodeRow | None = None,
+        notification: NotificationRow | None = None,
+        dead_letter: DeadLetterRow | None = None,
+    ) -> None:
+        """Add rows that belong to no journal."""
+        self._episodes.extend([episode] if episode else [])
+        self._notifications.extend([notification] if notification else [])
+        self._dead_letters.extend([dead_letter] if dead_letter else [])
+
+    def forget_timer(self, row: TimerRow) -> None:
+        """Delete a timer that outlives incidents."""
+        self._timers.append(replace(row, gone=True))
+
+    # --- deciding -----------------------------------------------------------------------------------------------------
+
+    def advance(self, incident_id: str) -> Turn:
+        """Record all that follows without the outside world, and answer what its owner must do next."""
+        self._take_over(incident_id)
+        for _ in range(TURNS):
+            following = decide(self._view(incident_id))
+            if isinstance(following, WaitUntil):
+                return self._rest(incident_id, None, following.due, following.kind)
+            if isinstance(following, Gather | Perform):
+                return self._work(incident_id, following)
+            self.record(incident_id, following.fact)
+        raise RuntimeError(f"incident {incident_id}: no end after {TURNS} facts in one turn")
+
+    def _view(self, incident_id: str) -> View:
+        row, book = self.row(incident_id), self.book
+        return View(row.fold, book.rules, self.scope, book.total, self.now, row.epoch, book.current.ceiling)
+
+    def _work(self, incident_id: str, following: Gather | Perform) -> Turn:
+        if not self._claim(incident_id):
+            return self._rest(incident_id, None, self.now, "work")
+        if isinstance(following, Gather):
+            # While its lease holds, the answers come from this worker; after that, anybody may ask again.
+            return self._rest(incident_id, following, self.row(incident_id).lease_until, "gather")
+        return self._intend(incident_id, following)
+
+    def _intend(self, incident_id: str, perform: Perform) -> Turn:
+        sheet = self._sheet(incident_id)
+        run = next(r for r in sheet.row.fold.runs if r.number == perform.run)
+        number = len(run.attempts_of(perform.step)) + 1
+        attempt = f"{incident_id}.{run.number}.{perform.step}.{number}"
+        key = perform.again.key if perform.again else f"responder/{self.book.instance}/{attempt}"
+        deadline = self.now + perform.timeout
+        self.record(
+            incident_id,
+            f.AttemptIntended(
+                run=perform.run,
+                step=perform.step,
+                attempt=attempt,
+                number=number,
+                action=perform.action,
+                plan=perform.plan,
+                key=key,
+                deadline=deadline,
+                epoch=sheet.row.epoch,
+                verdicts=perform.verdicts,
+            ),
+        )
+        sheet.row = replace(sheet.row, lease_until=max(sheet.row.lease_until, deadline + GRACE))
+        doing = Intended(
+            incident_id,
+            perform.run,
+            perform.step,
+            attempt,
+            perform.action,
+            perform.plan,
+            key,
+            perform.timeout,
+            deadline,
+            sheet.row.epoch,
+        )
+        return self._rest(incident_id, doing, deadline + GRACE, "deadline")
+
+    def _rest(self, incident_id: str, doing: Gather | Intended | None, due: int | None, kind: str) -> Turn:
+        sheet = self._sheet(incident_id)
+        fold = sheet.row.fold
+        work = () if due is None else (Due(kind=kind, round=0, due=due, work=True),)
+        dues = (*agenda(fold, self.policy_of(fold), self.runbook_of(fold, None)), *work)
+        if dues != fold.agenda:
+            sheet.row = replace(sheet.row, fold=copy(fold, agenda=dues))
+        return Turn(sheet.row.fold, doing, sheet.row.epoch)
+
+    # --- owning -------------------------------------------------------------------------------------------------------
+
+    def _claim(self, incident_id: str) -> bool:
+        """Take or renew the lease. False when there is no worker, or another one holds it."""
+        row = self.row(incident_id)
+        if self.by is None or not self._free(row):
+            return False
+        epoch = row.epoch if row.owner == self.by.id else row.epoch + 1
+        until = max(self.now + self.by.lease, row.lease_until if row.owner == self.by.id else 0)
+        self._sheets[incident_id].row = replace(row, owner=self.by.id, epoch=epoch, lease_until=until)
+        return True
+
+    def _free(self, row: IncidentRow) -> bool:
+        assert self.by is not None
+        return row.owner in (None, self.by.id) or self.by.alone or row.lease_until < self.now
+
+    def _take_over(self, incident_id: str) -> None:
+        """A dead owner's run is taken over before anything is decided, so that its open attempt is seen as lost."""
+        row = self.row(incident_id)
+        active = row.fold.active_run
+        if active is None or self.by is None or row.owner in (None, self.by.id) or not self._free(row):
+            return
+        self._claim(incident_id)
+        if active.open_attempt is not None:
+            why = f"{row.owner} ended, or its lease ran out, during step {active.open_attempt.step}"
+            epoch = self.row(incident_id).epoch
+            self.record(incident_id, f.OwnerChanged(owner=self.by.id, epoch=epoch, why=why))
+
+    # --- giving up ----------------------------------------------------------------------------------------------------
+
+    def writes(self) -> Writes:
+        """Everything that this draft wants written."""
+        timers = [t for i, s in self._sheets.items() for t in agenda_rows(i, s.before, s.row.fold.agenda)]
+        changed = (s.row for i, s in self._sheets.items() if s.row != self.state.incidents.get(i))
+        return Writes(
+            notifications=tuple(self._notifications),
+            episodes=tuple(self._episodes),
+            incidents=tuple(changed),
+            events=tuple(self._events),
+            timers=(*self._timers, *timers),
+            messages=tuple(self._messages.values()),
+            renewed=tuple(self._renewed.values()),
+            scopes=tuple(self._scopes.values()),
+            dead_letters=tuple(self._dead_letters),
+        )

@@ -1,0 +1,353 @@
+"""Sending what the outbox holds: pages before chat, each order key by one sender, no destination waiting for another.
+
+Rows are rendered when they are sent, from the incident's present state; a broken template costs the form, never the
+message (design 5.8). What became of a row is recorded by `outbox`. At least once: a process that dies between sending
+and recording sends again, which a pager's deduplication key makes one page, and a chat one double line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from responder import story
+from responder.contracts import Message, Notifier, Render
+from responder.desk import Desk, Shelf
+from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
+from responder.facts import Event
+from responder.incident import Incident
+from responder.messages import TemplateError
+from responder.outbox import PAGE, RESOLVE, Dead, Delivered, Dropped, Postponed, TakeDelivery, root_id
+from responder.records import Lane, MessageRow, Operation, Sending
+from responder.timing import MINUTE, SECOND, backoff
+
+LOG = logging.getLogger("responder.engine")
+
+AT_ONCE: Mapping[Lane, int] = {Lane.PAGE: 32, Lane.ROOT: 16, Lane.THREAD: 16}
+"""Messages under way in each lane: bounded, and no lane can take the room of another."""
+LOOKED_AT = 500
+"""Rows of one pass."""
+BURST = 3
+"""Messages that may follow each other at once in a channel that has been quiet."""
+DEBOUNCE = 3
+"""Paces between two updates of one root message; the first and the last one do not wait."""
+POLL = SECOND
+"""When to look again at rows that wait for something that has no time: a root message, a sender."""
+SPAN = 10 * SECOND
+"""How long the lease of the sending replica holds; another one goes on after that."""
+REMEMBERED = 10_000
+
+
+class Became(StrEnum):
+    """What became of a message, for metrics."""
+
+    SENT = "sent"
+    POSTPONED = "postponed"
+    DEAD = "dead"
+    DROPPED = "dropped"
+    PLAIN = "plain"  # its template is broken, so that plain text is sent
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Today's notifiers by name, how to render, and where a page goes that its pager does not take (None: nowhere)."""
+
+    notifiers: Mapping[str, Notifier]
+    render: Render
+    fallback: str | None
+
+
+class Pace:
+    """A token bucket for each channel: `BURST` at once, then one message every so many microseconds."""
+
+    def __init__(self) -> None:
+        self._free_at: dict[tuple[str, str], int] = {}
+
+    def wait(self, channel: tuple[str, str], now: int, pace: int) -> int:
+        """Microseconds until a message may go there."""
+        return max(0, self._free_at.get(channel, 0) - (BURST - 1) * pace - now)
+
+    def take(self, channel: tuple[str, str], now: int, pace: int) -> None:
+        """One message goes now."""
+        if len(self._free_at) > REMEMBERED:
+            self._free_at = {c: at for c, at in self._free_at.items() if at > now}
+        self._free_at[channel] = max(self._free_at.get(channel, 0), now) + pace
+
+
+@dataclass(slots=True)
+class _Case:
+    """One row with what is needed to send it."""
+
+    row: MessageRow
+    notifier: Notifier
+    incident: Incident
+    root: MessageRow | None
+
+
+class Delivery:
+    """See the module. `destinations` is replaced by a reload; `on_end` observes, `wake` asks for another pass."""
+
+    def __init__(self, desk: Desk, destinations: Destinations, chance: Callable[[], float]) -> None:
+        """`chance` answers a number in [0, 1), for jitter."""
+        self.destinations = destinations
+        self.on_end: Callable[[MessageRow, Became], None] = lambda row, became: None
+        self.wake: Callable[[], None] = lambda: None
+        self._desk = desk
+        self._chance = chance
+        self._pace = Pace()
+        self._lanes: dict[Lane, dict[str, asyncio.Task[None]]] = {lane: {} for lane in Lane}
+        self._later: dict[str, int] = {}
+        self._held: dict[str, int] = {}
+        self._dead: set[tuple[str, str, str]] = set()
+        self._lease = 0
+        self._stopping = False
+
+    @property
+    def busy(self) -> int:
+        """Messages under way."""
+        return sum(len(tasks) for tasks in self._lanes.values())
+
+    async def idle(self, patience: float | None) -> None:
+        """Wait until nothing is under way, at most `patience` seconds (None: as long as it takes)."""
+        tasks = [task for lane in self._lanes.values() for task in lane.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience)
+
+    async def stop(self, patience: float) -> None:
+        """Begin nothing new and wait up to `patience` seconds; what is not recorded by then is sent again later."""
+        self._stopping = True
+        await self.idle(patience)
+        for task in [task for lane in self._lanes.values() for task in lane.values()]:
+            task.cancel()
+
+    async def work(self, now: int) -> int | None:
+        """One pass: begin to send what may be sent. Answers when something is due next (µs)."""
+        if self._stopping:
+            return None
+        if not await self._leads(now):
+            return now + SPAN // 3
+        self._later = {key: at for key, at in self._later.items() if at > now}
+        for row in await self._desk.store.due_messages(now, LOOKED_AT):
+            await self._consider(row, now)
+        return await self._next(now)
+
+    async def _leads(self, now: int) -> bool:
+        """True when this process sends for all. Alone it always does; else it holds the lease, renewed in time."""
+        worker = self._desk.worker
+        if worker.alone or self._lease - now > SPAN // 2:
+            return True
+        until = await self._desk.store.submit(TakeDelivery(worker.id, now, SPAN))
+        self._lease = until or 0
+        return until is not None
+
+    async def _next(self, now: int) -> int | None:
+        due = await self._desk.store.next_message_due()
+        renew = [] if self._desk.worker.alone else [self._lease - SPAN // 2]
+        if due is not None and due <= now:
+            due = min([now + POLL, *self._later.values()])
+        return min([*renew, *([] if due is None else [due])], default=None)
+
+    # --- choosing -----------------------------------------------------------------------------------------------------
+
+    async def _consider(self, row: MessageRow, now: int) -> None:
+        """Begin to send a row, unless something says later."""
+        lane = self._lanes[row.lane]
+        if row.order_key in lane or row.order_key in self._later or len(lane) >= AT_ONCE[row.lane]:
+            return
+        notifier = self.destinations.notifiers.get(row.destination)
+        held = self._held.get(row.destination, 0)
+        if held > now:
+            await self._hold(row, held)
+            return
+        case = None if notifier is None else await self._case(row, notifier)
+        if case is None:
+            self._start(row, self._give_up(row))
+            return
+        wait = self._wait(case, now)
+        if wait is None:
+            return
+        if wait > 0:
+            self._later[row.order_key] = now + wait
+            return
+        self._pace.take(_channel(case), now, case.notifier.pace)
+        self._start(row, self._deliver(case))
+
+    async def _hold(self, row: MessageRow, until: int) -> None:
+        """The destination asked to be left alone. A page is postponed in the store, so that it may be handed over."""
+        self._later[row.order_key] = until
+        if row.lane is Lane.PAGE:
+            why = f"{row.destination} asked to wait"
+            self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
+
+    async def _case(self, row: MessageRow, notifier: Notifier) -> _Case | None:
+        found = await self._desk.store.incident(row.incident)
+        if found is None:
+            return None
+        root = row if row.lane is Lane.ROOT else await self._root(row)
+        return _Case(row, notifier, found.fold, root)
+
+    async def _root(self, row: MessageRow) -> MessageRow | None:
+        if row.lane is Lane.PAGE:
+            return None
+        wanted = root_id(row.incident, row.destination)
+        rows = await self._desk.store.messages_of(row.incident)
+        return next((m for m in rows if m.id == wanted), None)
+
+    def _wait(self, case: _Case, now: int) -> int | None:
+        """Microseconds to wait, None for a line whose root message has not been sent."""
+        row, root, pace = case.row, case.root, case.notifier.pace
+        if row.lane is Lane.THREAD and root is not None and root.sent_at is None and root.state is Sending.PENDING:
+            return None
+        wait = self._pace.wait(_channel(case), now, pace) if pace else 0
+        if row.lane is Lane.ROOT and row.sent_at is not None and not case.incident.closed:
+            wait = max(wait, row.sent_at + DEBOUNCE * pace - now)
+        return wait
+
+    def _start(self, row: MessageRow, work: object) -> None:
+        assert asyncio.iscoroutine(work)
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._lanes[row.lane][row.order_key] = task
+        task.add_done_callback(lambda done: self._done(row, done))
+
+    def _done(self, row: MessageRow, task: asyncio.Task[None]) -> None:
+        self._lanes[row.lane].pop(row.order_key, None)
+        if not task.cancelled() and task.exception() is not None:
+            LOG.error("message %s could not be handled; it is tried again", row.id, exc_info=task.exception())
+            self._later[row.order_key] = self._desk.now() + SECOND
+        if not self._stopping:
+            self.wake()
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    async def _deliver(self, case: _Case) -> None:
+        row = case.row
+        useless = _useless(case)
+        if useless is not None:
+            await self._record(row, lambda shelf: Dropped(row, useless), Became.DROPPED)
+            return
+        if row.lane is Lane.THREAD and case.root is not None and case.root.sent_at is None:
+            await self._die(row, f"its root message was not taken: {case.root.error or 'no reason kept'}", quiet=True)
+            return
+        event = await self._event(row)
+        message = self._message(case, event)
+        try:
+            provider = await case.notifier.send(message)
+        except Permanent as refused:
+            await self._die(row, str(refused), quiet=False)
+        except Exception as error:  # noqa: BLE001  whatever it is, the message is not given up
+            await self._later_on(row, error)
+        else:
+            why, seq = story.why_of(event), case.incident.seq
+            await self._record(row, lambda shelf: Delivered(row, seq, provider, why, shelf), Became.SENT)
+
+    async def _event(self, row: MessageRow) -> Event | None:
+        if row.event_seq == 0:
+            return None
+        events = await self._desk.store.events(row.incident, row.event_seq - 1)
+        return events[0] if events else None
+
+    def _message(self, case: _Case, event: Event | None) -> Message:
+        row, now = case.row, self._desk.now()
+        kind = "thread" if row.lane is Lane.THREAD else row.template
+        values = {**story.state_values(case.incident, now), "destination": row.destination}
+        try:
+            said = "" if event is None else story.sentence(event, case.incident, self.destinations.render)
+            values |= {"sentence": said, "at": now if event is None else event.at}
+            values |= {"kind": None if event is None else event.fact.kind}
+            text = said if kind == "thread" else self.destinations.render(f"text/{kind}.txt.j2", values)
+            body = case.notifier.compose(kind, values, self.destinations.render)
+        except TemplateError as broken:
+            LOG.error("message %s goes out as plain text: %s", row.id, broken)
+            self.on_end(row, Became.PLAIN)
+            text, body = _plain(case.incident, event, kind, now), None
+        return Message(
+            id=row.id,
+            lane=row.lane.value,
+            kind=kind,
+            key=row.order_key,
+            text=" ".join(text.split()),
+            body=body,
+            incident=case.incident,
+            event=event,
+            previous="" if case.root is None else case.root.provider,
+            resolves=row.template == RESOLVE,
+            attempt=row.attempts + 1,
+        )
+
+    # --- recording ----------------------------------------------------------------------------------------------------
+
+    def _postponed(self, row: MessageRow, until: int, why: str) -> Callable[[Shelf], Operation[bool]]:
+        fallback = self.destinations.fallback
+        return lambda shelf: Postponed(row, until, why, fallback)
+
+    async def _later_on(self, row: MessageRow, error: Exception) -> None:
+        """Again after 1 to 60 s, or when the destination said; however often (contracts.md D1, reliability.md 1.3)."""
+        now = self._desk.now()
+        until = now + backoff(min(row.attempts + 1, 12), SECOND, 2, MINUTE, self._chance())
+        if isinstance(error, Temporary) and error.retry_after is not None:
+            until = max(until, now + int(error.retry_after * SECOND))
+            self._held[row.destination] = until
+        LOG.warning("message %s to %s did not get through: %s", row.id, row.destination, _told_by(error))
+        self._later[row.order_key] = until
+        await self._record(row, self._postponed(row, until, _told_by(error)), Became.POSTPONED)
+
+    async def _give_up(self, row: MessageRow) -> None:
+        if row.destination in self.destinations.notifiers:
+            await self._record(row, lambda shelf: Dropped(row, "its incident is gone"), Became.DROPPED)
+        else:
+            why = f"no notifier is called {row.destination}; configure it or change the policy"
+            await self._die(row, why, quiet=False)
+
+    async def _die(self, row: MessageRow, why: str, *, quiet: bool) -> None:
+        """Dead. The same refusal of the same incident is told once: a root message is tried at every event."""
+        known = (row.incident, row.destination, why)
+        silent = quiet or known in self._dead
+        if len(self._dead) > REMEMBERED:
+            self._dead.clear()
+        self._dead.add(known)
+        LOG.error("message %s to %s is dead: %s", row.id, row.destination, why)
+        fallback = self.destinations.fallback
+        await self._record(row, lambda shelf: Dead(row, why, fallback, silent, shelf), Became.DEAD)
+
+    async def _record(self, row: MessageRow, make: Callable[[Shelf], Operation[bool]], became: Became) -> None:
+        """Offer the result to the store until it is taken; meanwhile nobody else sends under this order key."""
+        pause = 0.2
+        while True:
+            try:
+                await self._desk.submit(make)
+            except Rejected as refused:
+                LOG.warning("the result of message %s is not wanted any more: %s", row.id, refused)
+            except StoreUnavailable as down:
+                LOG.error("the result of message %s cannot be recorded yet: %s", row.id, down)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            self.on_end(row, became)
+            return
+
+
+def _channel(case: _Case) -> tuple[str, str]:
+    return case.row.destination, case.incident.channel or ""
+
+
+def _useless(case: _Case) -> str | None:
+    """Why a row must not be sent any more, or None."""
+    if not case.incident.live and not case.notifier.replays:
+        return "a replay tells nobody outside"
+    if case.row.template == PAGE and case.incident.closed:
+        # PagerDuty would open a new page for a trigger that follows its resolve (contracts.md C1).
+        return "the incident closed before the page could be sent"
+    return None
+
+
+def _plain(incident: Incident, event: Event | None, kind: str, now: int) -> str:
+    said = "" if event is None else story.plain_sentence(event)
+    return said if kind == "thread" else f"{story.plain_state(incident, now)}{'; ' if said else ''}{said}"
+
+
+def _told_by(error: Exception) -> str:
+    """The message of our own errors; of others only the type, because they may hold what must not be shown."""
+    return str(error) if type(error).__module__ == Temporary.__module__ else f"{type(error).__name__} in the notifier"

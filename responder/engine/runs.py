@@ -1,0 +1,258 @@
+"""Executing: what a turn asks for is read or done in tasks of its own, and comes back as a fact (design 3).
+
+No step delays a timer, a person or another incident. The order never changes: the intent is committed before this module
+touches the world, the outcome is committed after, and an outcome is offered to the store until it is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Protocol
+
+from responder.contracts import Probe
+from responder.desk import Desk, Shelf
+from responder.draft import Intended, Turn
+from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
+from responder.incident import Incident, Run
+from responder.operations import Ended, Learned, Readings, Report
+from responder.perform import Ended as Performed
+from responder.recorded import EvidenceItem, Observation, Outcome, Plan
+from responder.records import Operation
+from responder.runbook import Check, Evidence, Runbook, Step
+from responder.timing import SECOND
+from responder.view import Gather, values_of
+
+LOG = logging.getLogger("responder.engine")
+
+PROBE_TIMEOUT = 10 * SECOND
+"""How long a probe may take; it is asked while people wait to hear whether a change happened."""
+
+
+Values = Mapping[str, object]
+"""What templates see: name -> value."""
+
+
+class Performs(Protocol):
+    """What executing needs of the world; `perform.Performer`, or a simulation's stand-in."""
+
+    async def observe(self, name: str, check: Check, values: Values) -> Observation:
+        """Read a check; never raises."""
+        ...
+
+    async def evidence(self, item: Evidence, values_list: Iterable[Values]) -> list[EvidenceItem]:
+        """Read one entry of evidence for each set of values; never raises."""
+        ...
+
+    async def prepare(self, runbook: Runbook, step: Step, values: Values) -> Plan:
+        """Make a step ready. Raises Permanent, Temporary."""
+        ...
+
+    async def act(self, action: str, plan: Plan, key: str, timeout_us: int) -> Performed:
+        """Do it once, within `timeout_us`; never raises."""
+        ...
+
+    async def probe(self, action: str, plan: Plan, timeout_us: int) -> Probe:
+        """Find out whether it happened; never raises."""
+        ...
+
+    async def undo(self, action: str, plan: Plan, timeout_us: int) -> Plan:
+        """Prepare the way back. Raises Permanent, Temporary."""
+        ...
+
+
+class Runs:
+    """See the module. At most one task reads for an incident; every intent is done by a task of its own."""
+
+    def __init__(self, desk: Desk, performer: Performs) -> None:
+        self._desk = desk
+        self.performer = performer
+        self._reading: set[str] = set()
+        self._evidence: set[tuple[str, int]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def take(self, turn: Turn) -> None:
+        """Start what a turn asks for. Never blocks, never raises."""
+        if self._stopping:
+            return  # what is only read is read again after the start; an intent is recovered
+        self._start_evidence(turn)
+        if isinstance(turn.next, Intended):
+            self._spawn(self._execute(turn))
+        elif isinstance(turn.next, Gather) and turn.incident.id not in self._reading:
+            self._reading.add(turn.incident.id)
+            self._spawn(self._read(turn))
+
+    @property
+    def busy(self) -> int:
+        """Tasks under way."""
+        return len(self._tasks)
+
+    async def stop(self, patience: float) -> None:
+        """Take nothing new, and wait up to `patience` seconds for what is under way; the rest is recovered later."""
+        self._stopping = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            LOG.error("a task of the engine failed; its timer tries again", exc_info=task.exception())
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def _read(self, turn: Turn) -> None:
+        incident, gather = turn.incident, turn.next
+        assert isinstance(gather, Gather)
+        try:
+            learned = await self._gather(incident, gather)
+        finally:
+            self._reading.discard(incident.id)
+        await self._report(
+            lambda shelf: Report(
+                self._desk.new_id(), incident.id, gather, learned, turn.epoch, shelf, self._desk.worker
+            )
+        )
+
+    async def _report(self, make: Callable[[Shelf], Operation[Turn]]) -> None:
+        try:
+            turn = await self._desk.submit(make)
+        except Rejected as refused:
+            LOG.info("%s", refused)
+            return
+        except StoreUnavailable as down:
+            LOG.warning("an answer could not be recorded, it is asked again later: %s", down)
+            return
+        self.take(turn)
+
+    async def _gather(self, incident: Incident, gather: Gather) -> Learned:
+        runbook = self._runbook(gather)
+        if runbook is None:
+            return Learned(failed=f"runbook {gather.runbook} of rules {gather.rules_hash[:12]} cannot be read")
+        run = next((r for r in incident.runs if r.number == gather.run), incident.run)
+        if gather.probe is not None:
+            return await self._probe(incident, gather.probe)
+        values = values_of(incident, run) if run is not None else dict(incident.inputs)
+        checks = asyncio.gather(*(self.performer.observe(n, runbook.checks[n], values) for n in gather.checks))
+        prepared, observations = await asyncio.gather(self._prepare(incident, gather, runbook, run), checks)
+        return Learned(
+            observations=tuple(observations),
+            plan=prepared.plan,
+            failed=prepared.failed,
+            retry=prepared.retry,
+        )
+
+    def _runbook(self, gather: Gather) -> Runbook | None:
+        rules = self._desk.shelf.rules(gather.rules_hash)
+        return None if rules is None else rules.runbooks.get(gather.runbook)
+
+    async def _prepare(self, incident: Incident, gather: Gather, runbook: Runbook, run: Run | None) -> Learned:
+        if gather.step is None or run is None:
+            return Learned()
+        step = runbook.step(gather.step)
+        try:
+            if gather.restore is not None:
+                return Learned(plan=await self._way_back(incident, step, gather.restore))
+            return Learned(plan=await self.performer.prepare(runbook, step, values_of(incident, run)))
+        except Temporary as error:
+            return Learned(failed=f"could not be prepared: {error}", retry=True)
+        except Permanent as error:
+            return Learned(failed=f"could not be prepared: {error}")
+
+    async def _way_back(self, incident: Incident, step: Step, attempt_id: str) -> Plan:
+        found = incident.attempt(attempt_id)
+        if found is None:
+            raise Permanent(f"attempt {attempt_id} is too old to be put back automatically")
+        return await self.performer.undo(step.action or "", found[1].plan, step.timeout)
+
+    async def _probe(self, incident: Incident, attempt_id: str) -> Learned:
+        found = incident.attempt(attempt_id)
+        if found is None:
+            return Learned()
+        answer = await self.performer.probe(found[1].action, found[1].plan, PROBE_TIMEOUT)
+        return Learned(probe=answer.answer, probe_detail=answer.detail)
+
+    def _start_evidence(self, turn: Turn) -> None:
+        run = turn.incident.active_run
+        if run is None or run.evidence is not None or (turn.incident.id, run.number) in self._evidence:
+            return
+        rules = self._desk.shelf.rules(run.rules_hash)
+        runbook = rules.runbooks.get(run.runbook) if rules else None
+        if rules is None or runbook is None or not runbook.evidence or turn.next is None:
+            return
+        self._evidence.add((turn.incident.id, run.number))
+        self._spawn(self._inform(turn.incident, run, runbook))
+
+    async def _inform(self, incident: Incident, run: Run, runbook: Runbook) -> None:
+        values = values_of(incident, run)
+        found = await asyncio.gather(*(self.performer.evidence(e, self._each(e, incident, values)) for e in runbook.evidence))
+        items = tuple(item for items in found for item in items)
+        try:
+            await self._desk.submit(
+                lambda shelf: Readings(self._desk.new_id(), incident.id, run.number, items, shelf)
+            )
+        finally:
+            self._evidence.discard((incident.id, run.number))
+
+    def _each(self, entry: Evidence, incident: Incident, values: dict[str, object]) -> list[dict[str, object]]:
+        if entry.each is None:
+            return [values]
+        rules = self._desk.shelf.rules(incident.rules_hash)
+        runbook = rules.runbooks.get(incident.runbook or "") if rules else None
+        if rules is None or runbook is None:
+            return []
+        seen = {rules.inputs_of(runbook, e.labels).get(entry.each): None for e in incident.episodes.values()}
+        return [{**values, entry.each: value} for value in seen if value is not None]
+
+    # --- doing --------------------------------------------------------------------------------------------------------
+
+    async def _execute(self, turn: Turn) -> None:
+        doing = turn.next
+        assert isinstance(doing, Intended)
+        performed = await self._perform(doing)
+        await self._outcome(doing, performed)
+
+    async def _perform(self, doing: Intended) -> Performed:
+        """Never past the deadline, up to which the lease holds: a process that was stopped meanwhile sends nothing."""
+        left = doing.deadline - self._desk.now()
+        if left < doing.timeout // 2:
+            return Performed(Outcome.TEMPORARY, "not sent: this process was held up for too long")
+        return await self.performer.act(doing.action, doing.plan, doing.key, left)
+
+    async def _outcome(self, doing: Intended, performed: Performed) -> None:
+        operation_id, pause = self._desk.new_id(), 0.2
+        while True:
+            try:
+                turn = await self._desk.submit(lambda shelf: self._ended(operation_id, doing, performed, shelf))
+            except Rejected as refused:
+                LOG.warning("the outcome of %s came too late: %s", doing.attempt, refused)
+                return
+            except StoreUnavailable as down:
+                LOG.error("the outcome of %s cannot be recorded yet: %s", doing.attempt, down)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            self.take(turn)
+            return
+
+    def _ended(self, operation_id: str, doing: Intended, performed: Performed, shelf: Shelf) -> Operation[Turn]:
+        return Ended(
+            operation_id,
+            doing.incident,
+            doing.attempt,
+            performed.outcome,
+            performed.detail,
+            performed.output,
+            doing.epoch,
+            shelf,
+            self._desk.worker,
+            performed.retry_after_us,
+        )

@@ -1,0 +1,113 @@
+"""Who is told when: the levels of a policy and the promises of `unless_fixed`, as times.
+
+Levels are absolute from the ladder's start and each is reached once (design 5.7). Everything here is a function of the
+incident's state and its policy; nothing is scheduled, the agenda is simply computed anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from responder.incident import Due, Incident
+from responder.recorded import Mode, Result, StepStatus
+from responder.runbook import Level, Policy, Promise, Runbook
+
+
+@dataclass(frozen=True, slots=True)
+class DueLevel:
+    """A level that has not been reached yet."""
+
+    round: int
+    index: int
+    level: Level
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
+class DuePromise:
+    """An entry of `unless_fixed` that has not come due yet. `announce` is None without a countdown to tell."""
+
+    round: int
+    index: int
+    promise: Promise
+    due: int
+    announce: int | None
+
+    @property
+    def key(self) -> str:
+        """The entry's key in `Incident.machine`."""
+        return f"{self.round}:{self.index}"
+
+
+def climbs(incident: Incident) -> bool:
+    """True while levels go on being told."""
+    stopped = incident.closed or incident.acknowledged or incident.taken_over or incident.result is Result.FIXED
+    return incident.live and not stopped
+
+
+def levels(incident: Incident, policy: Policy) -> Iterator[DueLevel]:
+    """The levels still to come, lowest first. The first waits for the policy's grace, unless people are needed at once."""
+    if not climbs(incident):
+        return
+    for index, level in enumerate(policy.levels):
+        if f"{incident.ladder_round}:{index}" in incident.levels_reached:
+            continue
+        due = incident.ladder_from + max(level.after, policy.grace)
+        if index == 0 and incident.urgent_at is not None:
+            due = min(due, max(incident.urgent_at, incident.ladder_from))
+        yield DueLevel(incident.ladder_round, index, level, due)
+
+
+def last_reached(incident: Incident, policy: Policy) -> Level | None:
+    """The highest level of the present round that was told."""
+    prefix = f"{incident.ladder_round}:"
+    reached = [int(k.removeprefix(prefix)) for k in incident.levels_reached if k.startswith(prefix)]
+    return policy.levels[max(reached)] if reached and max(reached) < len(policy.levels) else None
+
+
+def acknowledgement_ends(incident: Incident, policy: Policy) -> int | None:
+    """When an acknowledgement runs out, or None."""
+    holds = incident.acknowledged
+    over = incident.closed or incident.taken_over is not None or incident.result is Result.FIXED
+    if holds is None or over or policy.acknowledgement == 0 or not policy.levels:
+        return None
+    return holds.at + policy.acknowledgement
+
+
+def promises(incident: Incident, runbook: Runbook | None) -> Iterator[DuePromise]:
+    """The entries of `unless_fixed` still to come. An acknowledgement does not stop them, a take-over does."""
+    over = incident.closed or incident.taken_over is not None or incident.result is Result.FIXED
+    if runbook is None or over or not incident.live:
+        return
+    for index, (after, promise) in enumerate(runbook.promises):
+        timer = incident.machine.get(f"{incident.clock_round}:{index}")
+        if timer is not None and timer.fired:
+            continue
+        due = incident.clock_from + after
+        tell = promise.run is not None and promise.countdown > 0 and (timer is None or not timer.announced)
+        announce = due - promise.countdown if tell and armed(incident) else None
+        yield DuePromise(incident.clock_round, index, promise, due, announce)
+
+
+def armed(incident: Incident) -> bool:
+    """A machine's next step arms only when a run acted or failed in auto mode (design 5.7)."""
+    tried = (StepStatus.DONE, StepStatus.RUNNING, StepStatus.FAILED, StepStatus.UNKNOWN)
+    return any(
+        run.mode is Mode.AUTO and (run.acted or any(s.status in tried for s in run.steps)) for run in incident.runs
+    )
+
+
+def agenda(incident: Incident, policy: Policy, runbook: Runbook | None) -> tuple[Due, ...]:
+    """Everything that comes by time alone, for the timer rows."""
+    dues = [Due(kind="level", round=x.round * 100 + x.index, due=x.due) for x in levels(incident, policy)]
+    for entry in promises(incident, runbook):
+        number = entry.round * 100 + entry.index
+        # Both read the check first, which is work for the incident's owner when a runbook would start.
+        dues.append(Due(kind="unless_fixed", round=number, due=entry.due, work=entry.promise.run is not None))
+        if entry.announce is not None:
+            dues.append(Due(kind="countdown", round=number, due=entry.announce))
+    ends = acknowledgement_ends(incident, policy)
+    if ends is not None:
+        dues.append(Due(kind="acknowledgement", round=incident.acknowledgements, due=ends))
+    return tuple(dues)

@@ -1,0 +1,459 @@
+"""The closed set of what can be recorded in an incident's journal.
+
+A fact is recorded once and never changed. What facts add up to is `incident`; which one comes next is `decide`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, TypeAdapter
+
+from responder.recorded import (
+    LIVE,
+    Cause,
+    EvidenceItem,
+    Mode,
+    Observation,
+    Outcome,
+    Plan,
+    ProbeAnswer,
+    Recorded,
+    Result,
+    StepStatus,
+    Verdict,
+)
+
+
+class Opened(Recorded):
+    """The incident began."""
+
+    kind: Literal["opened"] = "opened"
+    id: str
+    namespace: str = LIVE
+    runbook: str | None
+    rules_hash: str
+    policy: str
+    target: str
+    title: str
+    impact: str = ""
+    severity: str | None
+    mode: Mode
+    labels: dict[str, str]
+    inputs: dict[str, str]
+    links: dict[str, str] = Field(default_factory=dict)
+    channel: str | None = None
+
+
+class AlertFired(Recorded):
+    """An episode began, or a fingerprint joined."""
+
+    kind: Literal["alert_fired"] = "alert_fired"
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    severity: str | None
+    starts_at: int | None
+    generator_url: str = ""
+    joined: bool = False
+
+
+class AlertResolved(Recorded):
+    """Alertmanager says that an episode ended: a hint, not a proof (design 5.6)."""
+
+    kind: Literal["alert_resolved"] = "alert_resolved"
+    fingerprint: str
+    ends_at: int | None
+
+
+class SeverityRose(Recorded):
+    """A higher severity starts its own ladder and clock, also after an acknowledgement (design 5.2)."""
+
+    kind: Literal["severity_rose"] = "severity_rose"
+    before: str | None
+    severity: str | None
+    policy: str
+
+
+class ProblemFound(Recorded):
+    """Something that people must know at once: no runbook, two runbooks, a bad input, a version that cannot be read."""
+
+    kind: Literal["problem_found"] = "problem_found"
+    problem: str
+    urgent: bool = True
+
+
+class RunStarted(Recorded):
+    """A run began."""
+
+    kind: Literal["run_started"] = "run_started"
+    number: int
+    runbook: str
+    rules_hash: str
+    target: str
+    cause: Cause
+    mode: Mode
+    inputs: dict[str, str]
+    steps: tuple[str, ...]
+    brake: bool = False
+    restores: str | None = None
+    machine: str | None = None
+    """The `"round:index"` of the `unless_fixed` entry that started it."""
+
+
+class Gathered(Recorded):
+    """Answers to what `decide` had to know, with the plan of the step that comes next."""
+
+    kind: Literal["gathered"] = "gathered"
+    run: int
+    observations: tuple[Observation, ...] = ()
+    plan: Plan | None = None
+    step: str | None = None
+    holds: bool | None = None
+    """During verification: whether the expectation held."""
+
+
+class EvidenceGathered(Recorded):
+    """Readings for people."""
+
+    kind: Literal["evidence_gathered"] = "evidence_gathered"
+    run: int
+    items: tuple[EvidenceItem, ...]
+
+
+class StepSkipped(Recorded):
+    """A step whose `when` is not true."""
+
+    kind: Literal["step_skipped"] = "step_skipped"
+    run: int
+    step: str
+    why: str
+
+
+class StepFailed(Recorded):
+    """A step that could not even be tried: bad parameters after rendering, a preparation that failed."""
+
+    kind: Literal["step_failed"] = "step_failed"
+    run: int
+    step: str
+    why: str
+    retry_at: int | None = None
+    """Set when the preparation may be tried again then."""
+
+
+class Waiting(Recorded):
+    """A gate said: not yet."""
+
+    kind: Literal["waiting"] = "waiting"
+    run: int
+    step: str
+    verdicts: tuple[Verdict, ...]
+    until: int
+
+
+class Refused(Recorded):
+    """A gate said no; the run ends and people are told (design 5.5: refusing is never silent)."""
+
+    kind: Literal["refused"] = "refused"
+    run: int
+    step: str
+    verdicts: tuple[Verdict, ...]
+    urgent: bool = True
+    """False when fresh evidence says that there is nothing to do."""
+
+
+class Previewed(Recorded):
+    """Observe mode: what the step would have done."""
+
+    kind: Literal["previewed"] = "previewed"
+    run: int
+    step: str
+    preview: str
+    verdicts: tuple[Verdict, ...]
+
+
+class ManualAsked(Recorded):
+    """A person is asked to do a step."""
+
+    kind: Literal["manual_asked"] = "manual_asked"
+    run: int
+    step: str
+    instruction: str
+
+
+class ManualDone(Recorded):
+    """A person says that the manual step is done."""
+
+    kind: Literal["manual_done"] = "manual_done"
+    run: int
+    step: str
+    note: str = ""
+
+
+class AttemptIntended(Recorded):
+    """The intent, committed before the world is touched (design 5.3)."""
+
+    kind: Literal["attempt_intended"] = "attempt_intended"
+    run: int
+    step: str
+    attempt: str
+    number: int
+    action: str
+    plan: Plan
+    key: str
+    deadline: int
+    epoch: int
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class AttemptEnded(Recorded):
+    """The outcome."""
+
+    kind: Literal["attempt_ended"] = "attempt_ended"
+    attempt: str
+    outcome: Outcome
+    detail: str = ""
+    output: JsonValue = None
+    retry_at: int | None = None
+
+
+class Probed(Recorded):
+    """What a probe found about an attempt without a known outcome."""
+
+    kind: Literal["probed"] = "probed"
+    attempt: str
+    answer: ProbeAnswer
+    detail: str = ""
+
+
+class StepEnded(Recorded):
+    """The step's own end, after retries, `expect` and recovery."""
+
+    kind: Literal["step_ended"] = "step_ended"
+    run: int
+    step: str
+    status: StepStatus
+    why: str = ""
+
+
+class Verifying(Recorded):
+    """All steps are over; verification counts from here."""
+
+    kind: Literal["verifying"] = "verifying"
+    run: int
+
+
+class RunEnded(Recorded):
+    """A run's result."""
+
+    kind: Literal["run_ended"] = "run_ended"
+    run: int
+    result: Result
+    why: str
+
+
+class Watched(Recorded):
+    """The verification check changed while no run was active."""
+
+    kind: Literal["watched"] = "watched"
+    observation: Observation
+    holds: bool
+
+
+class Relapsed(Recorded):
+    """The check went bad again after a finished run: the clock starts anew."""
+
+    kind: Literal["relapsed"] = "relapsed"
+    why: str
+
+
+class LevelReached(Recorded):
+    """A level of the policy is told."""
+
+    kind: Literal["level_reached"] = "level_reached"
+    round: int
+    index: int
+    name: str
+    page: tuple[str, ...]
+    why: str
+    late: int = 0
+
+
+class MachineAnnounced(Recorded):
+    """A machine timer's countdown began."""
+
+    kind: Literal["machine_announced"] = "machine_announced"
+    round: int
+    index: int
+    runbook: str
+    at: int
+
+
+class MachineGathered(Recorded):
+    """The check, read when a machine timer came due."""
+
+    kind: Literal["machine_gathered"] = "machine_gathered"
+    round: int
+    index: int
+    observation: Observation
+    holds: bool
+
+
+class MachineFired(Recorded):
+    """An entry of `unless_fixed` came due: whom it pages, which runbook it starts, or why it holds back."""
+
+    kind: Literal["machine_fired"] = "machine_fired"
+    round: int
+    index: int
+    page: tuple[str, ...] = ()
+    runbook: str | None = None
+    held: str | None = None
+    late: int = 0
+
+
+class Acknowledged(Recorded):
+    """A person has seen it: the climb stops, what `unless_fixed` promises still comes (design 5.7)."""
+
+    kind: Literal["acknowledged"] = "acknowledged"
+    note: str = ""
+
+
+class AcknowledgementExpired(Recorded):
+    """Acknowledged, and nothing followed: the same level is paged again."""
+
+    kind: Literal["acknowledgement_expired"] = "acknowledgement_expired"
+    count: int
+    page: tuple[str, ...]
+
+
+class TakenOver(Recorded):
+    """A person takes it: automation and its timers stop after the step in flight."""
+
+    kind: Literal["taken_over"] = "taken_over"
+    note: str = ""
+
+
+class Settled(Recorded):
+    """A person says whether an unknown change happened."""
+
+    kind: Literal["settled"] = "settled"
+    attempt: str
+    applied: bool
+    reason: str
+
+
+class Unlocked(Recorded):
+    """A person releases a target's lock."""
+
+    kind: Literal["unlocked"] = "unlocked"
+    target: str
+    reason: str
+
+
+class OwnerChanged(Recorded):
+    """Another process took the incident over."""
+
+    kind: Literal["owner_changed"] = "owner_changed"
+    owner: str
+    epoch: int
+    why: str
+
+
+class RestoreReminded(Recorded):
+    """A change is still in force that a person should put back."""
+
+    kind: Literal["restore_reminded"] = "restore_reminded"
+    attempt: str
+    step: str
+    preview: str
+    since: int
+
+
+class Paged(Recorded):
+    """A page was put into the outbox, in this same transaction."""
+
+    kind: Literal["paged"] = "paged"
+    destination: str
+    key: str
+    why: str
+
+
+class PageAccepted(Recorded):
+    """The pager's service took a page."""
+
+    kind: Literal["page_accepted"] = "page_accepted"
+    destination: str
+    why: str = ""
+
+
+class MessageDead(Recorded):
+    """A message was refused for good."""
+
+    kind: Literal["message_dead"] = "message_dead"
+    destination: str
+    lane: str
+    error: str
+
+
+class Closed(Recorded):
+    """The incident is over."""
+
+    kind: Literal["closed"] = "closed"
+    why: str
+
+
+Fact = Annotated[
+    Opened
+    | AlertFired
+    | AlertResolved
+    | SeverityRose
+    | ProblemFound
+    | RunStarted
+    | Gathered
+    | EvidenceGathered
+    | StepSkipped
+    | StepFailed
+    | Waiting
+    | Refused
+    | Previewed
+    | ManualAsked
+    | ManualDone
+    | AttemptIntended
+    | AttemptEnded
+    | Probed
+    | StepEnded
+    | Verifying
+    | RunEnded
+    | Watched
+    | Relapsed
+    | LevelReached
+    | MachineAnnounced
+    | MachineGathered
+    | MachineFired
+    | Acknowledged
+    | AcknowledgementExpired
+    | TakenOver
+    | Settled
+    | Unlocked
+    | OwnerChanged
+    | RestoreReminded
+    | Paged
+    | PageAccepted
+    | MessageDead
+    | Closed,
+    Field(discriminator="kind"),
+]
+
+FACT: TypeAdapter[Fact] = TypeAdapter(Fact)
+"""Parses and writes a fact's journal body (JSON)."""
+
+
+class Event(Recorded):
+    """A recorded fact: the `seq`-th of its incident, at `at`, by `actor`."""
+
+    id: str
+    incident: str
+    seq: int
+    at: int
+    actor: str
+    fact: Fact

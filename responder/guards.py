@@ -1,0 +1,202 @@
+"""The gates before a change: each answers allow, wait, ask or deny, with its reason in numbers.
+
+`LOCAL` need nothing from outside and come first, so that after a local refusal nothing is asked (design 5.5); `INFORMED` judge
+the gathered answers. A brake passes cooldown, run limits and other runs' locks with a warning that pages; it never passes
+the pause, bad evidence rules of its own parameter, floor or total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from responder.expressions import evaluate, explain, parse_expression
+from responder.incident import Incident, Run
+from responder.recorded import Answer, Cause, Effect, Observation, Plan, Verdict
+from responder.runbook import Runbook, Step
+from responder.scopes import PAUSE, Draws, Lock, Pause, RunCount, ScopeText, lock_name, parsed, runs_name
+from responder.timing import DAY, SECOND, format_duration
+
+RECHECK = 5 * SECOND
+"""How often a waiting run looks again."""
+
+PLAN_MAX_AGE = 30 * SECOND
+"""A preparation older than this is done again: the state before may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a gate judges. `totals`: parameter name -> how much may be taken off it in 24 hours."""
+
+    incident: Incident
+    run: Run
+    runbook: Runbook
+    step: Step
+    plan: Plan | None
+    scope: ScopeText
+    totals: Callable[[str], float | None]
+    now: int
+
+    @property
+    def brake(self) -> bool:
+        """True for a step that can only lower risk."""
+        return self.runbook.brake if self.step.brake is None else self.step.brake
+
+    @property
+    def by_person(self) -> bool:
+        """True when a person asked for exactly this."""
+        return self.run.cause is Cause.RESTORE
+
+
+Gate = Callable[[Case], Verdict]
+
+
+def allow(gate: str, reason: str) -> Verdict:
+    """Go on."""
+    return Verdict(gate=gate, answer=Answer.ALLOW, reason=reason)
+
+
+def deny(gate: str, reason: str) -> Verdict:
+    """Not at all."""
+    return Verdict(gate=gate, answer=Answer.DENY, reason=reason)
+
+
+def wait(gate: str, reason: str, until: int) -> Verdict:
+    """Not yet."""
+    return Verdict(gate=gate, answer=Answer.WAIT, reason=reason, until=until)
+
+
+def _limit(case: Case, verdict: Verdict) -> Verdict:
+    """What a limit says to a brake: go on, but tell people (design 4)."""
+    if not case.brake or verdict.answer is Answer.ALLOW:
+        return verdict
+    reason = f"brake passes: {verdict.reason}"
+    return Verdict(gate=verdict.gate, answer=Answer.ALLOW, reason=reason, warn=True)
+
+
+def pause(case: Case) -> Verdict:
+    """Automation is switched on; a person's own command passes."""
+    body = parsed(Pause, case.scope(PAUSE))
+    if body is None or not body.paused:
+        return allow("pause", "automation is on")
+    if case.by_person:
+        return allow("pause", f"paused by {body.actor}; a person asked for this")
+    reason = f"automation is paused by {body.actor}" + (f": {body.reason}" if body.reason else "")
+    return wait("pause", reason, case.now + RECHECK)
+
+
+def cooldown(case: Case) -> Verdict:
+    """Enough time since the end of the last run of this runbook on this target."""
+    span = case.runbook.limits.cooldown
+    body = parsed(RunCount, case.scope(runs_name(case.run.runbook, case.run.target)))
+    if span == 0 or case.by_person or case.run.acted or body is None or body.ended is None:
+        return allow("cooldown", "no run lately")
+    until = body.ended + span
+    if until <= case.now:
+        return allow("cooldown", f"the last run ended {format_duration(case.now - body.ended)} ago")
+    left = format_duration(until - case.now)
+    return _limit(case, wait("cooldown", f"cooldown of {format_duration(span)}: {left} left", until))
+
+
+def runs(case: Case) -> Verdict:
+    """Not too many runs within the window."""
+    body = parsed(RunCount, case.scope(runs_name(case.run.runbook, case.run.target)))
+    rate = case.runbook.limits.runs
+    if rate is None or case.by_person or case.run.acted:
+        return allow("runs", "no limit")
+    count = 0 if body is None else sum(1 for t in body.started if t > case.now - rate.window)
+    if count < rate.count:
+        return allow("runs", f"{count} runs, limit {rate}")
+    return _limit(case, deny("runs", f"{count} runs already, limit {rate}"))
+
+
+def ineffective(case: Case) -> Verdict:
+    """The runbook has not proved useless here lately."""
+    body = parsed(RunCount, case.scope(runs_name(case.run.runbook, case.run.target)))
+    rate = case.runbook.limits.ineffective
+    if rate is None or case.by_person or case.run.acted:
+        return allow("ineffective", "no limit")
+    count = 0 if body is None else sum(1 for t in body.ineffective if t > case.now - rate.window)
+    if count < rate.count:
+        return allow("ineffective", f"{count} ineffective runs, limit {rate}")
+    return _limit(case, deny("ineffective", f"{count} runs did not help, limit {rate}"))
+
+
+def lock(case: Case) -> Verdict:
+    """Nobody else is changing the target."""
+    body = parsed(Lock, case.scope(lock_name(case.run.target)))
+    if body is None or (body.incident, body.run) == (case.incident.id, case.run.number):
+        return allow("lock", f"{case.run.target} is free")
+    holder = f"run {body.run} of incident {body.incident}"
+    if body.unknown:
+        cure = f"settle it or unlock {case.run.target}"
+        return _limit(
+            case, deny("lock", f"{case.run.target} is locked: {holder} may or may not have changed it; {cure}")
+        )
+    return _limit(case, wait("lock", f"{case.run.target} is locked by {holder}", case.now + RECHECK))
+
+
+def evidence(case: Case) -> Verdict:
+    """`only_if` holds on an answer that is fresh enough."""
+    given = case.runbook.only_if
+    if given is None or case.by_person or case.run.acted:
+        return allow("only_if", "not asked for")
+    seen = case.run.observations.get(given.check)
+    max_age = case.runbook.checks[given.check].max_age
+    missing = why_missing(seen, max_age, case.now)
+    if missing is not None or seen is None:
+        reason = f"check {given.check}: {missing}"
+        if given.if_missing == "act_and_page":
+            return Verdict(gate="only_if", answer=Answer.ALLOW, reason=f"{reason}; acts and pages", warn=True)
+        return deny("only_if", f"{reason}; acts only on evidence")
+    values = {"value": seen.value}
+    expression = parse_expression(given.expect)
+    told = explain(expression, values)
+    if evaluate(expression, values).holds:
+        return allow("only_if", f"check {given.check}: {told}")
+    return deny("only_if", f"check {given.check} says there is nothing to do: {told} is false")
+
+
+def why_missing(seen: Observation | None, max_age: int, now: int) -> str | None:
+    """Why an observation may not be used, or None. A sample from the future counts as fresh up to its own max_age."""
+    if seen is None:
+        return "was not asked"
+    if seen.missing:
+        return seen.error or "no value"
+    at = seen.observed_at if seen.observed_at is not None else seen.asked_at
+    if now - at > max_age:
+        return f"its sample is {format_duration(now - at)} old, allowed are {format_duration(max_age)}"
+    if at - now > max_age:
+        return f"its sample is {format_duration(at - now)} in the future: check the clocks"
+    return None
+
+
+def budget(case: Case) -> Verdict:
+    """What the plan takes off its parameters stays within their totals a day; brakes too."""
+    if case.plan is None or case.plan.effect is Effect.READ or case.by_person:
+        return allow("budget", "takes nothing")
+    for scope, amount in case.plan.draws.items():
+        total = case.totals(scope)
+        body = parsed(Draws, case.scope(scope)) or Draws()
+        used = body.within(DAY, case.now)
+        if total is not None and used + amount > total * (1 + 1e-9):
+            name = scope.removeprefix("parameter:")
+            numbers = f"{used:g} taken off in 24h, {amount:g} more would pass the total of {total:g}"
+            return deny("budget", f"{name}: {numbers}")
+    return allow("budget", "within its totals")
+
+
+LOCAL: tuple[Gate, ...] = (pause, cooldown, runs, ineffective, lock)
+"""In this order; the order of the reasons that people see."""
+
+INFORMED: tuple[Gate, ...] = (evidence, budget)
+
+
+def judge(case: Case, gates: tuple[Gate, ...]) -> tuple[Verdict, ...]:
+    """The verdicts up to and including the first that does not allow: later gates were not asked."""
+    verdicts: list[Verdict] = []
+    for gate in gates:
+        verdicts.append(gate(case))
+        if verdicts[-1].answer is not Answer.ALLOW:
+            break
+    return tuple(verdicts)

@@ -1,0 +1,278 @@
+"""An incident: the state that folding its journal gives (`journal` folds, `decide` reads).
+
+All times are integer microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from responder.recorded import (
+    LIVE,
+    Cause,
+    Effect,
+    EvidenceItem,
+    Mode,
+    Observation,
+    Outcome,
+    Phase,
+    Plan,
+    ProbeAnswer,
+    Recorded,
+    Result,
+    StepStatus,
+    Verdict,
+)
+
+RUNS_KEPT = 20
+"""Runs that the folded state remembers; older ones stay in the journal."""
+
+
+class Episode(Recorded):
+    """One firing of a fingerprint, as the incident sees it."""
+
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    severity: str | None
+    firing: bool
+    since: int
+    ended: int | None = None
+    generator_url: str = ""
+
+
+class Attempt(Recorded):
+    """One try of a step."""
+
+    id: str
+    step: str
+    number: int
+    action: str
+    plan: Plan
+    key: str
+    intended_at: int
+    deadline: int
+    epoch: int
+    outcome: Outcome | None = None
+    detail: str = ""
+    output: JsonValue = None
+    ended_at: int | None = None
+    probe: ProbeAnswer | None = None
+    probe_detail: str = ""
+    settled: bool = False
+
+    @property
+    def open(self) -> bool:
+        """An intent without an outcome."""
+        return self.outcome is None
+
+
+class StepState(Recorded):
+    """A step within a run. `retry_at` is when a temporary failure may be tried again."""
+
+    id: str
+    status: StepStatus = StepStatus.PENDING
+    why: str = ""
+    retry_at: int | None = None
+    tries: int = 0
+    """Failed preparations."""
+
+
+class Run(Recorded):
+    """One execution of a runbook within an incident."""
+
+    number: int
+    runbook: str
+    rules_hash: str
+    target: str
+    cause: Cause
+    mode: Mode
+    inputs: dict[str, str]
+    started_at: int
+    actor: str
+    brake: bool = False
+    restores: str | None = None
+    """The attempt whose change this run puts back (cause `restore`)."""
+    phase: Phase = Phase.ACTING
+    steps: tuple[StepState, ...]
+    attempts: tuple[Attempt, ...] = ()
+    observations: dict[str, Observation] = Field(default_factory=dict)
+    before: dict[str, Observation] = Field(default_factory=dict)
+    """The checks as they were before the first change, for `harmful`."""
+    plan: Plan | None = None
+    plan_step: str | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    waits_until: int | None = None
+    verify_from: int | None = None
+    held_from: int | None = None
+    polled_at: int | None = None
+    evidence: tuple[EvidenceItem, ...] | None = None
+    result: Result | None = None
+    why: str = ""
+    ended_at: int | None = None
+
+    @property
+    def active(self) -> bool:
+        """Not ended."""
+        return self.phase is not Phase.ENDED
+
+    @property
+    def acted(self) -> bool:
+        """True when an attempt that changes something was intended."""
+        return any(a.plan.effect is not Effect.READ for a in self.attempts)
+
+    def step(self, step_id: str) -> StepState:
+        """The state of one step. Raises KeyError for a step that the run does not have."""
+        for state in self.steps:
+            if state.id == step_id:
+                return state
+        raise KeyError(step_id)
+
+    def attempts_of(self, step_id: str) -> tuple[Attempt, ...]:
+        """The attempts of one step, oldest first."""
+        return tuple(a for a in self.attempts if a.step == step_id)
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """The attempt without an outcome; a run has at most one."""
+        return next((a for a in self.attempts if a.open), None)
+
+
+class Person(Recorded):
+    """Who did something, when, and what they said."""
+
+    actor: str
+    at: int
+    note: str = ""
+
+
+class Due(Recorded):
+    """One thing that must happen at a time. `work` needs the incident's lease; the others any replica may do."""
+
+    kind: str
+    round: int
+    due: int
+    work: bool = False
+
+
+class MachineTimer(Recorded):
+    """One entry of `unless_fixed` in one round of the clock."""
+
+    announced: bool = False
+    gathered: bool = False
+    fired: bool = False
+    held: str | None = None
+    starts: str | None = None
+    """The runbook that it starts, until that run has started."""
+
+
+class Incident(Recorded):
+    """An incident as the sum of its journal."""
+
+    id: str
+    namespace: str = LIVE
+    runbook: str | None
+    rules_hash: str
+    policy: str
+    target: str
+    title: str
+    impact: str = ""
+    severity: str | None
+    mode: Mode = Mode.OBSERVE
+    labels: dict[str, str] = Field(default_factory=dict)
+    inputs: dict[str, str] = Field(default_factory=dict)
+    links: dict[str, str] = Field(default_factory=dict)
+    channel: str | None = None
+    opened_at: int
+    seq: int = 0
+    episodes: dict[str, Episode] = Field(default_factory=dict)
+    runs: tuple[Run, ...] = ()
+    problems: tuple[str, ...] = ()
+    urgent: str | None = None
+    """Why people are paged at once instead of after the grace (design 5.7)."""
+    urgent_at: int | None = None
+    ladder_from: int
+    ladder_round: int = 0
+    levels_reached: dict[str, int] = Field(default_factory=dict)
+    """`"round:index"` -> when the level was reached."""
+    clock_from: int
+    clock_round: int = 0
+    machine: dict[str, MachineTimer] = Field(default_factory=dict)
+    """`"round:index"` -> the entry of `unless_fixed`."""
+    paged: tuple[tuple[str, str], ...] = ()
+    """Whom a page went to: (destination, deduplication key); closing resolves each."""
+    acknowledged: Person | None = None
+    acknowledgements: int = 0
+    taken_over: Person | None = None
+    watch: Observation | None = None
+    """The verification check as last seen while no run was active."""
+    watch_holds: bool = False
+    watched_at: int | None = None
+    """When the check was last asked while no run was active (bookkeeping: polls that change nothing are no facts)."""
+    recheck: bool = False
+    """An episode ended, or one joined after a finished run: look at once."""
+    rejoined: bool = False
+    """A fingerprint fired (again) after a finished run."""
+    result: Result | None = None
+    closed_at: int | None = None
+    closed_why: str = ""
+    agenda: tuple[Due, ...] = ()
+
+    @property
+    def run(self) -> Run | None:
+        """The latest run, active or ended."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def active_run(self) -> Run | None:
+        """The run under way, or None."""
+        run = self.run
+        return run if run is not None and run.active else None
+
+    @property
+    def firing(self) -> tuple[Episode, ...]:
+        """The episodes that still fire."""
+        return tuple(e for e in self.episodes.values() if e.firing)
+
+    @property
+    def closed(self) -> bool:
+        """True after `Closed`."""
+        return self.closed_at is not None
+
+    @property
+    def live(self) -> bool:
+        """False in a replay namespace, where nothing acts and nobody is paged."""
+        return self.namespace == LIVE
+
+    def attempt(self, attempt_id: str) -> tuple[Run, Attempt] | None:
+        """Find an attempt and its run."""
+        for run in self.runs:
+            for attempt in run.attempts:
+                if attempt.id == attempt_id:
+                    return run, attempt
+        return None
+
+    @property
+    def unsettled(self) -> tuple[Attempt, ...]:
+        """Changes of which nobody knows whether they happened, oldest first."""
+        return tuple(
+            a
+            for r in self.runs
+            for a in r.attempts
+            if a.outcome is Outcome.UNKNOWN and not a.settled and r.step(a.step).status is StepStatus.UNKNOWN
+        )
+
+    @property
+    def status(self) -> str:
+        """One word for people and lists: closed, acting, verifying, waiting, acknowledged, open."""
+        run = self.active_run
+        if self.closed:
+            return "closed"
+        if run is not None:
+            waiting = run.phase is Phase.ACTING and (run.waits_until is not None or _asked(run))
+            return "waiting" if waiting else run.phase.value
+        return "acknowledged" if self.acknowledged or self.taken_over else "open"
+
+
+def _asked(run: Run) -> bool:
+    return any(s.status is StepStatus.ASKED for s in run.steps)

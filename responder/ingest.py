@@ -1,0 +1,304 @@
+"""The transactions of the edge: a notification becomes episodes and incidents, an unreadable one a dead letter.
+
+Content decides, never the group or the time of sending: a running episode starts nothing new, however often and by however
+many Alertmanagers it is told (design 5.2, contracts.md A4). What is absent from a list means nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field, replace
+
+from responder import facts as f
+from responder.alert import Alert, BadAlert, Notification
+from responder.draft import Book, Draft, Turn, Worker
+from responder.recorded import LIVE, Mode
+from responder.records import (
+    Change,
+    DeadLetterRow,
+    EpisodeRow,
+    Keys,
+    NotificationRow,
+    State,
+    open_key,
+)
+from responder.runbook import Route, Runbook, severity_rank
+from responder.telling import AUTHOR
+
+UNREADABLE = "alert:unreadable"
+"""The target of the incident that tells people about notifications that could not be understood."""
+
+
+class Doubtful(Exception):  # noqa: N818  a request to the caller: ask Alertmanager about these, then submit again
+    """Some firing alerts look older than their known end; only Alertmanager's API can tell (design 5.2)."""
+
+    def __init__(self, fingerprints: frozenset[str]) -> None:
+        super().__init__("some firing alerts look older than their known end")
+        self.fingerprints = fingerprints
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a notification led to: the incidents that have something to do now, and the counts for the answer."""
+
+    turns: tuple[Turn, ...]
+    opened: int
+    fired: int
+    resolved: int
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """Store a notification and all that follows from it. `gone`: fingerprints that Alertmanager says do not fire.
+
+    Raises Doubtful for firings that look older than their known end, unless they are in `asked`.
+    """
+
+    id: str
+    notification: Notification
+    raw: NotificationRow
+    book: Book
+    by: Worker | None
+    asked: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
+
+    def reads(self) -> Keys:
+        """The episodes, and the incidents that new ones would join."""
+        namespace = self.raw.namespace
+        alerts = self.notification.alerts
+        routes = (self.book.current.route(a.labels) for a in alerts if a.firing)
+        return Keys(
+            episodes=frozenset((namespace, a.fingerprint) for a in alerts),
+            open_keys=frozenset(open_key(namespace, _name(r.runbook), r.target) for r in routes),
+        )
+
+    def apply(self, state: State) -> Change[Received]:
+        """See the class."""
+        taking = _Taking(self, Draft(self.id, state, self.book, self.by))
+        taking.draft.keep(notification=replace(self.raw, received_at=state.now))
+        taking.check_doubts()
+        for alert in self.notification.alerts:
+            taking.take(alert)
+        for bad in self.notification.bad:
+            taking.bury(bad)
+        turns = tuple(taking.draft.advance(i) for i in taking.touched)
+        answer = Received(turns, taking.opened, taking.fired, taking.resolved, taking.repeated)
+        return Change(taking.draft.writes(), answer)
+
+
+def _name(runbook: Runbook | None) -> str | None:
+    return None if runbook is None else runbook.runbook
+
+
+@dataclass(slots=True)
+class _Taking:
+    """One notification being taken in, alert by alert."""
+
+    op: Ingest
+    draft: Draft
+    touched: dict[str, None] = field(default_factory=dict)
+    opened: int = 0
+    fired: int = 0
+    resolved: int = 0
+    repeated: int = 0
+
+    def _known(self, alert: Alert) -> EpisodeRow | None:
+        return self.draft.state.episode(self.op.raw.namespace, alert.fingerprint)
+
+    def check_doubts(self) -> None:
+        doubtful = {a.fingerprint for a in self.op.notification.alerts if a.firing and _outdated(a, self._known(a))}
+        if doubtful - self.op.asked:
+            raise Doubtful(frozenset(doubtful))
+
+    def take(self, alert: Alert) -> None:
+        known = self._known(alert)
+        if not alert.firing:
+            self._end(alert, known)
+        elif alert.fingerprint in self.op.gone:
+            self.repeated += 1
+        elif known is not None and known.firing:
+            self._again(alert, known)
+        else:
+            self._begin(alert)
+
+    def _again(self, alert: Alert, known: EpisodeRow) -> None:
+        """A running episode, told again: only a higher severity is news (a changed label is another fingerprint)."""
+        self.repeated += 1
+        self._rise(self.draft.incident(known.incident).id, alert.severity)
+
+    def _rise(self, incident_id: str, severity: str | None) -> None:
+        incident = self.draft.incident(incident_id)
+        if severity_rank(severity) <= severity_rank(incident.severity):
+            return
+        rules = self.op.book.rules(incident.rules_hash) or self.op.book.current
+        policy = rules.policy_for(self.draft.runbook_of(incident, None), severity)
+        fact = f.SeverityRose(before=incident.severity, severity=severity, policy=policy)
+        self.draft.record(incident_id, fact)
+        self.touched[incident_id] = None
+
+    def _begin(self, alert: Alert) -> None:
+        self.fired += 1
+        route = self.op.book.current.route(alert.labels)
+        key = open_key(self.op.raw.namespace, _name(route.runbook), route.target)
+        found = self.draft.open_incident(key)
+        incident_id = found.id if found is not None else self._open(alert, route)
+        joined = found is not None
+        self.draft.record(incident_id, _firing(alert, joined))
+        if joined:
+            self._rise(incident_id, alert.severity)
+        else:
+            self._problems(incident_id, alert, route)
+        for problem in route.each_problems:
+            # A value that only evidence needs: people are told, the run goes on (design 4).
+            self.draft.record(incident_id, f.ProblemFound(problem=problem, urgent=True))
+        self._remember(alert, incident_id)
+        self.touched[incident_id] = None
+
+    def _problems(self, incident_id: str, alert: Alert, route: Route) -> None:
+        if route.problem is None:
+            return
+        # Without a runbook the severity's own policy says how urgent it is; everything else wakes people.
+        quiet = route.runbook is None and "no runbook" in route.problem and alert.severity is not None
+        self.draft.record(incident_id, f.ProblemFound(problem=route.problem, urgent=not quiet))
+
+    def _open(self, alert: Alert, route: Route) -> str:
+        self.opened += 1
+        fact = opening(self.op, alert, route)
+        self.draft.open(fact)
+        return fact.id
+
+    def _end(self, alert: Alert, known: EpisodeRow | None) -> None:
+        if known is None or not known.firing:
+            self.repeated += 1
+            return
+        self.resolved += 1
+        self.draft.record(known.incident, f.AlertResolved(fingerprint=alert.fingerprint, ends_at=alert.ends_at))
+        ended = alert.ends_at if alert.ends_at is not None else self.draft.now
+        self.draft.keep(episode=replace(known, firing=False, ended_at=ended))
+        self.touched[known.incident] = None
+
+    def _remember(self, alert: Alert, incident_id: str) -> None:
+        row = EpisodeRow(
+            namespace=self.op.raw.namespace,
+            fingerprint=alert.fingerprint,
+            incident=incident_id,
+            firing=True,
+            since=self.draft.now,
+            starts_at=alert.starts_at,
+            ended_at=None,
+            severity=alert.severity,
+        )
+        self.draft.keep(episode=row)
+
+    def bury(self, bad: BadAlert) -> None:
+        """An alert that cannot be understood: kept, told, and the rest of its batch goes on (design 5.1)."""
+        row = DeadLetterRow(
+            id=f"{self.op.id}.{bad.index}",
+            received_at=self.draft.now,
+            source=self.op.raw.source,
+            reason=bad.message,
+            body=bad.json.encode("utf-8", "replace"),
+        )
+        self.touched[tell_unreadable(self.draft, row)] = None
+
+
+def _outdated(alert: Alert, known: EpisodeRow | None) -> bool:
+    """A firing that began before an end that is known already (contracts.md A5: order across peers is not given)."""
+    if known is None or known.firing or known.ended_at is None or alert.starts_at is None:
+        return False
+    return alert.starts_at < known.ended_at
+
+
+def _firing(alert: Alert, joined: bool) -> f.AlertFired:
+    return f.AlertFired(
+        fingerprint=alert.fingerprint,
+        labels=dict(alert.labels),
+        annotations=dict(alert.annotations),
+        severity=alert.severity,
+        starts_at=alert.starts_at,
+        generator_url=alert.generator_url,
+        joined=joined,
+    )
+
+
+def opening(op: Ingest, alert: Alert, route: Route) -> f.Opened:
+    """The first fact of a new incident."""
+    rules, runbook = op.book.current, route.runbook
+    namespace = op.raw.namespace
+    links = dict(runbook.links) if runbook else {}
+    for name in ("runbook_url", "dashboard_url"):
+        if alert.annotations.get(name):
+            links.setdefault(name.removesuffix("_url"), alert.annotations[name])
+    return f.Opened(
+        id=incident_id(op.id, namespace, _name(runbook), route.target),
+        namespace=namespace,
+        runbook=_name(runbook),
+        rules_hash=rules.hash,
+        policy=rules.policy_for(runbook, alert.severity),
+        target=route.target,
+        title=runbook.title if runbook else alert.annotations.get("summary", alert.name),
+        impact=runbook.impact if runbook else alert.annotations.get("description", ""),
+        severity=alert.severity,
+        mode=runbook.mode if runbook else Mode.OBSERVE,
+        labels={n: alert.labels[n] for n in ("alertname", "platform", "env", "service") if n in alert.labels},
+        inputs=dict(route.inputs),
+        links=links,
+        channel=runbook.channel if runbook else None,
+    )
+
+
+def incident_id(op_id: str, namespace: str, runbook: str | None, target: str) -> str:
+    """Twelve letters and digits that a person can read out: a hash, so that doing it again gives the same."""
+    digest = hashlib.blake2s(f"{op_id}\n{open_key(namespace, runbook, target)}".encode(), digest_size=8).digest()
+    return base64.b32encode(digest).decode().lower()[:12]
+
+
+def tell_unreadable(draft: Draft, letter: DeadLetterRow) -> str:
+    """Keep a dead letter and page about it: one incident for all of them while it is open. Answers its id."""
+    draft.keep(dead_letter=letter)
+    found = draft.open_incident(open_key(LIVE, None, UNREADABLE))
+    if found is None:
+        rules = draft.book.current
+        fact = f.Opened(
+            id=incident_id(letter.id, LIVE, None, UNREADABLE),
+            runbook=None,
+            rules_hash=rules.hash,
+            policy=rules.default_policy,
+            target=UNREADABLE,
+            title="Alertmanager sent something that cannot be understood",
+            impact="Alerts may be missed until this is mended",
+            severity=None,
+            mode=Mode.OBSERVE,
+            labels={},
+            inputs={},
+        )
+        draft.open(fact)
+        found = draft.incident(fact.id)
+    problem = f"dead letter {letter.id} from {letter.source}: {letter.reason}"
+    if len(found.problems) < 20:
+        draft.record(found.id, f.ProblemFound(problem=problem), AUTHOR)
+    return found.id
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Keep a body that cannot be understood as a whole, and page about it (design 5.1)."""
+
+    id: str
+    source: str
+    reason: str
+    body: bytes
+    book: Book
+
+    def reads(self) -> Keys:
+        """The incident that tells about all of them."""
+        return Keys(open_keys=frozenset({open_key(LIVE, None, UNREADABLE)}))
+
+    def apply(self, state: State) -> Change[Turn]:
+        """See the class."""
+        draft = Draft(self.id, state, self.book)
+        row = DeadLetterRow(self.id, state.now, self.source, self.reason, self.body)
+        turn = draft.advance(tell_unreadable(draft, row))
+        return Change(draft.writes(), turn)

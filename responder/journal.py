@@ -1,0 +1,330 @@
+"""Folding a journal: `apply` adds one event to an incident's state.
+
+Pure and total: a fact that does not fit the state (a run that is no longer remembered) changes nothing but the sequence
+number, so that an old journal always folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from responder import facts as f
+from responder.incident import RUNS_KEPT, Attempt, Episode, Incident, MachineTimer, Person, Run, StepState
+from responder.recorded import Answer, Cause, Phase, Result, StepStatus
+
+
+def copy(value: Any, **changes: Any) -> Any:
+    """`model_copy` without the keyword noise; the fold's hot path, so values are not validated again."""
+    return value.model_copy(update=changes)
+
+
+def opened(event: f.Event) -> Incident:
+    """The state after the first event of a journal. Raises TypeError when that event is not `Opened`."""
+    fact = event.fact
+    if not isinstance(fact, f.Opened):
+        raise TypeError(f"a journal begins with 'opened', not with '{fact.kind}'")
+    given = fact.model_dump(exclude={"kind"})
+    return Incident(**given, opened_at=event.at, ladder_from=event.at, clock_from=event.at, seq=event.seq)
+
+
+def apply(incident: Incident, event: f.Event) -> Incident:
+    """The state after one more event. Total: a fact without a rule of its own only moves the sequence number."""
+    fold = _FOLDS.get(type(event.fact))
+    after = incident if fold is None else fold(incident, event.fact, event)
+    return cast(Incident, copy(after, seq=event.seq))
+
+
+def fold(events: list[f.Event]) -> Incident:
+    """Fold a whole journal. Raises TypeError when it does not begin with `Opened`, ValueError when it is empty."""
+    if not events:
+        raise ValueError("an empty journal has no state")
+    state = opened(events[0])
+    for event in events[1:]:
+        state = apply(state, event)
+    return state
+
+
+def _with_run(incident: Incident, number: int, change: Callable[[Run], Run]) -> Incident:
+    runs = tuple(change(r) if r.number == number else r for r in incident.runs)
+    return cast(Incident, copy(incident, runs=runs))
+
+
+def _with_step(run: Run, step_id: str, **changes: Any) -> Run:
+    steps = tuple(copy(s, **changes) if s.id == step_id else s for s in run.steps)
+    return cast(Run, copy(run, steps=steps))
+
+
+def _with_attempt(incident: Incident, attempt_id: str, **changes: Any) -> Incident:
+    def change(run: Run) -> Run:
+        attempts = tuple(copy(a, **changes) if a.id == attempt_id else a for a in run.attempts)
+        return cast(Run, copy(run, attempts=attempts))
+
+    found = incident.attempt(attempt_id)
+    return incident if found is None else _with_run(incident, found[0].number, change)
+
+
+def _urgent(incident: Incident, why: str, at: int) -> Incident:
+    """The first reason for paging at once is the one that is told."""
+    if incident.urgent is not None:
+        return incident
+    return cast(Incident, copy(incident, urgent=why, urgent_at=at))
+
+
+def _alert_fired(incident: Incident, fact: f.AlertFired, event: f.Event) -> Incident:
+    episode = Episode(
+        fingerprint=fact.fingerprint,
+        labels=fact.labels,
+        annotations=fact.annotations,
+        severity=fact.severity,
+        firing=True,
+        since=event.at,
+        generator_url=fact.generator_url,
+    )
+    run = incident.run
+    after = copy(incident, episodes={**incident.episodes, fact.fingerprint: episode})
+    if not fact.joined or run is None:
+        return cast(Incident, after)
+    if run.active and run.phase is Phase.VERIFYING:
+        # What held for the others must hold for the newcomer too: verification starts again (design 5.2).
+        return _with_run(after, run.number, lambda r: copy(r, verify_from=event.at, held_from=None))
+    return cast(Incident, after if run.active else copy(after, recheck=True, rejoined=True))
+
+
+def _alert_resolved(incident: Incident, fact: f.AlertResolved, event: f.Event) -> Incident:
+    episode = incident.episodes.get(fact.fingerprint)
+    if episode is None:
+        return incident
+    ended = copy(episode, firing=False, ended=event.at)
+    return cast(Incident, copy(incident, episodes={**incident.episodes, fact.fingerprint: ended}, recheck=True))
+
+
+def _severity_rose(incident: Incident, fact: f.SeverityRose, event: f.Event) -> Incident:
+    return cast(
+        Incident,
+        copy(
+            incident,
+            severity=fact.severity,
+            policy=fact.policy,
+            acknowledged=None,
+            ladder_from=event.at,
+            ladder_round=incident.ladder_round + 1,
+            clock_from=event.at,
+            clock_round=incident.clock_round + 1,
+        ),
+    )
+
+
+def _problem_found(incident: Incident, fact: f.ProblemFound, event: f.Event) -> Incident:
+    after = cast(Incident, copy(incident, problems=(*incident.problems, fact.problem)))
+    return _urgent(after, fact.problem, event.at) if fact.urgent else after
+
+
+def _run_started(incident: Incident, fact: f.RunStarted, event: f.Event) -> Incident:
+    run = Run(
+        number=fact.number,
+        runbook=fact.runbook,
+        rules_hash=fact.rules_hash,
+        target=fact.target,
+        cause=fact.cause,
+        mode=fact.mode,
+        inputs=fact.inputs,
+        started_at=event.at,
+        actor=event.actor,
+        brake=fact.brake,
+        restores=fact.restores,
+        steps=tuple(StepState(id=s) for s in fact.steps),
+    )
+    after = cast(Incident, copy(incident, runs=(*incident.runs, run)[-RUNS_KEPT:], recheck=False, rejoined=False))
+    return after if fact.machine is None else _machine(after, fact.machine, starts=None)
+
+
+def _gathered(incident: Incident, fact: f.Gathered, event: f.Event) -> Incident:
+    def change(run: Run) -> Run:
+        seen = {**run.observations, **{o.check: o for o in fact.observations}}
+        changes: dict[str, Any] = {"observations": seen}
+        if not run.acted:
+            changes["before"] = {**run.before, **{o.check: o for o in fact.observations}}
+        if fact.step is not None:
+            changes |= {"plan": fact.plan, "plan_step": fact.step, "waits_until": None}
+        if run.phase is Phase.VERIFYING:
+            held = run.held_from if run.held_from is not None else event.at
+            changes |= {"held_from": held if fact.holds else None, "polled_at": event.at}
+        return cast(Run, copy(run, **changes))
+
+    return _with_run(incident, fact.run, change)
+
+
+def _attempt_intended(incident: Incident, fact: f.AttemptIntended, event: f.Event) -> Incident:
+    attempt = Attempt(
+        id=fact.attempt,
+        step=fact.step,
+        number=fact.number,
+        action=fact.action,
+        plan=fact.plan,
+        key=fact.key,
+        intended_at=event.at,
+        deadline=fact.deadline,
+        epoch=fact.epoch,
+    )
+
+    def change(run: Run) -> Run:
+        started = _with_step(run, fact.step, status=StepStatus.RUNNING, retry_at=None, why="")
+        spent = {"plan": None, "plan_step": None, "waits_until": None, "verdicts": fact.verdicts}
+        return cast(Run, copy(started, attempts=(*run.attempts, attempt), **spent))
+
+    passed = "; ".join(v.reason for v in fact.verdicts if v.warn)
+    after = _with_run(incident, fact.run, change)
+    return _urgent(after, passed, event.at) if passed else after
+
+
+def _attempt_ended(incident: Incident, fact: f.AttemptEnded, event: f.Event) -> Incident:
+    ended = {"outcome": fact.outcome, "detail": fact.detail, "output": fact.output, "ended_at": event.at}
+    after = _with_attempt(incident, fact.attempt, **ended)
+    found = after.attempt(fact.attempt)
+    if found is None or fact.retry_at is None:
+        return after
+    run, attempt = found
+    return _with_run(after, run.number, lambda r: _with_step(r, attempt.step, retry_at=fact.retry_at))
+
+
+def _step_ended(incident: Incident, fact: f.StepEnded, event: f.Event) -> Incident:
+    after = _with_run(incident, fact.run, lambda r: _with_step(r, fact.step, status=fact.status, why=fact.why))
+    return _urgent(after, fact.why, event.at) if fact.status is StepStatus.UNKNOWN else after
+
+
+def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident:
+    def change(run: Run) -> Run:
+        return cast(
+            Run, copy(run, phase=Phase.ENDED, result=fact.result, why=fact.why, ended_at=event.at, waits_until=None)
+        )
+
+    after = _with_run(incident, fact.run, change)
+    holds = fact.result in (Result.FIXED, Result.CONTAINED)
+    ended = next((r for r in after.runs if r.number == fact.run), None)
+    if ended is not None and ended.cause is Cause.RESTORE:
+        return after
+    after = cast(Incident, copy(after, result=fact.result, watch_holds=fact.result is Result.FIXED))
+    if holds or fact.result in (Result.CANCELLED, Result.OBSERVED):
+        return after
+    return _urgent(after, f"{fact.result.value}: {fact.why}", event.at)
+
+
+def _relapsed(incident: Incident, fact: f.Relapsed, event: f.Event) -> Incident:
+    return cast(
+        Incident,
+        copy(
+            incident,
+            clock_from=event.at,
+            clock_round=incident.clock_round + 1,
+            ladder_from=event.at,
+            ladder_round=incident.ladder_round + 1,
+            result=None,
+            watch_holds=False,
+            recheck=False,
+            rejoined=False,
+        ),
+    )
+
+
+def _machine(incident: Incident, key: str, **changes: Any) -> Incident:
+    timer = copy(incident.machine.get(key, MachineTimer()), **changes)
+    return cast(Incident, copy(incident, machine={**incident.machine, key: timer}))
+
+
+def _machine_gathered(incident: Incident, fact: f.MachineGathered, event: f.Event) -> Incident:
+    after = _machine(incident, f"{fact.round}:{fact.index}", gathered=True)
+    return cast(Incident, copy(after, watch=fact.observation, watch_holds=fact.holds))
+
+
+def _machine_fired(incident: Incident, fact: f.MachineFired, event: f.Event) -> Incident:
+    return _machine(incident, f"{fact.round}:{fact.index}", fired=True, held=fact.held, starts=fact.runbook)
+
+
+def _step_failed(incident: Incident, fact: f.StepFailed, event: f.Event) -> Incident:
+    def change(run: Run) -> Run:
+        tries = run.step(fact.step).tries + 1
+        cleared = copy(run, plan=None, plan_step=None)
+        if fact.retry_at is not None:
+            return _with_step(cleared, fact.step, why=fact.why, retry_at=fact.retry_at, tries=tries)
+        return _with_step(cleared, fact.step, status=StepStatus.FAILED, why=fact.why, tries=tries)
+
+    return _with_run(incident, fact.run, change)
+
+
+def _refused(incident: Incident, fact: f.Refused, event: f.Event) -> Incident:
+    after = _with_run(incident, fact.run, lambda r: copy(r, verdicts=fact.verdicts))
+    reasons = "; ".join(v.reason for v in fact.verdicts if v.answer is Answer.DENY)
+    return _urgent(after, f"refused: {reasons}", event.at) if fact.urgent else after
+
+
+def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
+    return _with_run(incident, fact.run, lambda r: copy(r, waits_until=fact.until, verdicts=fact.verdicts))
+
+
+def _acknowledgement_expired(incident: Incident, fact: f.AcknowledgementExpired, event: f.Event) -> Incident:
+    # The climb stood still while somebody had it, so the ladder moves on by that time.
+    stood = event.at - incident.acknowledged.at if incident.acknowledged else 0
+    return cast(Incident, copy(incident, acknowledged=None, ladder_from=incident.ladder_from + stood))
+
+
+def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
+    person = Person(actor=event.actor, at=event.at, note=fact.note)
+    return cast(Incident, copy(incident, acknowledged=person, acknowledgements=incident.acknowledgements + 1))
+
+
+def _level_reached(incident: Incident, fact: f.LevelReached, event: f.Event) -> Incident:
+    key = f"{fact.round}:{fact.index}"
+    return cast(Incident, copy(incident, levels_reached={**incident.levels_reached, key: event.at}))
+
+
+def _settled(incident: Incident, fact: f.Settled, event: f.Event) -> Incident:
+    return _with_attempt(incident, fact.attempt, settled=True, probe_detail=fact.reason)
+
+
+def _verifying(incident: Incident, fact: f.Verifying, event: f.Event) -> Incident:
+    return _with_run(incident, fact.run, lambda r: copy(r, phase=Phase.VERIFYING, verify_from=event.at))
+
+
+_FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
+    f.AlertFired: _alert_fired,
+    f.AlertResolved: _alert_resolved,
+    f.SeverityRose: _severity_rose,
+    f.ProblemFound: _problem_found,
+    f.RunStarted: _run_started,
+    f.Gathered: _gathered,
+    f.EvidenceGathered: lambda i, x, e: _with_run(i, x.run, lambda r: copy(r, evidence=x.items)),
+    f.StepSkipped: lambda i, x, e: _with_run(
+        i, x.run, lambda r: _with_step(r, x.step, status=StepStatus.SKIPPED, why=x.why)
+    ),
+    f.StepFailed: _step_failed,
+    f.Waiting: _waiting,
+    f.Refused: _refused,
+    f.Previewed: lambda i, x, e: _with_run(
+        i,
+        x.run,
+        lambda r: _with_step(copy(r, plan=None, plan_step=None), x.step, status=StepStatus.SKIPPED, why=x.preview),
+    ),
+    f.ManualAsked: lambda i, x, e: _with_run(i, x.run, lambda r: _with_step(r, x.step, status=StepStatus.ASKED)),
+    f.ManualDone: lambda i, x, e: _with_run(
+        i, x.run, lambda r: _with_step(r, x.step, status=StepStatus.DONE, why=x.note)
+    ),
+    f.AttemptIntended: _attempt_intended,
+    f.AttemptEnded: _attempt_ended,
+    f.Probed: lambda i, x, e: _with_attempt(i, x.attempt, probe=x.answer, probe_detail=x.detail),
+    f.StepEnded: _step_ended,
+    f.Verifying: _verifying,
+    f.RunEnded: _run_ended,
+    f.Watched: lambda i, x, e: copy(i, watch=x.observation, watch_holds=x.holds, recheck=False),
+    f.Relapsed: _relapsed,
+    f.LevelReached: _level_reached,
+    f.MachineAnnounced: lambda i, x, e: _machine(i, f"{x.round}:{x.index}", announced=True),
+    f.MachineGathered: _machine_gathered,
+    f.MachineFired: _machine_fired,
+    f.Acknowledged: _acknowledged,
+    f.AcknowledgementExpired: _acknowledgement_expired,
+    f.Paged: lambda i, x, e: copy(i, paged=tuple(dict.fromkeys((*i.paged, (x.destination, x.key))))),
+    f.TakenOver: lambda i, x, e: copy(i, taken_over=Person(actor=e.actor, at=e.at, note=x.note)),
+    f.Settled: _settled,
+    f.Closed: lambda i, x, e: copy(i, closed_at=e.at, closed_why=x.why),
+}

@@ -1,0 +1,323 @@
+"""Texts of rule files → one complete, consistent set of rules, or every problem of all of them at once.
+
+A set is whole or not there: nothing is loaded from files of which one is wrong (design 4). Reading files is the matter
+of `sources`; what a runbook names, of `references`; what several of them do together, of `conflicts`; what is only
+unwise, of `lint`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from pydantic import JsonValue, ValidationError
+
+from responder.conflicts import Entry, conflicts
+from responder.contracts import Catalogue
+from responder.documents import Document, parse_document
+from responder.errors import BadRules
+from responder.lint import unreached, warnings_of
+from responder.mistakes import closest, problems_of
+from responder.problems import Path, Problem
+from responder.references import Configured, Surroundings, check_runbook
+from responder.runbook import Policies, Policy, Rules, Runbook
+
+DEFAULTS_MAY_HOLD: Final = (
+    "match", "env", "channel", "owner", "links", "mode", "limits", "checks", "inputs", "evidence", "escalation",
+)  # fmt: skip
+_CONCATENATED: Final = ("match", "evidence")
+_SHIPPED_POLICIES: Final = "rules/policies.yaml"
+
+_LATER = "not yet: this version would not honour it"
+_NOT_YET: Final[Mapping[str, str]] = {
+    "yields_to": "remove it; until then keep runbooks of symptoms on mode: observe",
+    "calendar": "remove it; the alert rule can hold the hours",
+    "finish_once_started": "remove it; a run stops before the next change when its alert resolves",
+    "schedule": "remove it; give it a match, or let another runbook `run:` it",
+}
+_STEP_NOT_YET: Final[Mapping[str, str]] = {
+    "undo": "remove it; `restore` lets a person put a reduced parameter back",
+    "approval": "write the step as `manual:`, or keep the runbook on mode: observe",
+}
+_VERIFY_NOT_YET: Final[Mapping[str, str]] = {"harmful": "remove it; what does not help counts as ineffective"}
+_MODE_HINT: Final = "write `mode: observe`, or `mode: auto` with the steps that need people as `manual:`"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A set that may be used. `sources` are the texts it was made of; `warnings` are what is risky about it."""
+
+    rules: Rules
+    sources: Mapping[str, str]
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The documents by what they are; defaults by their folder."""
+
+    runbooks: tuple[Document, ...]
+    policies: tuple[Document, ...]
+    defaults: Mapping[str, Document]
+
+
+def load_rules(sources: Mapping[str, str], catalogue: Catalogue, configured: Configured) -> Loaded:
+    """The rules that `sources` (name of a file → its text) make up.
+
+    Raises BadRules with every `documents.Problem` of all files.
+    """
+    documents = [parse_document(name, text) for name, text in sorted(sources.items())]
+    problems = [problem for document in documents for problem in document.problems]
+    files = _sorted_out([document for document in documents if not document.problems])
+    policies = _policies(files.policies, configured, problems)
+    entries = list(_entries(files, problems))
+    names = {str(name) for d in files.runbooks if (name := d.get(("runbook",)))}
+    around = Surroundings(catalogue, configured, names, policies.policies)
+    for entry in entries:
+        problems.extend(check_runbook(entry.runbook, entry.document, around))
+    problems.extend(conflicts([entry for entry in entries if entry.whole]))
+    if problems:
+        raise BadRules(in_order(problems))
+    rules = _rules(entries, policies, _hash(sources, configured), configured)
+    warnings = [w for entry in entries for w in warnings_of(entry.runbook, entry.document, around)]
+    return Loaded(rules, dict(sources), (*warnings, *unreached(policies, configured)))
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once, by file and line."""
+    return sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line, problem.column))
+
+
+def _rules(entries: Iterable[Entry], policies: Policies, digest: str, configured: Configured) -> Rules:
+    return Rules(
+        hash=digest,
+        runbooks={entry.runbook.runbook: entry.runbook for entry in entries},
+        policies=policies.policies,
+        by_severity=policies.by_severity,
+        default_policy=policies.default or "default",
+        types=dict(configured.types),
+        ceiling=configured.mode,
+    )
+
+
+def _hash(sources: Mapping[str, str], configured: Configured) -> str:
+    """What the set depends on: texts, named types, ceiling. Secrets and services are always today's (design 4)."""
+    parts = [sorted(sources.items()), sorted(configured.types.items()), configured.mode.value]
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()
+
+
+def _sorted_out(documents: Iterable[Document]) -> _Files:
+    runbooks, policies, defaults = [], [], {}
+    for document in documents:
+        path = PurePosixPath(document.file)
+        if path.stem == "policies":
+            policies.append(document)
+        elif path.stem == "_defaults":
+            defaults[str(path.parent)] = document
+        else:
+            runbooks.append(document)
+    return _Files(tuple(runbooks), tuple(policies), defaults)
+
+
+# ------------------------------------------------------------------------------------------------------------- runbooks
+
+
+def _entries(files: _Files, problems: list[Problem]) -> Iterator[Entry]:
+    for document in files.defaults.values():
+        problems.extend(_bad_defaults(document))
+    for document in files.runbooks:
+        if not isinstance(document.value, dict):
+            problems.append(_not_a_runbook(document))
+            continue
+        folder = str(PurePosixPath(document.file).parent)
+        entry = _entry(_with_defaults(document, files.defaults.get(folder)), problems)
+        if entry is not None:
+            yield entry
+
+
+def _not_a_runbook(document: Document) -> Problem:
+    message = "the file is empty" if document.value is None else "a runbook is written as `key: value` pairs"
+    return document.at_value((), message, "begin with `runbook: name`, or remove the file")
+
+
+def _bad_defaults(document: Document) -> Iterator[Problem]:
+    if not isinstance(document.value, dict):
+        if document.value is not None:
+            yield document.at_value((), "defaults are written as `key: value` pairs", "see _defaults.yaml of edge-risk")
+        return
+    for key in document.value:
+        if key not in DEFAULTS_MAY_HOLD:
+            belongs = key in Runbook.model_fields
+            hint = "write it in each runbook" if belongs else closest(key, DEFAULTS_MAY_HOLD)
+            yield document.at_key((key,), "not a default" if belongs else "unknown key", hint)
+    for index, text in enumerate(_listed(document.value.get("match"))):
+        if isinstance(text, str) and not set("=!~") & set(text):
+            hint = f'write a matcher, such as platform="{text}"; names of alerts belong to runbooks'
+            yield document.at_value(("match", index), "a default matches labels, not names of alerts", hint)
+
+
+def _listed(value: JsonValue) -> list[JsonValue]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _with_defaults(document: Document, defaults: Document | None) -> Document:
+    """The document with what its folder adds; every mark leads to the file in which it is written.
+
+    Lists of matchers and evidence: the folder's first. Pairs are joined by name, all else is used where the runbook
+    says nothing. A runbook without a match of its own gets none: it would answer every alert of the platform.
+    """
+    if defaults is None or not isinstance(defaults.value, dict) or not isinstance(document.value, dict):
+        return document
+    own, value = document.value, dict(document.value)
+    keys, marks = dict(document.keys), dict(document.values)
+    for key, given in defaults.value.items():
+        if key not in DEFAULTS_MAY_HOLD or (key == "match" and key not in own):
+            continue
+        value[key], shift = _joined(key, given, own)
+        _join_marks(keys, defaults.keys, key, shift)
+        _join_marks(marks, defaults.values, key, shift)
+    texts = {**document.texts, **defaults.texts}
+    return Document(document.file, value, keys, marks, texts)
+
+
+def _joined(key: str, given: JsonValue, own: Mapping[str, JsonValue]) -> tuple[JsonValue, int]:
+    """The value of `key`, and by how many places the runbook's own entries move."""
+    if key not in own:
+        return given, 0
+    if key in _CONCATENATED:
+        first = _listed(given)
+        return [*first, *_listed(own[key])], len(first)
+    mine = own[key]
+    return ({**given, **mine} if isinstance(given, dict) and isinstance(mine, dict) else mine), 0
+
+
+def _join_marks(own: dict[Path, Any], added: Mapping[Path, Any], key: str, shift: int) -> None:
+    if shift:
+        moved = {path: own.pop(path) for path in [p for p in own if p[0:1] == (key,) and len(p) > 1]}
+        if not moved and (key,) in own:
+            own[key, shift] = own[(key,)]
+        for path, mark in moved.items():
+            own[(key, int(path[1]) + shift, *path[2:])] = mark
+    for path, mark in added.items():
+        if path[0:1] == (key,):
+            own.setdefault(path, mark)
+            if len(path) == 1 and shift and (key, 0) not in added:
+                own.setdefault((key, 0), mark)
+
+
+def _entry(document: Document, problems: list[Problem]) -> Entry | None:
+    """The runbook of a document; with parts left out when they are wrong, so that the rest is checked all the same."""
+    value: Any = json.loads(json.dumps(document.value))
+    found = list(_not_yet(document, value))
+    problems.extend(found)
+    runbook = None
+    for attempt in range(_ATTEMPTS):
+        try:
+            runbook = Runbook.model_validate(value, by_alias=True, by_name=False)
+            break
+        except ValidationError as error:
+            if attempt == 0:
+                found += problems_of(error, document, (), Runbook)
+                problems.extend(problems_of(error, document, (), Runbook))
+            for entry in error.errors(include_url=False):
+                _leave_out(value, entry)
+    return None if runbook is None else Entry(document, runbook, whole=not found)
+
+
+_ATTEMPTS: Final = 4
+
+
+def _leave_out(value: Any, error: Any) -> None:
+    """Remove the smallest named part that contains the error; lists go as a whole, so that no index moves."""
+    loc = tuple(part for part in error["loc"] if part != "[key]")
+    if error["type"] == "missing":
+        loc = loc[:-1]
+    holder, key = None, None
+    inner = value
+    for part in loc:
+        if isinstance(inner, dict) and part in inner:
+            holder, key = inner, part
+            inner = inner[part]
+        elif isinstance(inner, list) and isinstance(part, int) and part < len(inner):
+            inner = inner[part]
+        else:
+            break
+    if holder is not None:
+        holder.pop(key, None)
+
+
+def _not_yet(document: Document, value: Any) -> Iterator[Problem]:
+    """What a later version brings; taken out of `value`, so that it is not told as unknown as well."""
+    yield from _refused(document, value, (), _NOT_YET)
+    for index, step in enumerate(_listed(value.get("steps"))):
+        yield from _refused(document, step, ("steps", index), _STEP_NOT_YET)
+    yield from _refused(document, value.get("verify"), ("verify",), _VERIFY_NOT_YET)
+    if value.get("mode") == "approve":
+        del value["mode"]
+        yield document.at_value(("mode",), "not yet: this version cannot ask for an approval", _MODE_HINT)
+
+
+def _refused(document: Document, value: Any, path: Path, later: Mapping[str, str]) -> Iterator[Problem]:
+    for key in later.keys() & value.keys() if isinstance(value, dict) else ():
+        del value[key]
+        yield document.at_key((*path, key), _LATER, later[key])
+
+
+# ------------------------------------------------------------------------------------------------------------- policies
+
+
+def _policies(documents: Iterable[Document], configured: Configured, problems: list[Problem]) -> Policies:
+    """All policies of the set. The shipped file gives way to the others, which must not say a thing twice."""
+    found: dict[str, Policy] = {}
+    severities: dict[str, str] = {}
+    default: str | None = None
+    said: dict[Path, Document] = {}
+    for document in sorted(documents, key=lambda d: d.file != _SHIPPED_POLICIES):
+        given = _written_policies(document, problems)
+        if given is None:
+            continue
+        problems.extend(_said_twice(document, given, said))
+        found.update(given.policies)
+        severities.update(given.by_severity)
+        default = given.default or default
+        problems.extend(_unknown_notifiers(document, given, configured))
+    for path, document in said.items():
+        name = document.get(path)
+        if path[0] != "policies" and name not in found:
+            problems.append(document.at_value(path, f"unknown policy {name!r}", closest(str(name), found)))
+    return Policies(policies=found, by_severity=severities, default=default)
+
+
+def _written_policies(document: Document, problems: list[Problem]) -> Policies | None:
+    try:
+        return Policies.model_validate(document.value, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems.extend(problems_of(error, document, (), Policies))
+        return None
+
+
+def _said_twice(document: Document, given: Policies, said: dict[Path, Document]) -> Iterator[Problem]:
+    paths: list[Path] = [("policies", name) for name in given.policies]
+    paths += [("by_severity", severity) for severity in given.by_severity]
+    paths += [("default",)] if given.default is not None else []
+    for path in paths:
+        earlier = said.get(path)
+        if earlier is not None and earlier.file != _SHIPPED_POLICIES:
+            where = f"{earlier.file}:{earlier.keys[path].line}"
+            yield document.at_key(path, f"this stands in {where} already", "keep one of the two")
+        said[path] = document
+
+
+def _unknown_notifiers(document: Document, given: Policies, configured: Configured) -> Iterator[Problem]:
+    for name, policy in given.policies.items():
+        path: Path = ("policies", name)
+        places: list[tuple[Path, tuple[str, ...]]] = [((*path, "chat"), policy.chat)]
+        places += [((*path, "levels", i, "page"), level.page) for i, level in enumerate(policy.levels)]
+        for place, names in places:
+            for index, notifier in enumerate(names):
+                if notifier not in configured.notifiers:
+                    written = (*place, index) if (*place, index) in document.values else place
+                    hint = closest(notifier, configured.notifiers)
+                    yield document.at_value(written, f"unknown notifier {notifier!r}", hint)

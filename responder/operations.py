@@ -1,0 +1,255 @@
+"""The transactions of the engine: what was learned, how an attempt ended, what came due (design 6).
+
+Each is a frozen value with a pure `apply`; all of them record facts through a `Draft` and let it advance. Whoever submits
+one gets back the `Turn`: what this worker has to do next. What people say is in `commands`, what the edge says in `ingest`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from responder import facts as f
+from responder.draft import Book, Draft, Turn, Worker
+from responder.errors import Rejected
+from responder.incident import Attempt, Due, Incident, Run
+from responder.recorded import EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
+from responder.records import Change, Keys, State, TimerRow
+from responder.runbook import Step
+from responder.scopes import InForce, parsed
+from responder.timing import backoff
+from responder.verification import holds
+from responder.view import Gather
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Something may be due: look again."""
+
+    id: str
+    incident: str
+    book: Book
+    by: Worker | None
+
+    def reads(self) -> Keys:
+        """The incident."""
+        return Keys(incidents=frozenset({self.incident}))
+
+    def apply(self, state: State) -> Change[Turn]:
+        """See the class."""
+        draft = Draft(self.id, state, self.book, self.by)
+        turn = draft.advance(self.incident)
+        return Change(draft.writes(), turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: whether that may be tried again."""
+
+    observations: tuple[Observation, ...] = ()
+    plan: Plan | None = None
+    failed: str | None = None
+    retry: bool = False
+    probe: ProbeAnswer | None = None
+    probe_detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a Gather brought, from the worker of `epoch`. An owner that was replaced changes nothing: Rejected."""
+
+    id: str
+    incident: str
+    gather: Gather
+    learned: Learned
+    epoch: int
+    book: Book
+    by: Worker
+
+    def reads(self) -> Keys:
+        """The incident."""
+        return Keys(incidents=frozenset({self.incident}))
+
+    def apply(self, state: State) -> Change[Turn]:
+        """See the class."""
+        draft = Draft(self.id, state, self.book, self.by)
+        _owned(draft, self.incident, self.by, self.epoch)
+        self._record(draft)
+        turn = draft.advance(self.incident)
+        return Change(draft.writes(), turn)
+
+    def _record(self, draft: Draft) -> None:
+        incident = draft.incident(self.incident)
+        if self.gather.watch:
+            self._watched(draft, incident)
+        elif self.gather.machine is not None:
+            self._machine(draft, incident, self.gather.machine)
+        elif self.gather.probe is not None:
+            self._probed(draft, incident, self.gather.probe)
+        else:
+            self._gathered(draft, incident)
+
+    def _held(self, draft: Draft, incident: Incident, run: Run | None) -> bool:
+        runbook = draft.runbook_of(incident, run)
+        return runbook is not None and holds(runbook, self.learned.observations[0], draft.now)
+
+    def _watched(self, draft: Draft, incident: Incident) -> None:
+        held, seen = self._held(draft, incident, None), self.learned.observations[0]
+        same = incident.watch is not None and incident.watch.missing == seen.missing and incident.watch_holds == held
+        draft.bookkeep(self.incident, watched_at=draft.now)
+        if incident.recheck or not same:
+            draft.record(self.incident, f.Watched(observation=seen, holds=held))
+
+    def _machine(self, draft: Draft, incident: Incident, key: str) -> None:
+        number, index = (int(part) for part in key.split(":"))
+        seen, held = self.learned.observations[0], self._held(draft, incident, None)
+        draft.record(self.incident, f.MachineGathered(round=number, index=index, observation=seen, holds=held))
+
+    def _probed(self, draft: Draft, incident: Incident, attempt_id: str) -> None:
+        found = incident.attempt(attempt_id)
+        if found is None or found[1].probe is not None:
+            return
+        answer = self.learned.probe or ProbeAnswer.UNCLEAR
+        draft.record(self.incident, f.Probed(attempt=attempt_id, answer=answer, detail=self.learned.probe_detail))
+
+    def _gathered(self, draft: Draft, incident: Incident) -> None:
+        run = incident.active_run
+        if run is None or run.number != self.gather.run or run.open_attempt is not None:
+            return  # the run went on while it was asked: the answers are nobody's
+        if run.phase is Phase.VERIFYING:
+            self._polled(draft, incident, run)
+            return
+        seen, step, failed = self.learned.observations, self.gather.step, self.learned.failed
+        if failed is None:
+            draft.record(
+                self.incident, f.Gathered(run=run.number, observations=seen, plan=self.learned.plan, step=step)
+            )
+            return
+        if seen:
+            draft.record(self.incident, f.Gathered(run=run.number, observations=seen))
+        draft.record(self.incident, self._unprepared(draft, run, step or "", failed))
+
+    def _polled(self, draft: Draft, incident: Incident, run: Run) -> None:
+        """A poll is a fact when it changes what is known: whether it holds, whether there is a value at all."""
+        if self.gather.step is not None or not self.learned.observations:
+            return  # asked before the run began to verify
+        held, seen = self._held(draft, incident, run), self.learned.observations[0]
+        before = run.observations.get(seen.check)
+        first = run.polled_at is None or run.polled_at < (run.verify_from or 0)
+        if first or before is None or before.missing != seen.missing or (run.held_from is not None) != held:
+            draft.record(self.incident, f.Gathered(run=run.number, observations=(seen,), holds=held))
+            return
+        known = run.model_copy(update={"observations": {**run.observations, seen.check: seen}, "polled_at": draft.now})
+        draft.bookkeep(self.incident, runs=tuple(known if r.number == run.number else r for r in incident.runs))
+
+    def _unprepared(self, draft: Draft, run: Run, step_id: str, why: str) -> f.StepFailed:
+        step, tries = _step_of(draft, self.incident, run, step_id), run.step(step_id).tries + 1
+        again = self.learned.retry and step is not None and tries < step.retry.attempts
+        retry_at = draft.now + _backoff(step, tries) if step is not None and again else None
+        return f.StepFailed(run=run.number, step=step_id, why=why, retry_at=retry_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended, from the worker that intended it. `retry_after` (µs) is what the service asked for."""
+
+    id: str
+    incident: str
+    attempt: str
+    outcome: Outcome
+    detail: str
+    output: JsonValue
+    epoch: int
+    book: Book
+    by: Worker
+    retry_after: int | None = None
+
+    def reads(self) -> Keys:
+        """The incident."""
+        return Keys(incidents=frozenset({self.incident}))
+
+    def apply(self, state: State) -> Change[Turn]:
+        """See the class."""
+        draft = Draft(self.id, state, self.book, self.by)
+        _owned(draft, self.incident, self.by, self.epoch)
+        found = draft.incident(self.incident).attempt(self.attempt)
+        if found is not None and found[1].open:
+            fact = f.AttemptEnded(
+                attempt=self.attempt,
+                outcome=self.outcome,
+                detail=self.detail,
+                output=self.output,
+                retry_at=self._retry_at(draft, *found),
+            )
+            draft.record(self.incident, fact)
+        turn = draft.advance(self.incident)
+        return Change(draft.writes(), turn)
+
+    def _retry_at(self, draft: Draft, run: Run, attempt: Attempt) -> int | None:
+        step = _step_of(draft, self.incident, run, attempt.step)
+        if self.outcome is not Outcome.TEMPORARY or step is None:
+            return None
+        return draft.now + max(_backoff(step, len(run.attempts_of(attempt.step))), self.retry_after or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """The evidence of a run, for people. Anybody may have read it; what comes twice is not told twice."""
+
+    id: str
+    incident: str
+    run: int
+    items: tuple[EvidenceItem, ...]
+    book: Book
+
+    def reads(self) -> Keys:
+        """The incident."""
+        return Keys(incidents=frozenset({self.incident}))
+
+    def apply(self, state: State) -> Change[None]:
+        """See the class."""
+        draft = Draft(self.id, state, self.book)
+        run = next((r for r in draft.incident(self.incident).runs if r.number == self.run), None)
+        if run is not None and run.evidence is None:
+            draft.record(self.incident, f.EvidenceGathered(run=self.run, items=self.items))
+        return Change(draft.writes(), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Remind:
+    """A change in force has waited long enough: tell people again, as long as it is in force."""
+
+    id: str
+    scope: str
+    book: Book
+
+    def reads(self) -> Keys:
+        """The scope; its incident is loaded when it is known."""
+        return Keys(scopes=frozenset({self.scope}))
+
+    def apply(self, state: State) -> Change[None]:
+        """See the class."""
+        draft = Draft(self.id, state, self.book)
+        body = parsed(InForce, draft.scope(self.scope))
+        if body is None:
+            draft.forget_timer(TimerRow(f"scope:{self.scope}", Due(kind="remind", round=0, due=0)))
+        else:
+            fact = f.RestoreReminded(attempt=body.attempt, step=body.step, preview=body.preview, since=body.since)
+            draft.record(body.incident, fact)
+        return Change(draft.writes(), None)
+
+
+def _owned(draft: Draft, incident_id: str, by: Worker, epoch: int) -> None:
+    row = draft.row(incident_id)
+    if row.owner != by.id or row.epoch != epoch:
+        raise Rejected(f"incident {incident_id} was taken over by {row.owner}: this worker's answer is not used")
+
+
+def _step_of(draft: Draft, incident_id: str, run: Run, step_id: str) -> Step | None:
+    runbook = draft.runbook_of(draft.incident(incident_id), run)
+    return None if runbook is None else runbook.step(step_id)
+
+
+def _backoff(step: Step, tries: int) -> int:
+    return backoff(tries, step.retry.first, step.retry.factor, step.retry.cap, 0.0)

@@ -1,0 +1,216 @@
+"""The transactions that record what became of a message, and the event that it is worth (design 5.8).
+
+Pure, as `operations`: sending is `engine.delivery`, wording is `story`. A row may change while it is being sent: a root
+message that was renewed meanwhile stays pending, so that the latest state is shown after all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+from responder import facts as f
+from responder.draft import Book, Draft
+from responder.records import Change, Keys, Lane, MessageRow, ScopeRow, Sending, State, Writes
+from responder.timing import SECOND
+
+PAGE = "page"
+"""Template of a message that wakes a person."""
+RESOLVE = "resolve"
+"""Template of the message that ends a page."""
+HAND_OVER = 60 * SECOND
+"""A page that nobody has accepted by then goes to the next channel too (design 5.8)."""
+LEASE = "lease:delivery"
+"""Scope of the lease by which one replica sends."""
+
+
+def root_id(incident: str, destination: str) -> str:
+    """The id of the one root message of an incident at a chat destination."""
+    return f"{incident}:root:{destination}"
+
+
+def _operation_id(message: MessageRow, what: str) -> str:
+    """Names one try of one row, so that a result which is recorded twice counts once."""
+    return f"{what}:{message.id}:{message.next_at}:{message.attempts}"
+
+
+def _reads(message: MessageRow) -> Keys:
+    return Keys(incidents=frozenset({message.incident}), messages=frozenset({message.id}))
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The destination took `message`, rendered from the state after event `seq`; `provider` is its answer, or empty."""
+
+    message: MessageRow
+    seq: int
+    provider: str
+    why: str
+    """Why the page was sent, for the story."""
+    book: Book
+
+    @property
+    def id(self) -> str:
+        """See Operation."""
+        return _operation_id(self.message, "delivered")
+
+    def reads(self) -> Keys:
+        """See Operation."""
+        return _reads(self.message)
+
+    def apply(self, state: State) -> Change[bool]:
+        """Answers whether the row is done; False when it must be sent once more, or was done already."""
+        row = state.message(self.message.id)
+        if row is None or row.state is not Sending.PENDING:
+            return Change(Writes(), answer=False)
+        provider = self.provider or row.provider
+        sent = replace(row, sent_at=state.now, provider=provider, error="", attempts=row.attempts + 1)
+        incident = state.incident(row.incident)
+        if row.lane is Lane.ROOT and incident is not None and incident.fold.seq > self.seq:
+            return Change(Writes(messages=(replace(sent, attempts=0),)), answer=False)
+        after = replace(sent, state=Sending.SENT)
+        if row.lane is not Lane.PAGE or row.template != PAGE or incident is None:
+            return Change(Writes(messages=(after,)), answer=True)
+        fact = f.PageAccepted(destination=row.destination, why=self.why)
+        return Change(_recorded(Draft(self.id, state, self.book), fact, after), answer=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """It did not work, or must not be tried yet: again at `next_at`. A page that waits too long goes to `fallback`."""
+
+    message: MessageRow
+    next_at: int
+    error: str
+    fallback: str | None
+
+    @property
+    def id(self) -> str:
+        """See Operation."""
+        return _operation_id(self.message, "postponed")
+
+    def reads(self) -> Keys:
+        """See Operation."""
+        return _reads(self.message)
+
+    def apply(self, state: State) -> Change[bool]:
+        """Answers whether the row still waits."""
+        row = state.message(self.message.id)
+        if row is None or row.state is not Sending.PENDING:
+            return Change(Writes(), answer=False)
+        tried = self.message.attempts + 1
+        after = replace(row, next_at=max(row.next_at, self.next_at), attempts=tried, error=self.error)
+        late = self.next_at - row.created_at >= HAND_OVER
+        extra = _handed_over(state, after, self.fallback) if late else ()
+        return Change(Writes(messages=(after, *extra)), answer=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Refused for good. It blocks nobody; unless `silent` it is told elsewhere, and a page goes to `fallback`."""
+
+    message: MessageRow
+    error: str
+    fallback: str | None
+    silent: bool
+    book: Book
+
+    @property
+    def id(self) -> str:
+        """See Operation."""
+        return _operation_id(self.message, "dead")
+
+    def reads(self) -> Keys:
+        """See Operation."""
+        return _reads(self.message)
+
+    def apply(self, state: State) -> Change[bool]:
+        """Answers whether the row is dead now."""
+        row = state.message(self.message.id)
+        if row is None or row.state is not Sending.PENDING:
+            return Change(Writes(), answer=False)
+        after = replace(row, state=Sending.DEAD, error=self.error, attempts=self.message.attempts + 1)
+        extra = _handed_over(state, after, self.fallback)
+        if self.silent or state.incident(row.incident) is None:
+            return Change(Writes(messages=(after, *extra)), answer=True)
+        fact = f.MessageDead(destination=row.destination, lane=row.lane.value, error=self.error)
+        told = _recorded(Draft(self.id, state, self.book), fact, after)
+        return Change(_not_to(told, after, extra), answer=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """It has no purpose any more: a trigger after its resolve, a message of a replay, an incident that is gone."""
+
+    message: MessageRow
+    why: str
+
+    @property
+    def id(self) -> str:
+        """See Operation."""
+        return _operation_id(self.message, "dropped")
+
+    def reads(self) -> Keys:
+        """See Operation."""
+        return Keys(messages=frozenset({self.message.id}))
+
+    def apply(self, state: State) -> Change[bool]:
+        """Answers whether the row is dropped now."""
+        row = state.message(self.message.id)
+        if row is None or row.state is not Sending.PENDING:
+            return Change(Writes(), answer=False)
+        return Change(Writes(messages=(replace(row, state=Sending.DROPPED, error=self.why),)), answer=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeDelivery:
+    """One replica sends for all while it renews its lease: nothing is posted twice. `asked_at` and `span` are µs."""
+
+    owner: str
+    asked_at: int
+    span: int
+
+    @property
+    def id(self) -> str:
+        """See Operation."""
+        return f"{LEASE}:{self.owner}:{self.asked_at}"
+
+    def reads(self) -> Keys:
+        """See Operation."""
+        return Keys(scopes=frozenset({LEASE}))
+
+    def apply(self, state: State) -> Change[int | None]:
+        """Answers until when the lease is ours, or None while another replica holds it."""
+        row = state.scope(LEASE)
+        owner, held_until = json.loads(row.body) if row is not None else ("", 0)
+        if owner not in ("", self.owner) and held_until > state.now:
+            return Change(Writes(), None)
+        until = state.now + self.span
+        body = json.dumps([self.owner, until])
+        return Change(Writes(scopes=(ScopeRow(LEASE, body, state.now),)), until)
+
+
+def _recorded(draft: Draft, fact: f.Fact, message: MessageRow) -> Writes:
+    """The row with the event that it is worth, and all that follows from the event."""
+    draft.record(message.incident, fact)
+    writes = draft.writes()
+    return replace(writes, messages=(*writes.messages, message))
+
+
+def _not_to(writes: Writes, dead: MessageRow, extra: tuple[MessageRow, ...]) -> Writes:
+    """Without what would tell a destination that it is dead: that could go on for ever."""
+    others = tuple(m for m in writes.messages if m.destination != dead.destination or m.lane is Lane.PAGE)
+    kept = others if dead in others else (*others, dead)
+    renewed = tuple(m for m in writes.renewed if m.destination != dead.destination)
+    return replace(writes, messages=(*kept, *extra), renewed=renewed)
+
+
+def _handed_over(state: State, message: MessageRow, to: str | None) -> tuple[MessageRow, ...]:
+    """The same page for the next channel, once."""
+    if message.lane is not Lane.PAGE or message.template != PAGE or to is None or to == message.destination:
+        return ()
+    copy_id = f"{message.id}>{to}"
+    if state.message(copy_id) is not None:
+        return ()
+    fresh = replace(message, id=copy_id, destination=to, order_key=f"{message.order_key}>{to}", attempts=0)
+    return (replace(fresh, state=Sending.PENDING, next_at=state.now, provider="", error="", sent_at=None),)

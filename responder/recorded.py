@@ -1,0 +1,154 @@
+"""The values that facts and states are made of, and the closed sets of their words (design 2).
+
+All times are integer microseconds since the epoch, UTC; all durations are microseconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+LIVE = "live"
+"""The namespace of real notifications. Every other one is a replay: it never acts and never pages (design 5.2)."""
+
+
+class Recorded(BaseModel):
+    """A stored value. Unknown fields are ignored, so that an older replica can read what a newer one wrote."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Effect(StrEnum):
+    """What repeating an attempt means (design 2)."""
+
+    READ = "read"
+    SET = "set"
+    KEYED = "keyed"
+    PROBED = "probed"
+    UNSAFE = "unsafe"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    OK = "ok"
+    TEMPORARY = "temporary"
+    PERMANENT = "permanent"
+    UNKNOWN = "unknown"
+
+
+class Result(StrEnum):
+    """How a run ended."""
+
+    FIXED = "fixed"
+    CONTAINED = "contained"
+    INEFFECTIVE = "ineffective"
+    UNVERIFIED = "unverified"
+    HARMFUL = "harmful"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+    OBSERVED = "observed"
+
+
+class Mode(StrEnum):
+    """How far automation may go. The order is the order of freedom; a ceiling takes the smaller one."""
+
+    OBSERVE = "observe"
+    APPROVE = "approve"
+    AUTO = "auto"
+
+
+class Cause(StrEnum):
+    """Why a run was started."""
+
+    ALERT = "alert"
+    RELAPSE = "relapse"
+    UNLESS_FIXED = "unless_fixed"
+    RESTORE = "restore"
+
+
+class Phase(StrEnum):
+    """Where a run is."""
+
+    ACTING = "acting"
+    VERIFYING = "verifying"
+    ENDED = "ended"
+
+
+class StepStatus(StrEnum):
+    """Where a step is."""
+
+    PENDING = "pending"
+    SKIPPED = "skipped"
+    ASKED = "asked"  # a manual step that a person has been asked to do
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class ProbeAnswer(StrEnum):
+    """What a probe found out about an attempt without a known outcome."""
+
+    APPLIED = "applied"
+    NOT_APPLIED = "not_applied"
+    UNCLEAR = "unclear"
+
+
+class Answer(StrEnum):
+    """A guard's answer."""
+
+    ALLOW = "allow"
+    WAIT = "wait"
+    ASK = "ask"
+    DENY = "deny"
+
+
+class Verdict(Recorded):
+    """One guard's answer with its reason in numbers. `until` is set for WAIT. `warn` marks what a brake passed."""
+
+    gate: str
+    answer: Answer
+    reason: str
+    until: int | None = None
+    warn: bool = False
+
+
+class Observation(Recorded):
+    """What a check answered. `observed_at` is the sample's own time (design 5.6); `error`: why there is no value."""
+
+    check: str
+    value: JsonValue = None
+    observed_at: int | None = None
+    asked_at: int
+    error: str | None = None
+
+    @property
+    def missing(self) -> bool:
+        """True when there is no usable value: unreachable, empty, NaN."""
+        return self.error is not None or self.value is None
+
+
+class Plan(Recorded):
+    """A step, made ready: targets are absolute and fixed here, so that doing it again does the same (design 5.3)."""
+
+    params: dict[str, JsonValue]
+    preview: str
+    effect: Effect
+    prepared_at: int
+    before: JsonValue = None
+    target: JsonValue = None
+    nothing_to_do: str | None = None
+    draws: dict[str, float] = Field(default_factory=dict)
+    """What it uses up, by scope name: `{"parameter:risk-api/kelly_fraction": 0.15}`."""
+    undoable: bool = False
+
+
+class EvidenceItem(Recorded):
+    """One reading for people."""
+
+    title: str
+    value: JsonValue = None
+    error: str | None = None

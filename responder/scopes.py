@@ -1,0 +1,110 @@
+"""What runs share: locks, run counters, draws on a parameter, the pause, changes still in force.
+
+Each is one row of the table `scopes`, its body the JSON of one model below. The operations lock and rewrite them in the same
+transaction as the intent that uses them (design 5.5). Times are integer microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import JsonValue
+
+from responder.recorded import Recorded
+from responder.timing import DAY
+
+KEPT = 7 * DAY
+"""How long a counter remembers; no limit's window may be longer."""
+
+PAUSE = "pause:global"
+"""The scope that stops all automation."""
+
+
+class Lock(Recorded):
+    """A target's lock. `unknown`: nobody knows whether a change happened; it stays until a person settles or unlocks."""
+
+    incident: str
+    run: int
+    since: int
+    unknown: bool = False
+
+
+class RunCount(Recorded):
+    """The runs of one runbook on one target. Cooldown counts from `ended`, the end of the latest run (design 5.4)."""
+
+    started: tuple[int, ...] = ()
+    ended: int | None = None
+    ineffective: tuple[int, ...] = ()
+
+
+class Draw(Recorded):
+    """So much taken off a parameter by one intent; never given back, whatever became of it (reliability S7)."""
+
+    at: int
+    amount: float
+    incident: str
+
+
+class Draws(Recorded):
+    """All that was taken off one parameter lately."""
+
+    draws: tuple[Draw, ...] = ()
+
+    def within(self, window: int, now: int) -> float:
+        """The sum of the last `window` µs, in the parameter's own unit."""
+        return sum(d.amount for d in self.draws if d.at > now - window)
+
+
+class Pause(Recorded):
+    """Automation stops acting while this row says so; paging goes on."""
+
+    paused: bool
+    actor: str
+    at: int
+    reason: str = ""
+
+
+class InForce(Recorded):
+    """A change that a person should put back. It keeps no incident open (design 4)."""
+
+    incident: str
+    attempt: str
+    step: str
+    target: str
+    preview: str
+    before: JsonValue
+    value: JsonValue
+    since: int
+    remind: int | None = None
+
+
+def lock_name(target: str) -> str:
+    """The scope of a target's lock."""
+    return f"lock:{target}"
+
+
+def runs_name(runbook: str, target: str) -> str:
+    """The scope of a runbook's run counter on a target."""
+    return f"runs:{runbook}|{target}"
+
+
+def in_force_name(target: str) -> str:
+    """The scope of the change in force on a target."""
+    return f"in_force:{target}"
+
+
+ScopeText = Callable[[str], str | None]
+"""Scope name -> body, or None. Raises NotLoaded for a scope that the transaction has not read."""
+
+Body = TypeVar("Body", bound=Recorded)
+
+
+def parsed(model: type[Body], text: str | None) -> Body | None:
+    """A scope's body, or None when there is no row (an empty body counts as none)."""
+    return model.model_validate_json(text) if text else None
+
+
+def recent(times: tuple[int, ...], now: int) -> tuple[int, ...]:
+    """What a counter still remembers."""
+    return tuple(t for t in times if t > now - KEPT)

@@ -1,0 +1,172 @@
+"""What a fact changes in the scopes that runs share: locks are taken and released, runs counted, draws kept (design 5.4).
+
+Each rule looks at one fact and answers the scopes' new bodies; the draft writes them in the fact's own transaction. A lock
+is released on every known end of a run and stays when nobody knows what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from responder import facts as f
+from responder.incident import Attempt, Due, Incident, Run
+from responder.recorded import Cause, Effect, Recorded, Result, StepStatus
+from responder.runbook import Runbook
+from responder.scopes import (
+    Draw,
+    Draws,
+    InForce,
+    Lock,
+    RunCount,
+    ScopeText,
+    in_force_name,
+    lock_name,
+    parsed,
+    recent,
+    runs_name,
+)
+from responder.timing import DAY
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeChange:
+    """A scope's new body (None: nothing is left of it) and, where it reminds people, when."""
+
+    name: str
+    body: Recorded | None
+    remind: Due | None = None
+
+
+def scopes_after(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> list[ScopeChange]:
+    """The scopes that this event changes; `incident` is the state after it, `runbook` the one of its latest run."""
+    rule = _RULES.get(type(event.fact))
+    return [] if rule is None else list(rule(incident, event, runbook, scope))
+
+
+def _run(incident: Incident, number: int) -> Run | None:
+    return next((r for r in incident.runs if r.number == number), None)
+
+
+def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
+    fact = event.fact
+    assert isinstance(fact, f.AttemptIntended)
+    run = _run(incident, fact.run)
+    if run is None or fact.plan.effect is Effect.READ:
+        return
+    held = parsed(Lock, scope(lock_name(run.target)))
+    if held is None:
+        yield ScopeChange(lock_name(run.target), Lock(incident=incident.id, run=run.number, since=event.at))
+    first = sum(1 for a in run.attempts if a.plan.effect is not Effect.READ) == 1
+    if first and run.cause is not Cause.RESTORE:
+        name = runs_name(run.runbook, run.target)
+        count = parsed(RunCount, scope(name)) or RunCount()
+        started = (*recent(count.started, event.at), event.at)
+        yield ScopeChange(name, count.model_copy(update={"started": started}))
+    if len(run.attempts_of(fact.step)) == 1:
+        for name, amount in fact.plan.draws.items():
+            yield ScopeChange(name, _drawn(scope, name, amount, incident, event.at))
+
+
+def _drawn(scope: ScopeText, name: str, amount: float, incident: Incident, now: int) -> Draws:
+    before = parsed(Draws, scope(name)) or Draws()
+    kept = tuple(d for d in before.draws if d.at > now - DAY)
+    return Draws(draws=(*kept, Draw(at=now, amount=amount, incident=incident.id)))
+
+
+def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
+    fact = event.fact
+    assert isinstance(fact, f.StepEnded)
+    run = _run(incident, fact.run)
+    if run is None:
+        return
+    if fact.status is StepStatus.UNKNOWN:
+        held = parsed(Lock, scope(lock_name(run.target)))
+        if held is not None and (held.incident, held.run) == (incident.id, run.number):
+            yield ScopeChange(lock_name(run.target), held.model_copy(update={"unknown": True}))
+    done = [a for a in run.attempts_of(fact.step) if not a.open]
+    if fact.status is StepStatus.DONE and done and runbook is not None and run.cause is not Cause.RESTORE:
+        yield from _in_force(incident, event, runbook, run, done[-1])
+
+
+def _in_force(
+    incident: Incident, event: f.Event, runbook: Runbook, run: Run, attempt: Attempt
+) -> Iterator[ScopeChange]:
+    restore = runbook.step(attempt.step).restore
+    if restore is None:
+        return
+    name = in_force_name(run.target)
+    body = InForce(
+        incident=incident.id,
+        attempt=attempt.id,
+        step=attempt.step,
+        target=run.target,
+        preview=attempt.plan.preview,
+        before=attempt.plan.before,
+        value=attempt.plan.target,
+        since=event.at,
+        remind=restore.remind,
+    )
+    remind = Due(kind="remind", round=0, due=event.at + restore.remind) if restore.remind else None
+    yield ScopeChange(name, body, remind)
+
+
+def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
+    fact = event.fact
+    assert isinstance(fact, f.RunEnded)
+    run = _run(incident, fact.run)
+    if run is None or not run.acted:
+        return
+    yield from _released(incident, run, scope)
+    if run.cause is Cause.RESTORE:
+        if fact.result is Result.FIXED:
+            yield ScopeChange(in_force_name(run.target), None)
+        return
+    name = runs_name(run.runbook, run.target)
+    count = parsed(RunCount, scope(name)) or RunCount()
+    useless = (event.at,) if fact.result in (Result.INEFFECTIVE, Result.HARMFUL) else ()
+    ineffective = (*recent(count.ineffective, event.at), *useless)
+    yield ScopeChange(name, count.model_copy(update={"ended": event.at, "ineffective": ineffective}))
+
+
+def _released(incident: Incident, run: Run, scope: ScopeText) -> Iterator[ScopeChange]:
+    held = parsed(Lock, scope(lock_name(run.target)))
+    if held is None or (held.incident, held.run) != (incident.id, run.number):
+        return
+    open_questions = {a.id for a in incident.unsettled} & {a.id for a in run.attempts}
+    yield ScopeChange(lock_name(run.target), held.model_copy(update={"unknown": True}) if open_questions else None)
+
+
+def _settled(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
+    fact = event.fact
+    assert isinstance(fact, f.Settled)
+    found = incident.attempt(fact.attempt)
+    if found is not None and not found[0].active:
+        yield from _released(incident, found[0], scope)
+
+
+def _unlocked(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
+    fact = event.fact
+    assert isinstance(fact, f.Unlocked)
+    yield ScopeChange(lock_name(fact.target), None)
+
+
+def _reminded(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
+    fact = event.fact
+    assert isinstance(fact, f.RestoreReminded)
+    found = incident.attempt(fact.attempt)
+    body = parsed(InForce, scope(in_force_name(found[0].target))) if found else None
+    if found is not None and body is not None and body.remind:
+        again = Due(kind="remind", round=0, due=event.at + body.remind)
+        yield ScopeChange(in_force_name(found[0].target), body, again)
+
+
+_RULES: dict[type[Any], Callable[[Incident, f.Event, Runbook | None, ScopeText], Iterator[ScopeChange]]] = {
+    f.AttemptIntended: _intended,
+    f.StepEnded: _step_ended,
+    f.RunEnded: _run_ended,
+    f.Settled: _settled,
+    f.Unlocked: _unlocked,
+    f.RestoreReminded: _reminded,
+}

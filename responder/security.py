@@ -1,0 +1,223 @@
+"""Who may speak to the responder: credentials of the webhook, of people and of programs, and the role each verb needs.
+
+Credentials are compared as digests, all of them every time, so that neither the time nor the order tells how much of a
+guess was right. They are read afresh while running: a rotated one works at once, a withdrawn one ends within seconds
+(design 5.11). Nothing here speaks HTTP, and no message ever shows what was presented.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from responder.contracts import Clock, Secret
+from responder.errors import BadConfig
+from responder.timing import SECOND
+
+Owner = TypeVar("Owner")
+
+log = logging.getLogger("responder.security")
+
+RESPONDER: Final = "responder"
+"""The role of whoever is on call: sees to incidents."""
+OPERATOR: Final = "operator"
+"""The role of whoever runs the responder: settles, unlocks, pauses, reloads."""
+EVERY_ROLE: Final = "*"
+"""Held by the local operator of an installation where nobody is configured, and by nobody else unless configured so."""
+
+NEEDED: Final[Mapping[str, frozenset[str]]] = {
+    "ack": frozenset({RESPONDER, OPERATOR}),
+    "takeover": frozenset({RESPONDER, OPERATOR}),
+    "done": frozenset({RESPONDER, OPERATOR}),
+    "settle": frozenset({OPERATOR}),
+    "unlock": frozenset({OPERATOR}),
+    "pause": frozenset({OPERATOR}),
+    "resume": frozenset({OPERATOR}),
+    "reload": frozenset({OPERATOR}),
+}
+"""Verb -> the roles of which one is enough. `restore` is not here: its step names the role (`restore.approval`)."""
+
+FRESH: Final = 5 * SECOND
+"""How long a credential is used before it is read again: a withdrawn one ends within this time."""
+AGAIN: Final = 1 * SECOND
+"""After an unknown credential they are read at once, but not more often than this: guessing must not cost reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who is known: a person or a program, by the name that the journal will say."""
+
+    name: str
+    roles: frozenset[str]
+
+    def may(self, needed: Iterable[str]) -> bool:
+        """Whether one of the roles is theirs."""
+        return EVERY_ROLE in self.roles or not self.roles.isdisjoint(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the configuration gives to one person or program. Several tokens are valid at a time, for rotation."""
+
+    person: Person
+    tokens: Sequence[Secret]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookCredential:
+    """One that Alertmanager may present: with a user name it is basic authentication, else a bearer token."""
+
+    secret: Secret
+    username: str | None = None
+
+
+class Entry(StrEnum):
+    """What became of a credential."""
+
+    OPEN = "open"
+    """It was right, or none is needed."""
+    MISSING = "missing"
+    WRONG = "wrong"
+
+
+class Authenticator:
+    """See the module. `open_reading`: nobody is configured, so who can reach the port may read."""
+
+    def __init__(
+        self, people: Sequence[Grant], webhook: Sequence[WebhookCredential], open_reading: bool, now: Clock
+    ) -> None:
+        self.open_reading = open_reading
+        self.webhook_open = not webhook
+        self._webhook: _Keyring[None] = _Keyring([(c.secret, c.username, None) for c in webhook], now)
+        self._people: _Keyring[Person] = _Keyring([(t, None, g.person) for g in people for t in g.tokens], now)
+
+    def webhook_entry(self, authorization: str | None) -> Entry:
+        """Whether a notification may come in, by its `Authorization` header."""
+        if self.webhook_open:
+            return Entry.OPEN
+        if authorization is None:
+            return Entry.MISSING
+        return Entry.OPEN if self._webhook.find(authorization) else Entry.WRONG
+
+    def person(self, authorization: str | None) -> Person | Entry:
+        """Who presents this `Authorization: Bearer …`; MISSING without one, WRONG when nobody has it."""
+        if authorization is None:
+            return Entry.MISSING
+        found = self._people.find(authorization)
+        return found[0] if found else Entry.WRONG
+
+
+class _Keyring(Generic[Owner]):
+    """Digests of credentials with their owners, read from where they are kept when they are no longer fresh."""
+
+    def __init__(self, kept: Sequence[tuple[Secret, str | None, Owner]], now: Clock) -> None:
+        self._kept = kept
+        self._now = now
+        self._digests: list[tuple[bytes, Owner]] = []
+        self._read_at: int | None = None
+
+    def find(self, authorization: str) -> tuple[Owner] | None:
+        """The owner, in a tuple since it may be None; None when nobody has this credential."""
+        presented = _presented(authorization)
+        if presented is None:
+            return None
+        self._refresh(FRESH)
+        found = self._compare(presented)
+        if found is None and self._refresh(AGAIN):
+            found = self._compare(presented)
+        return found
+
+    def _compare(self, presented: bytes) -> tuple[Owner] | None:
+        found = None
+        for digest, owner in self._digests:  # never ends early: the time must not tell which one it was
+            if hmac.compare_digest(digest, presented):
+                found = (owner,)
+        return found
+
+    def _refresh(self, age: int) -> bool:
+        now = self._now()
+        if self._read_at is not None and 0 <= now - self._read_at < age:
+            return False
+        self._read_at = now
+        self._digests = [(d, owner) for secret, user, owner in self._kept if (d := _digest_of(secret, user))]
+        return True
+
+
+def _digest_of(secret: Secret, username: str | None) -> bytes | None:
+    """None where it cannot be read just now: then it opens nothing, and the others still do."""
+    try:
+        value = secret.reveal().strip()
+    except BadConfig as error:
+        log.error("a credential cannot be read: %s", error)
+        return None
+    if not value:
+        log.error("the credential in %s is empty and opens nothing; write one there", secret.named)
+        return None
+    return _bearer(value.encode()) if username is None else _basic(f"{username}:{value}".encode())
+
+
+def _presented(authorization: str) -> bytes | None:
+    """The digest of what a header presents, or None for a header that is neither Bearer nor Basic."""
+    scheme, _, given = authorization.partition(" ")
+    given = given.strip()
+    if scheme.lower() == "bearer" and given:
+        return _bearer(given.encode("latin-1", "replace"))
+    if scheme.lower() == "basic":
+        try:
+            return _basic(base64.b64decode(given, validate=True))
+        except (binascii.Error, ValueError):
+            return None
+    return None
+
+
+def _bearer(token: bytes) -> bytes:
+    return hashlib.sha256(b"bearer\0" + token).digest()
+
+
+def _basic(pair: bytes) -> bytes:
+    return hashlib.sha256(b"basic\0" + pair).digest()
+
+
+def local_operator(path: Path) -> Grant:
+    """The operator of an installation where nobody is configured: whoever can read `path`, which is made when missing.
+
+    The file is readable by its owner only. Raises BadConfig when it can neither be made nor used.
+    """
+    try:
+        _make(path)
+        mode = path.stat().st_mode & 0o077
+    except OSError as error:
+        said = f"{path}: cannot be made ({error.strerror}); configure `auth.people`, or mend the folder"
+        raise BadConfig(said) from None
+    if mode:
+        raise BadConfig(f"{path}: others may read it; run chmod 600 on it, or remove it and start again")
+    return Grant(Person("local", frozenset({EVERY_ROLE})), (Secret(f"file {path}", _reader(path)),))
+
+
+def _make(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+
+
+def _reader(path: Path) -> Callable[[], str]:
+    def read() -> str:
+        try:
+            return path.read_text().strip()
+        except (OSError, ValueError):
+            raise BadConfig(f"{path}: cannot be read; restart to have it made again") from None
+
+    return read

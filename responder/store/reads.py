@@ -1,0 +1,208 @@
+"""What is read outside transactions: lists for people, and what is due for the engine.
+
+Each call is one statement on a pooled connection, blocking; `store` brings it off the event loop. Nothing here locks or
+writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Engine,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    tuple_,
+)
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from responder.errors import Rejected, StoreUnavailable
+from responder.facts import Event
+from responder.incident import Due
+from responder.records import DeadLetterRow, IncidentRow, Lane, MessageRow, NotificationRow, ScopeRow, Sending
+from responder.store import rows
+from responder.store import tables as t
+from responder.store.database import first_line
+
+Read = Mapping[str, Any]
+
+_LANES: Final = case({lane.value: place for place, lane in enumerate(Lane)}, value=t.messages.c.lane)
+
+_now: Final[BindParameter[int]] = bindparam("now")
+_owner: Final[BindParameter[str]] = bindparam("owner")
+_limit: Final[BindParameter[int]] = bindparam("limit")
+
+_OPEN: Final = t.incidents.c.open_key.is_not(None)
+# A timer that is work waits while another owner's lease on its incident is valid.
+_FREE: Final = or_(
+    t.timers.c.work.is_(False),
+    t.incidents.c.owner.is_(None),
+    t.incidents.c.owner == _owner,
+    t.incidents.c.lease_until < _now,
+)
+_TIMERS: Final = t.timers.outerjoin(t.incidents, t.incidents.c.id == t.timers.c.subject)
+_DUE_TIMERS: Final = (
+    select(t.timers)
+    .select_from(_TIMERS)
+    .where(t.timers.c.due <= _now, _FREE)
+    .order_by(t.timers.c.due, t.timers.c.subject, t.timers.c.kind, t.timers.c.round)
+    .limit(_limit)
+)
+_NEXT_TIMER: Final = select(t.timers.c.due).select_from(_TIMERS).where(_FREE).order_by(t.timers.c.due).limit(1)
+_NEXT_LEASE: Final = select(func.min(t.incidents.c.lease_until)).where(
+    _OPEN, t.incidents.c.owner != _owner, t.incidents.c.lease_until >= _now
+)
+
+_earlier = t.messages.alias("earlier")
+_PENDING: Final = t.messages.c.state == Sending.PENDING.value
+_FIRST_IN_ORDER: Final = ~exists().where(
+    _earlier.c.order_key == t.messages.c.order_key,
+    _earlier.c.state == Sending.PENDING.value,
+    _earlier.c.position < t.messages.c.position,
+)
+_DUE_MESSAGES: Final = (
+    select(t.messages)
+    .where(_PENDING, t.messages.c.next_at <= _now, _FIRST_IN_ORDER)
+    .order_by(_LANES, t.messages.c.rank.desc(), t.messages.c.created_at, t.messages.c.position)
+    .limit(_limit)
+)
+_NEXT_MESSAGE: Final = select(func.min(t.messages.c.next_at)).where(_PENDING, _FIRST_IN_ORDER)
+
+
+class Reads:
+    """Raises StoreUnavailable when the database cannot be asked; `name` is what the message calls it."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+
+    def incident(self, prefix: str) -> IncidentRow | None:
+        """By id, or by a beginning that only one has. Raises Rejected when several begin so."""
+        c = t.incidents.c
+        exact = self._rows(select(t.incidents).where(c.id == prefix))
+        found = exact or self._rows(select(t.incidents).where(c.id.startswith(prefix, autoescape=True)).limit(6))
+        if len(found) > 1:
+            named = ", ".join(sorted(row["id"] for row in found)[:5])
+            raise Rejected(f"several incidents begin with {prefix!r}: {named}; give more of the id")
+        return rows.incident_row(found[0]) if found else None
+
+    def incidents(
+        self, status: str | None = None, target: str | None = None, limit: int = 100, before: str | None = None
+    ) -> list[IncidentRow]:
+        """Newest first. `status`: `open` (any not closed) or a status word; `before`: the id of the last one seen."""
+        c = t.incidents.c
+        conditions: list[ColumnElement[bool]] = []
+        if status is not None:
+            conditions.append(_OPEN if status == "open" else c.status == status)
+        if target is not None:
+            conditions.append(c.target == target)
+        if before is not None:
+            last = select(c.opened_at, c.id).where(c.id == before).scalar_subquery()
+            conditions.append(tuple_(c.opened_at, c.id) < last)
+        asked = select(t.incidents).where(*conditions).order_by(c.opened_at.desc(), c.id.desc())
+        return [rows.incident_row(values) for values in self._rows(asked.limit(limit))]
+
+    def events(self, incident_id: str, after_seq: int = 0) -> list[Event]:
+        """A journal, oldest first, from the event behind `after_seq` on."""
+        c = t.events.c
+        asked = select(t.events).where(c.incident == incident_id, c.seq > after_seq).order_by(c.seq)
+        return [rows.event_row(values) for values in self._rows(asked)]
+
+    def due_timers(self, now: int, owner: str, limit: int) -> list[tuple[str, Due]]:
+        """`(subject, due)`, oldest first; work of incidents that another owner holds a valid lease of is left out."""
+        found = self._rows(_DUE_TIMERS, now=now, owner=owner, limit=limit)
+        return [rows.timer_row(values) for values in found]
+
+    def next_timer_due(self, now: int, owner: str) -> int | None:
+        """When to look again: the earliest timer that is free for `owner`, or the end of another's lease."""
+        timer = self._rows(_NEXT_TIMER, now=now, owner=owner)
+        lease = self._rows(_NEXT_LEASE, now=now, owner=owner)[0]["min_1"]
+        ends = [values["due"] for values in timer] + ([] if lease is None else [lease + 1])
+        return min(ends, default=None)
+
+    def due_messages(self, now: int, limit: int) -> list[MessageRow]:
+        """What may be sent now: pages first, then the most severe; only the first unsent row of each order key."""
+        return [rows.message_row(values) for values in self._rows(_DUE_MESSAGES, now=now, limit=limit)]
+
+    def next_message_due(self) -> int | None:
+        """The earliest `next_at` of what waits to be sent, rows behind others left out."""
+        due: int | None = self._rows(_NEXT_MESSAGE)[0]["min_1"]
+        return due
+
+    def messages_of(self, incident_id: str) -> list[MessageRow]:
+        """Every message of an incident, in the order of writing."""
+        c = t.messages.c
+        found = self._rows(select(t.messages).where(c.incident == incident_id).order_by(c.position))
+        return [rows.message_row(values) for values in found]
+
+    def scopes(self, prefix: str = "") -> list[ScopeRow]:
+        """Scopes whose name begins with `prefix`, by name."""
+        c = t.scopes.c
+        asked = select(t.scopes).where(c.name.startswith(prefix, autoescape=True)).order_by(c.name)
+        return [rows.flat_row(ScopeRow, values) for values in self._rows(asked)]
+
+    def dead_letters(self, state: str | None = "open") -> list[DeadLetterRow]:
+        """Oldest first; `state` None: whatever became of them."""
+        c = t.dead_letters.c
+        asked = select(t.dead_letters).order_by(c.received_at, c.id)
+        found = self._rows(asked if state is None else asked.where(c.state == state))
+        return [rows.flat_row(DeadLetterRow, values) for values in found]
+
+    def notifications(self, since: int, until: int, limit: int) -> list[NotificationRow]:
+        """Received in `[since, until)`, oldest first."""
+        c = t.notifications.c
+        asked = select(t.notifications).where(c.received_at >= since, c.received_at < until)
+        found = self._rows(asked.order_by(c.received_at, c.id).limit(limit))
+        return [rows.flat_row(NotificationRow, values) for values in found]
+
+    def version(self, digest: str, kind: str) -> bytes | None:
+        """The body of a kept version."""
+        c = t.versions.c
+        found = self._rows(select(c.body).where(c.hash == digest, c.kind == kind))
+        return bytes(found[0]["body"]) if found else None
+
+    def pinned_rules(self) -> set[str]:
+        """The rules that open incidents began with, by hash."""
+        c = t.incidents.c
+        return {values["rules_hash"] for values in self._rows(select(c.rules_hash).where(_OPEN).distinct())}
+
+    def orphans(self, owner: str) -> list[str]:
+        """Ids of open incidents that another owner holds, oldest first."""
+        c = t.incidents.c
+        asked = select(c.id).where(_OPEN, c.owner.is_not(None), c.owner != owner).order_by(c.opened_at, c.id)
+        return [values["id"] for values in self._rows(asked)]
+
+    def ping(self) -> None:
+        """Raises StoreUnavailable unless the database answers."""
+        self._rows(select(text("1 AS one")))
+
+    def _rows(self, statement: Select[Any], **parameters: Any) -> list[Read]:
+        """A pooled connection may have died since its last use: asked once more on a new one."""
+        try:
+            return self._asked(statement, parameters)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise self._unavailable(error) from error
+        except SQLAlchemyError as error:
+            raise self._unavailable(error) from error
+        try:
+            return self._asked(statement, parameters)
+        except SQLAlchemyError as error:
+            raise self._unavailable(error) from error
+
+    def _asked(self, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Read]:
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(statement, parameters).mappings()]
+
+    def _unavailable(self, error: SQLAlchemyError) -> StoreUnavailable:
+        cause = first_line(getattr(error, "orig", None) or error)
+        return StoreUnavailable(f"{self._name} does not answer: {cause}; see that it is up")

@@ -1,0 +1,297 @@
+"""What happened, as people are told it: the values that message templates see, and the sentence of every event.
+
+One vocabulary for the console, `responder incident`, the Slack thread and the page, so that nobody reads two versions
+of one story. Pure: an event, the incident's state and `now` in, plain values out; wording lives in templates/. Nothing
+here knows a destination or its limits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from responder import facts as f
+from responder.incident import Attempt, Due, Episode, Incident, Run, StepState
+from responder.messages import TemplateError
+from responder.recorded import Answer, Observation, Outcome, Result, Verdict
+from responder.timing import MINUTE
+
+Render = Callable[[str, Mapping[str, object]], str]
+"""`MessageTemplates.render`: template name and values -> text; raises TemplateError."""
+
+LONGEST = 1_500
+"""Characters of one sentence; the rest of a long label or answer is in the journal."""
+LONGEST_VALUE = 500
+"""Characters of one text within a message about the present state."""
+
+KINDS: frozenset[str] = frozenset(t.model_fields["kind"].default for t in f.Fact.__origin__.__args__)  # type: ignore[attr-defined]
+"""Every kind of fact."""
+
+# --- one event -------------------------------------------------------------------------------------------------------
+
+
+def sentence(event: f.Event, incident: Incident, render: Render) -> str:
+    """One line that says what happened. Raises TemplateError when its template cannot be rendered."""
+    text = " ".join(render(f"story/{event.fact.kind}.txt.j2", event_values(event, incident)).split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def describe(event: f.Event, incident: Incident, render: Render) -> str:
+    """One line that says what happened, without any failure: a broken template costs the wording, not the news."""
+    try:
+        return sentence(event, incident, render)
+    except TemplateError:
+        return plain_sentence(event)
+
+
+def plain_sentence(event: f.Event) -> str:
+    """What is said of an event when its template is broken: its kind and its short text fields."""
+    known = event.fact.model_dump(mode="json", exclude={"kind"})
+    said = ", ".join(f"{k} {v}" for k, v in known.items() if isinstance(v, str | int | float) and str(v))
+    return f"{event.fact.kind.replace('_', ' ')}: {said}"[:LONGEST]
+
+
+def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
+    """What the templates of templates/story see. All names are always there; None where they do not apply."""
+    fact = event.fact
+    known = fact.model_dump(mode="json")
+    if isinstance(fact, f.EvidenceGathered):
+        known["items"] = [{**item, "value": shown(item["value"])} for item in known["items"]]
+    return {
+        "at": event.at,
+        "actor": event.actor,
+        "fact": known,
+        "incident": {"id": incident.id, "title": incident.title, "target": incident.target},
+        "since_opening": max(0, event.at - incident.opened_at),
+        "attempt": _attempt_values(_attempt_of(fact, incident), event),
+        "alert": _alert_of(fact, incident),
+        "checks": [_check_text(o) for o in _observations(fact)],
+        "reasons": reasons(getattr(fact, "verdicts", ())),
+    }
+
+
+def _attempt_of(fact: f.Fact, incident: Incident) -> Attempt | None:
+    """The attempt that a fact is about; for a step's end its last one."""
+    if isinstance(fact, f.StepEnded):
+        run = next((r for r in incident.runs if r.number == fact.run), None)
+        return None if run is None else next(iter(run.attempts_of(fact.step)[::-1]), None)
+    found = incident.attempt(getattr(fact, "attempt", ""))
+    return None if found is None else found[1]
+
+
+def _attempt_values(attempt: Attempt | None, event: f.Event) -> dict[str, object] | None:
+    if attempt is None:
+        return None
+    ended = event.at if attempt.ended_at is None else attempt.ended_at
+    return {
+        "preview": attempt.plan.preview,
+        "step": attempt.step,
+        "number": attempt.number,
+        "detail": attempt.detail,
+        "took": max(0, ended - attempt.intended_at),
+        "nothing_to_do": attempt.plan.nothing_to_do,
+    }
+
+
+def _alert_of(fact: f.Fact, incident: Incident) -> str | None:
+    match fact:
+        case f.AlertFired():
+            return alert_text(fact.labels)
+        case f.AlertResolved():
+            episode = incident.episodes.get(fact.fingerprint)
+            return fact.fingerprint if episode is None else alert_text(episode.labels)
+        case _:
+            return None
+
+
+def alert_text(labels: Mapping[str, str]) -> str:
+    """The alert's name with the labels that tell it from its siblings: `VaRBreach (symbol BTC-USD)`."""
+    usual = {"alertname", "severity", "platform", "env", "job", "instance", "prometheus", "team"}
+    own = ", ".join(f"{k} {v}" for k, v in sorted(labels.items()) if k not in usual)
+    name = labels.get("alertname", "an alert without a name")
+    return f"{name} ({own})" if own else name
+
+
+def _observations(fact: f.Fact) -> tuple[Observation, ...]:
+    match fact:
+        case f.Gathered():
+            return fact.observations
+        case f.MachineGathered() | f.Watched():
+            return (fact.observation,)
+        case _:
+            return ()
+
+
+def _check_text(seen: Observation) -> dict[str, object]:
+    age = None if seen.observed_at is None else max(0, seen.asked_at - seen.observed_at)
+    return {"name": seen.check, "value": shown(seen.value), "error": seen.error, "missing": seen.missing, "age": age}
+
+
+def shown(value: JsonValue) -> JsonValue:
+    """A value that can stand in a sentence: lists and objects as compact JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def reasons(verdicts: tuple[Verdict, ...]) -> str:
+    """Why a gate did not simply let it pass, in numbers: all but plain permissions."""
+    return "; ".join(v.reason for v in verdicts if v.answer is not Answer.ALLOW or v.warn)
+
+
+# --- the present state -----------------------------------------------------------------------------------------------
+
+
+def state_values(incident: Incident, now: int) -> dict[str, object]:
+    """What root messages and pages see: the incident as it is now. Times are µs since the epoch, `now` included."""
+    return {name: _one_line(value) for name, value in _state(incident, now).items()}
+
+
+def _one_line(value: Any) -> Any:
+    """Line breaks come from templates only, so that no label begins a paragraph of its own; and long texts are cut."""
+    match value:
+        case str():
+            text = " ".join(value.split())
+            return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+        case list():
+            return [_one_line(one) for one in value]
+        case dict():
+            return {name: one if name == "url" else _one_line(one) for name, one in value.items()}
+        case _:
+            return value
+
+
+def _state(incident: Incident, now: int) -> dict[str, object]:
+    run = incident.run
+    return {
+        "now": now,
+        "id": incident.id,
+        "title": incident.title,
+        "impact": incident.impact,
+        "target": incident.target,
+        "severity": incident.severity,
+        "runbook": incident.runbook,
+        "mode": incident.mode.value,
+        "status": incident.status,
+        "light": light(incident),
+        "opened_at": incident.opened_at,
+        "closed_at": incident.closed_at,
+        "lasted": max(0, (incident.closed_at or now) - incident.opened_at),
+        "closed_why": incident.closed_why,
+        "result": None if incident.result is None else incident.result.value,
+        "why": "" if run is None else run.why,
+        "urgent": incident.urgent,
+        "problems": list(incident.problems),
+        "alerts": [_episode_values(e) for e in incident.episodes.values()],
+        "firing": len(incident.firing),
+        "runs": [_run_values(r) for r in incident.runs],
+        "next": _next_values(incident, now),
+        "owner": _owner_values(incident),
+        "paged": list(dict.fromkeys(destination for destination, _ in incident.paged)),
+        "replay": not incident.live,
+        "links": links(incident),
+    }
+
+
+_WEB = re.compile(r"https?://[^\s<>|]{1,1500}").fullmatch
+"""An address that neither ends the link it stands in nor fills the message."""
+
+
+def light(incident: Incident) -> str:
+    """One word for the colour of the whole: good, working, bad. What nobody knows is bad."""
+    if incident.result in (Result.FIXED, Result.OBSERVED) and not incident.unsettled:
+        return "good"
+    if incident.closed and incident.urgent is None and not incident.unsettled:
+        return "good"
+    run = incident.active_run
+    return "working" if run is not None and not incident.unsettled else "bad"
+
+
+def links(incident: Incident) -> list[dict[str, str]]:
+    """Title and address of every link, the graph of the first alert last; only web addresses."""
+    graphs = [e.generator_url for e in incident.episodes.values() if e.generator_url]
+    pairs = [*incident.links.items(), *(("graph", url) for url in graphs[:1])]
+    return [{"title": title, "url": url} for title, url in pairs if _WEB(url)]
+
+
+def _episode_values(episode: Episode) -> dict[str, object]:
+    return {
+        "text": alert_text(episode.labels),
+        "summary": episode.annotations.get("summary", ""),
+        "firing": episode.firing,
+        "since": episode.since,
+        "ended": episode.ended,
+    }
+
+
+def _run_values(run: Run) -> dict[str, object]:
+    return {
+        "number": run.number,
+        "runbook": run.runbook,
+        "mode": run.mode.value,
+        "cause": run.cause.value,
+        "phase": run.phase.value,
+        "result": None if run.result is None else run.result.value,
+        "why": run.why,
+        "waits_until": run.waits_until if run.active else None,
+        "waits_why": reasons(run.verdicts) if run.active and run.waits_until is not None else "",
+        "steps": [_step_values(run, s) for s in run.steps],
+        "evidence": [{**i.model_dump(mode="json"), "value": shown(i.value)} for i in run.evidence or ()],
+    }
+
+
+def _step_values(run: Run, step: StepState) -> dict[str, object]:
+    attempts = run.attempts_of(step.id)
+    last = attempts[-1] if attempts else None
+    known = last is not None and last.outcome is Outcome.OK and last.ended_at is not None
+    return {
+        "id": step.id,
+        "status": step.status.value,
+        "text": step.id.replace("_", " ") if last is None else last.plan.preview,
+        "why": step.why or ("" if last is None else last.detail),
+        "took": last.ended_at - last.intended_at if known and last is not None and last.ended_at is not None else None,
+        "attempts": len(attempts),
+    }
+
+
+_COMING: Mapping[str, str] = {
+    "level": "level {} of the policy is told",
+    "unless_fixed": "the runbook's next measure comes, unless it is fixed",
+    "countdown": "the countdown of the runbook's next measure begins",
+    "acknowledgement": "the acknowledgement runs out",
+}
+"""The kinds of timers that matter to people. Polls and retries do not."""
+
+
+def _next_values(incident: Incident, now: int) -> dict[str, object] | None:
+    dues = sorted((d for d in incident.agenda if d.kind in _COMING), key=lambda d: d.due)
+    if incident.closed or not dues:
+        return None
+    return {"what": _coming(dues[0]), "at": dues[0].due, "left": max(0, dues[0].due - now)}
+
+
+def _coming(due: Due) -> str:
+    return _COMING[due.kind].format(due.round % 100 + 1)
+
+
+def _owner_values(incident: Incident) -> dict[str, object] | None:
+    person = incident.taken_over or incident.acknowledged
+    if person is None:
+        return None
+    does = "has taken over" if incident.taken_over else "has acknowledged"
+    return {"name": person.actor, "does": does, "at": person.at, "note": person.note}
+
+
+def plain_state(incident: Incident, now: int) -> str:
+    """The state in one line of plain text, when the templates for it are broken."""
+    minutes = max(0, now - incident.opened_at) // MINUTE
+    severity = incident.severity or "no severity"
+    return f"[{severity}] {incident.title}: {incident.target} is {incident.status}, opened {minutes} min ago"
+
+
+def why_of(event: f.Event | None) -> str:
+    """The reason that an event itself gives, or nothing."""
+    given: Any = getattr(event.fact, "why", "") if event is not None else ""
+    return str(given or "")

@@ -1,0 +1,133 @@
+"""Which messages a fact leaves in the outbox: the root that shows the state, a line in the thread, a page (design 5.8).
+
+The rows are written in the transaction of the event that they tell. What a message says is decided when it is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from responder import facts as f
+from responder.incident import Incident
+from responder.recorded import Outcome, StepStatus
+from responder.records import Lane, MessageRow
+from responder.runbook import Policy, severity_rank
+
+SILENT = frozenset({"opened", "gathered", "paged", "machine_gathered", "page_accepted", "verifying"})
+"""Facts without a line of their own: the root shows them, or the line of another fact says it."""
+
+AUTHOR = "responder"
+"""The actor of everything that the program does by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Rows for the outbox, and the facts that say which pages were put there."""
+
+    messages: tuple[MessageRow, ...] = ()
+    renewed: tuple[MessageRow, ...] = ()
+    paged: tuple[f.Paged, ...] = ()
+
+
+def told(incident: Incident, event: f.Event, policy: Policy, instance: str) -> Told:
+    """What leaves because of this event. A replay tells nobody (design 5.2)."""
+    if not incident.live:
+        return Told()
+    thread = tuple(_line(incident, event, chat) for chat in policy.chat) if has_line(event.fact) else ()
+    pages = tuple(_pages(incident, event, instance))
+    keys = tuple(f.Paged(destination=m.destination, key=m.order_key, why=_why(event.fact)) for m in pages)
+    resolves = tuple(_resolves(incident, event)) if isinstance(event.fact, f.Closed) else ()
+    return Told(
+        messages=(*pages, *resolves, *thread),
+        renewed=tuple(_root(incident, event, chat) for chat in policy.chat),
+        paged=keys,
+    )
+
+
+def has_line(fact: f.Fact) -> bool:
+    """True for a fact that gets a line in the thread. A success is told by the step's end, not twice."""
+    if isinstance(fact, f.AlertFired):
+        return fact.joined
+    if isinstance(fact, f.AttemptEnded):
+        return fact.outcome is not Outcome.OK
+    if isinstance(fact, f.Watched):
+        return not fact.holds
+    if isinstance(fact, f.StepEnded):
+        return fact.status is not StepStatus.FAILED
+    return fact.kind not in SILENT
+
+
+def _line(incident: Incident, event: f.Event, chat: str) -> MessageRow:
+    return _row(incident, event, Lane.THREAD, chat, f"story/{event.fact.kind}", f"{incident.id}:{chat}")
+
+
+def _root(incident: Incident, event: f.Event, chat: str) -> MessageRow:
+    row = _row(incident, event, Lane.ROOT, chat, "root", f"{incident.id}:root:{chat}")
+    return MessageRow(
+        id=f"{incident.id}:root:{chat}",
+        incident=row.incident,
+        event_seq=0,
+        lane=row.lane,
+        destination=chat,
+        template=row.template,
+        order_key=row.order_key,
+        created_at=row.created_at,
+        next_at=row.next_at,
+        rank=row.rank,
+    )
+
+
+def _row(incident: Incident, event: f.Event, lane: Lane, to: str, template: str, order_key: str) -> MessageRow:
+    return MessageRow(
+        id=f"{event.id}:{template}:{to}",
+        incident=incident.id,
+        event_seq=event.seq,
+        lane=lane,
+        destination=to,
+        template=template,
+        order_key=order_key,
+        created_at=event.at,
+        next_at=event.at,
+        rank=severity_rank(incident.severity),
+    )
+
+
+def _pages(incident: Incident, event: f.Event, instance: str) -> Iterator[MessageRow]:
+    fact = event.fact
+    if not isinstance(fact, f.LevelReached | f.MachineFired | f.AcknowledgementExpired):
+        return
+    # A pager appends a second trigger of an open key without waking anybody, so a new round has a key of its own
+    # (contracts.md C1).
+    again = f"/r{fact.count}" if isinstance(fact, f.AcknowledgementExpired) else _round(incident)
+    for to in dict.fromkeys(fact.page):
+        yield _row(incident, event, Lane.PAGE, to, "page", f"responder/{instance}/{incident.id}/{to}{again}")
+
+
+def _round(incident: Incident) -> str:
+    return f"/l{incident.ladder_round}" if incident.ladder_round else ""
+
+
+def _resolves(incident: Incident, event: f.Event) -> Iterator[MessageRow]:
+    for number, (to, key) in enumerate(incident.paged):
+        row = _row(incident, event, Lane.PAGE, to, "resolve", key)
+        yield MessageRow(
+            id=f"{event.id}:resolve:{number}",
+            incident=row.incident,
+            event_seq=row.event_seq,
+            lane=row.lane,
+            destination=to,
+            template="resolve",
+            order_key=key,
+            created_at=row.created_at,
+            next_at=row.next_at,
+            rank=row.rank,
+        )
+
+
+def _why(fact: f.Fact) -> str:
+    if isinstance(fact, f.LevelReached):
+        return f"level {fact.name}: {fact.why}"
+    if isinstance(fact, f.AcknowledgementExpired):
+        return "acknowledged, and nothing followed"
+    return "not fixed in time"

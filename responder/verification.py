@@ -1,0 +1,152 @@
+"""Whether it helped: verifying a run, watching the check while the incident is open, and closing it.
+
+Pure: see `decide`. "resolved" is a hint; success needs fresh samples that hold, and missing evidence is never success
+(design 5.6).
+"""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from responder import facts as f
+from responder.acting import unknown_why
+from responder.expressions import evaluate, explain, parse_expression
+from responder.guards import why_missing
+from responder.incident import Incident, Run
+from responder.recorded import Cause, Observation, Phase, Result
+from responder.runbook import POLL, Runbook, Verify
+from responder.timing import SECOND, format_duration
+from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
+
+WATCH = 30 * SECOND
+"""How often an open incident without an active run looks at its check."""
+
+
+def verifying(view: View) -> Next | None:
+    run = view.incident.active_run
+    if run is None or run.phase is not Phase.VERIFYING or run.verify_from is None:
+        return None
+    runbook = view.runbook_of(run)
+    if runbook is None or runbook.verify is None:
+        why = "there is no verification to be made"
+        return Finish(f.RunEnded(run=run.number, result=Result.UNVERIFIED, why=why))
+    verify, start = runbook.verify, run.verify_from
+    if view.now < start + verify.settle:
+        return WaitUntil(start + verify.settle, "settle")
+    if run.held_from is not None and (run.polled_at or 0) - run.held_from >= verify.hold:
+        return Finish(_held(view, run, runbook, verify))
+    if view.now >= start + verify.within and (run.polled_at or 0) >= start + verify.within:
+        return Finish(_not_held(view, run, runbook, verify))
+    due = _next_poll(view, run, verify, start)
+    if due > view.now:
+        return WaitUntil(due, "verify")
+    return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, checks=(verify.check,))
+
+
+def _next_poll(view: View, run: Run, verify: Verify, start: int) -> int:
+    if run.polled_at is None or run.polled_at < start:
+        return view.now
+    due = min(run.polled_at + POLL, max(start + verify.within, run.polled_at))
+    if run.held_from is not None:
+        due = min(due, max(run.held_from + verify.hold, run.polled_at))
+    return due
+
+
+def _held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
+    told = explain(parse_expression(verify.expect), {"value": _seen_value(run, verify)})
+    held = f" for {format_duration(verify.hold)}" if verify.hold else ""
+    contained = run.cause is Cause.UNLESS_FIXED and runbook.brake
+    result = Result.CONTAINED if contained else Result.FIXED
+    open_question = f"; still to be settled: {unknown_why(run)}" if unknown_why(run) else ""
+    return f.RunEnded(run=run.number, result=result, why=f"{told} held{held}{open_question}")
+
+
+def _not_held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
+    seen = run.observations.get(verify.check)
+    within = format_duration(verify.within)
+    missing = why_missing(seen, runbook.checks[verify.check].max_age, view.now)
+    unknown = unknown_why(run)
+    if unknown:
+        return f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown)
+    if missing is not None:
+        why = f"check {verify.check} gave no evidence within {within}: {missing}"
+        return f.RunEnded(run=run.number, result=Result.UNVERIFIED, why=why)
+    told = explain(parse_expression(verify.expect), {"value": _seen_value(run, verify)})
+    if run.held_from is not None:
+        only = format_duration((view.now - run.held_from) // SECOND * SECOND)
+        why = f"{told} held for {only} only, {format_duration(verify.hold)} within {within} were wanted"
+        return f.RunEnded(run=run.number, result=Result.INEFFECTIVE, why=why)
+    return f.RunEnded(run=run.number, result=Result.INEFFECTIVE, why=f"{told} did not hold within {within}")
+
+
+def _seen_value(run: Run, verify: Verify) -> JsonValue:
+    seen = run.observations.get(verify.check)
+    return None if seen is None else seen.value
+
+
+# --- after a run: watching and closing --------------------------------------------------------------------------------
+
+
+def watching(view: View) -> Next | None:
+    incident, runbook = view.incident, view.runbook
+    if incident.closed or incident.active_run is not None or runbook is None or not incident.runs:
+        return None
+    if runbook.verify is None:
+        return Tell(f.Relapsed(why="it fired again after the run")) if incident.rejoined and incident.firing else None
+    if _went_bad(view, runbook, runbook.verify):
+        return Tell(f.Relapsed(why=_bad_why(incident, runbook.verify)))
+    last = incident.watched_at or (incident.run.ended_at if incident.run else None) or incident.opened_at
+    if not incident.recheck and view.now < last + WATCH:
+        return None
+    return Gather(runbook=runbook.runbook, rules_hash=incident.rules_hash, checks=(runbook.verify.check,), watch=True)
+
+
+def _went_bad(view: View, runbook: Runbook, verify: Verify) -> bool:
+    """Fixed or joined, and a fresh sample says that it does not hold (a missing one is no relapse)."""
+    incident = view.incident
+    seen = incident.watch
+    if not incident.firing or incident.taken_over or incident.result is None or seen is None:
+        return False
+    ended = incident.run.ended_at if incident.run else None
+    if seen.asked_at < (ended or 0) or incident.recheck or seen.missing:
+        return False
+    return not incident.watch_holds and (incident.result is Result.FIXED or incident.rejoined)
+
+
+def _bad_why(incident: Incident, verify: Verify) -> str:
+    value = None if incident.watch is None else incident.watch.value
+    return f"{explain(parse_expression(verify.expect), {'value': value})} does not hold any more"
+
+
+def closing(view: View) -> Next | None:
+    incident = view.incident
+    if incident.closed or incident.firing or incident.active_run is not None or not incident.episodes:
+        return None
+    runbook = view.runbook
+    if runbook is None or runbook.verify is None or not incident.runs or incident.problems:
+        return Finish(f.Closed(why="all alerts resolved"))
+    if incident.watch_holds and not incident.recheck:
+        return Finish(f.Closed(why=f"all alerts resolved, and {runbook.verify.expect} holds"))
+    seen = incident.watch
+    if seen is not None and not incident.recheck and seen.missing and incident.urgent is None:
+        problem = f"resolved, but check {runbook.verify.check} gives no evidence: {seen.error}"
+        return Tell(f.ProblemFound(problem=problem))
+    return None
+
+
+def idle(view: View) -> Next | None:
+    """An open incident looks at its check again and again, and never falls asleep (design 5.2)."""
+    incident, runbook = view.incident, view.runbook
+    watched = runbook is not None and runbook.verify is not None and bool(incident.runs)
+    if incident.closed or incident.active_run is not None or not watched:
+        return None
+    last = incident.watched_at or (incident.run.ended_at if incident.run else None) or incident.opened_at
+    return WaitUntil(max(last + WATCH, view.now), "watch")
+
+
+def holds(runbook: Runbook, seen: Observation, now: int) -> bool:
+    """Whether the verification's expectation holds on a fresh sample; missing, stale and NaN do not."""
+    verify = runbook.verify
+    if verify is None or why_missing(seen, runbook.checks[verify.check].max_age, now) is not None:
+        return False
+    return evaluate(parse_expression(verify.expect), {"value": seen.value}).holds

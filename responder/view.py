@@ -1,0 +1,131 @@
+"""What `decide` looks at (`View`) and what it may name (`Next`).
+
+`Tell`, `Ask` and `Finish` are facts that follow from what is known: the operation records them and asks again. `Gather` and
+`Perform` need the world: the engine does them and reports facts. `WaitUntil` ends the turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from responder import facts as f
+from responder.incident import Attempt, Incident, Run, StepState
+from responder.recorded import Mode, Plan, Verdict
+from responder.runbook import Policy, Rules, Runbook
+from responder.scopes import ScopeText
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Read these before anything is decided. `step`: prepare it. `probe`, `restore`: an attempt's id. `machine`: an entry."""
+
+    runbook: str
+    rules_hash: str
+    run: int | None = None
+    checks: tuple[str, ...] = ()
+    step: str | None = None
+    probe: str | None = None
+    restore: str | None = None
+    machine: str | None = None
+    watch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Intend this step, then do it. `again` is the attempt that is sent once more, with its plan and key."""
+
+    run: int
+    step: str
+    action: str
+    plan: Plan
+    verdicts: tuple[Verdict, ...]
+    timeout: int
+    again: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Record this fact (and so tell it to whom it concerns)."""
+
+    fact: f.Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Record that a person is asked."""
+
+    fact: f.ManualAsked
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A run or the incident is over."""
+
+    fact: f.RunEnded | f.Closed
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Nothing before `due` (None: nothing until a new fact). `kind` names the wait in the timer's row."""
+
+    due: int | None = None
+    kind: str = "wait"
+
+
+Next = Gather | Perform | Tell | Ask | Finish | WaitUntil
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that `decide` may look at. `rules_of` answers the set that a run began with, or None when it cannot be read."""
+
+    incident: Incident
+    rules_of: Callable[[str], Rules | None]
+    scope: ScopeText
+    totals: Callable[[str], float | None]
+    now: int
+    epoch: int
+    ceiling: Mode = Mode.AUTO
+
+    @property
+    def rules(self) -> Rules | None:
+        """The set that the incident began with."""
+        return self.rules_of(self.incident.rules_hash)
+
+    @property
+    def policy(self) -> Policy:
+        """The incident's policy; an empty one when its rules cannot be read."""
+        return self.rules.policy(self.incident.policy) if self.rules is not None else Policy()
+
+    @property
+    def runbook(self) -> Runbook | None:
+        """The incident's runbook."""
+        if self.rules is None or self.incident.runbook is None:
+            return None
+        return self.rules.runbooks.get(self.incident.runbook)
+
+    def runbook_of(self, run: Run) -> Runbook | None:
+        """A run's runbook, in the version that it began with."""
+        rules = self.rules_of(run.rules_hash)
+        return None if rules is None else rules.runbooks.get(run.runbook)
+
+
+def values_of(incident: Incident, run: Run) -> dict[str, object]:
+    """The variables of a run: its inputs, `steps.<id>`, `incident`, `run`, and the checks' values."""
+    steps = {s.id: _step_values(run, s) for s in run.steps}
+    return {
+        **run.inputs,
+        "steps": steps,
+        "incident": {"id": incident.id, "severity": incident.severity or "", "target": incident.target},
+        "run": {"number": run.number, "runbook": run.runbook, "cause": run.cause.value},
+        "checks": {name: seen.value for name, seen in run.observations.items() if not seen.missing},
+    }
+
+
+def _step_values(run: Run, state: StepState) -> dict[str, JsonValue]:
+    attempts = run.attempts_of(state.id)
+    output = attempts[-1].output if attempts else None
+    return {"status": state.status.value, "output": output}

@@ -1,0 +1,113 @@
+"""GET /api/v1/…: incidents, one incident with its journal, and what the whole program is at.
+
+Reads only, each a few statements outside transactions. What changes something is in `verbs`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from responder import __version__
+from responder.incident import Incident
+from responder.recorded import Recorded
+from responder.scopes import PAUSE, InForce, Lock, Pause, parsed
+from responder.web.access import Refusal, as_json, reader
+from responder.web.parts import Parts
+from responder.web.shapes import details, moment, shown, summary, told, waits_for
+
+MOST: Final = 500
+"""Incidents in one answer."""
+STATUSES: Final = ("open", "closed", "acting", "verifying", "waiting", "acknowledged")
+UPCOMING: Final = 20
+"""Timers that the status names."""
+
+_id: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+Body = TypeVar("Body", bound=Recorded)
+
+
+class Api:
+    """The reading handlers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def incidents(self, request: Request) -> Response:
+        """`?limit=&status=&target=&before=`, newest first; `next` is the `before` of the next page."""
+        reader(self._parts, request)
+        query = request.query_params
+        limit = _limit(query.get("limit", "100"))
+        status, target, before = query.get("status"), query.get("target"), query.get("before")
+        if status is not None and status not in STATUSES:
+            raise Refusal(400, f"unknown status; there are {', '.join(STATUSES)}")
+        if "\0" in (target or "") or (before is not None and not _id.fullmatch(before)):
+            raise Refusal(400, "target or before is no name; take them from an earlier answer")
+        found = await self._parts.desk.store.incidents(status, target, limit + 1, before)
+        more = found[limit - 1].id if len(found) > limit else None
+        return as_json({"incidents": [summary(row.fold) for row in found[:limit]], "next": more})
+
+    async def incident(self, request: Request) -> Response:
+        """One incident by its id or a beginning that only one has; `?after=SEQ` leaves out earlier events."""
+        reader(self._parts, request)
+        incident = await find(self._parts, request.path_params["id"])
+        after = request.query_params.get("after", "0")
+        if not re.fullmatch(r"[0-9]{1,9}", after):
+            raise Refusal(400, "after is the seq of an event, such as after=12")
+        events = await self._parts.desk.store.events(incident.id, int(after))
+        journal = [told(event, incident, self._parts.render) for event in events]
+        return as_json({**details(incident, self._parts.desk.now()), "events": journal})
+
+    async def status(self, request: Request) -> Response:
+        """What is open and what each waits for, locks, changes in force, the pause, what comes next, what is loaded."""
+        reader(self._parts, request)
+        desk = self._parts.desk
+        opened = [row.fold for row in await desk.store.incidents("open", None, MOST)]
+        now = desk.now()
+        return as_json(
+            {
+                "version": __version__,
+                "now": moment(now),
+                "rules": {"hash": desk.shelf.current.hash, "runbooks": len(desk.shelf.current.runbooks)},
+                "pause": await self._pause(),
+                "incidents": [{**summary(i), "waits_for": waits_for(i, now)} for i in opened],
+                "locks": await self._scopes("lock:", Lock),
+                "in_force": await self._scopes("in_force:", InForce),
+                "timers": _upcoming(opened),
+                "next_timer_at": moment(await desk.store.next_timer_due(now, desk.worker.id)),
+                "next_message_at": moment(await desk.store.next_message_due()),
+                "store": {"oldest_wait": desk.store.oldest_wait()},
+                "unready": list(self._parts.unready()),
+            }
+        )
+
+    async def _pause(self) -> dict[str, Any] | None:
+        rows = await self._parts.desk.store.scopes(PAUSE)
+        return next((shown(p) for r in rows if r.name == PAUSE and (p := parsed(Pause, r.body)) and p.paused), None)
+
+    async def _scopes(self, prefix: str, model: type[Body]) -> list[dict[str, Any]]:
+        rows = await self._parts.desk.store.scopes(prefix)
+        bodies = ((r.name.removeprefix(prefix), parsed(model, r.body)) for r in rows)
+        return [{**shown(body), "target": target} for target, body in bodies if body is not None]
+
+
+async def find(parts: Parts, prefix: str) -> Incident:
+    """The incident of an id or beginning. Raises Refusal 404, and Rejected when several begin so."""
+    row = await parts.desk.store.incident(prefix) if _id.fullmatch(prefix) else None
+    if row is None:
+        raise Refusal(404, "there is no such incident; GET /api/v1/incidents lists them")
+    return row.fold
+
+
+def _limit(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST:
+        raise Refusal(400, f"limit is a number from 1 to {MOST}")
+    return int(text)
+
+
+def _upcoming(incidents: list[Incident]) -> list[dict[str, Any]]:
+    dues = sorted((d.due, i.id, d.kind, d.round) for i in incidents for d in i.agenda)
+    return [{"incident": i, "kind": kind, "round": number, "at": moment(at)} for at, i, kind, number in dues[:UPCOMING]]

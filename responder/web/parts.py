@@ -1,0 +1,78 @@
+"""What the web is made of, and how the configuration becomes that.
+
+The web holds one `Parts`; a reload puts new values into it, so that the next request sees all of them. Nothing here
+serves a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from responder import alert, config
+from responder.alertmanagers import Alertmanagers
+from responder.connections import HttpConnection, OpenTransport
+from responder.contracts import Clock, Render
+from responder.desk import Desk
+from responder.metrics import Metrics
+from responder.security import Authenticator, Grant, Person, WebhookCredential
+from responder.services import Basic, Endpoint
+
+ANSWER_BYTES = 64 * 1024 * 1024
+"""Of one answer of Alertmanager's API: a list of everything that fires."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything that requests need. The fields from `limits` to `render` are replaced by a reload.
+
+    `emergency` is told why nothing can be stored. `reload` answers what changed; raises BadRules or BadConfig.
+    `unready` answers, without waiting, why this process should get no traffic (loops that ended); empty when it should.
+    """
+
+    desk: Desk
+    metrics: Metrics
+    limits: config.Limits
+    authenticator: Authenticator
+    alertmanagers: Alertmanagers
+    render: Render
+    emergency: Callable[[str], None]
+    reload: Callable[[], Awaitable[str]]
+    unready: Callable[[], Sequence[str]]
+
+    @property
+    def alert_limits(self) -> alert.Limits:
+        """What one notification may hold."""
+        given = self.limits
+        return alert.Limits(given.alerts, given.labels, given.label_bytes, given.text)
+
+
+def authenticator(auth: config.Auth, local: Grant | None, now: Clock) -> Authenticator:
+    """Who is let in. `local` is the operator where nobody is configured; then everybody may read."""
+    people = [Grant(Person(name, frozenset(p.roles)), p.token) for name, p in auth.people.items()]
+    webhook = [_webhook_credential(c) for c in auth.webhook]
+    return Authenticator([*people, *([local] if local else [])], webhook, not auth.people, now)
+
+
+def _webhook_credential(given: config.Credential) -> WebhookCredential:
+    if given.basic is not None:
+        return WebhookCredential(given.basic.password, given.basic.username)
+    assert given.bearer is not None  # a Credential has one of the two
+    return WebhookCredential(given.bearer)
+
+
+def alertmanagers(given: Sequence[config.AlertmanagerApi], opener: OpenTransport, now: Clock) -> Alertmanagers:
+    """Whoever is asked what fires."""
+    return Alertmanagers([HttpConnection(api.url, _endpoint(api), opener) for api in given], now)
+
+
+def _endpoint(api: config.AlertmanagerApi) -> Endpoint:
+    basic = None if api.basic is None else Basic(username=api.basic.username, password=api.basic.password)
+    return Endpoint(
+        kind="alertmanager",
+        url=api.url,
+        bearer=api.bearer,
+        basic=basic,
+        connections=4,
+        max_response_bytes=ANSWER_BYTES,
+    )

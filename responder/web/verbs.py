@@ -1,0 +1,159 @@
+"""POST /api/v1/…: what people say, each with a credential of their own and a role (design 5.11).
+
+The rules of a verb are in `commands`; here are only who may use it, what its body may hold, and the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from responder.commands import VERBS, Command, SetPause, restorable
+from responder.contracts import Strict
+from responder.draft import Book, Draft
+from responder.incident import Incident
+from responder.records import Change, Keys, State, Writes
+from responder.security import NEEDED, OPERATOR, Person
+from responder.web.access import Refusal, allowed, as_json, known
+from responder.web.api import find
+from responder.web.bodies import Disconnected, TooLarge, read_body
+from responder.web.parts import Parts
+from responder.web.shapes import shown, summary
+
+LARGEST: Final = 65_536
+"""Bytes of a request's body."""
+LONGEST: Final = 4_000
+"""Characters of a note."""
+
+_unstorable: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+class Said(Strict):
+    """The body of a verb: all may be left out. `reason` and `note` are one thing, of which the reason wins."""
+
+    note: str = ""
+    reason: str = ""
+    step: str | None = None
+    attempt: str | None = None
+    applied: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalOf:
+    """Reads which role may put back the change that an incident has in force; None when that is not to be found."""
+
+    id: str
+    incident: str
+    book: Book
+
+    def reads(self) -> Keys:
+        """The incident."""
+        return Keys(incidents=frozenset({self.incident}))
+
+    def apply(self, state: State) -> Change[str | None]:
+        """By the rules that the run began with, not by today's (design 4)."""
+        draft = Draft(self.id, state, self.book)
+        incident = draft.incident(self.incident)
+        return Change(Writes(), self._role(draft, incident))
+
+    def _role(self, draft: Draft, incident: Incident) -> str | None:
+        change = restorable(incident, draft.scope)
+        origin = incident.attempt(change.attempt) if change is not None else None
+        runbook = draft.runbook_of(incident, origin[0]) if origin is not None else None
+        steps = runbook.steps if runbook is not None else ()
+        return next((s.restore.approval for s in steps if change and s.id == change.step and s.restore), None)
+
+
+class Verbs:
+    """The changing handlers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def verb(self, request: Request) -> Response:
+        """`/api/v1/incidents/{id}/{verb}` for the verbs of `commands`."""
+        verb = request.path_params["verb"]
+        if verb not in VERBS:
+            raise Refusal(404, f"there is no such verb; there are {', '.join(sorted(VERBS))}")
+        person = known(self._parts, request)
+        if verb in NEEDED:  # before anything is read: who may not do it learns nothing about incidents
+            allowed(self._parts, person, verb, NEEDED[verb])
+        said = await _said(request)
+        incident = await find(self._parts, request.path_params["id"])
+        if verb not in NEEDED:
+            allowed(self._parts, person, verb, {await self._approval(incident.id)})
+        return as_json({"incident": summary(await self._command(verb, incident.id, person, said))})
+
+    async def _approval(self, incident_id: str) -> str:
+        """Where no step names a role, the verb fails anyway, or an operator must see to it."""
+        desk = self._parts.desk
+        name = desk.new_id()
+        return await desk.submit(lambda shelf: ApprovalOf(name, incident_id, shelf)) or OPERATOR
+
+    async def _command(self, verb: str, incident_id: str, person: Person, said: Said) -> Incident:
+        desk = self._parts.desk
+        name = desk.new_id()
+        turn = await desk.submit(
+            lambda shelf: Command(
+                name,
+                incident_id,
+                verb,
+                person.name,
+                shelf,
+                desk.worker,
+                note=said.reason or said.note,
+                step=said.step,
+                attempt=said.attempt,
+                applied=said.applied,
+            )
+        )
+        desk.take([turn])
+        return turn.incident
+
+    async def pause(self, request: Request) -> Response:
+        """Switch automation off, with a reason for everybody who wonders; paging goes on."""
+        return await self._switch(request, "pause")
+
+    async def resume(self, request: Request) -> Response:
+        """Switch automation on again."""
+        return await self._switch(request, "resume")
+
+    async def _switch(self, request: Request, verb: str) -> Response:
+        person = known(self._parts, request)
+        allowed(self._parts, person, verb, NEEDED[verb])
+        said = await _said(request)
+        reason = said.reason or said.note
+        if verb == "pause" and not reason.strip():
+            raise Refusal(400, 'say a reason, as in {"reason": "exchange maintenance"}: others will wonder')
+        desk = self._parts.desk
+        name = desk.new_id()
+        body = await desk.submit(lambda shelf: SetPause(name, verb == "pause", person.name, reason, shelf))
+        return as_json({"pause": shown(body)})
+
+
+async def _said(request: Request) -> Said:
+    """The body. Raises Refusal 400 and 413."""
+    try:
+        raw = await read_body(request.scope, request.receive, LARGEST)
+        said = Said.model_validate_json(raw) if raw.strip() else Said()
+    except TooLarge:
+        raise Refusal(413, f"a body of more than {LARGEST} bytes; shorten the note") from None
+    except Disconnected:
+        raise Refusal(400, "the body did not arrive") from None
+    except ValidationError as error:
+        raise Refusal(400, _mistakes(error)) from None
+    texts = (said.note, said.reason, said.step or "", said.attempt or "")
+    if any(len(text) > LONGEST or _unstorable.search(text) for text in texts):
+        raise Refusal(400, f"a text has more than {LONGEST} characters, or a NUL in it; shorten or correct it")
+    return said
+
+
+def _mistakes(error: ValidationError) -> str:
+    """Which fields are wrong; never their values."""
+    found = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_input=False)]
+    return f"{'; '.join(found)}; the body is a JSON object of {', '.join(Said.model_fields)}"

@@ -1,0 +1,279 @@
+"""POST /webhook/alertmanager: a notification is stored with all that follows from it, then acknowledged (design 5.1).
+
+2xx only after the commit; 5xx only when nothing can be stored or the store is overloaded, for Alertmanager repeats
+those at once and a 4xx at every group_interval (contracts.md A3). So an authenticated body that cannot be understood,
+or that our own mistake stumbles over, is kept as a dead letter, told to people, and answered 200. No exception leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any, Final
+
+from starlette.types import Receive, Scope, Send
+
+from responder.alert import Notification, parse_notification
+from responder.errors import BadPayload, StoreUnavailable, Temporary
+from responder.ingest import Bury, Doubtful, Ingest, Received
+from responder.recorded import LIVE
+from responder.records import NotificationRow
+from responder.security import Entry
+from responder.timing import MINUTE, SECOND, format_time
+from responder.web.bodies import Disconnected, TooLarge, answer, header, packed, read_body
+from responder.web.parts import Parts
+
+log = logging.getLogger("responder.web")
+
+THREADED: Final = 1_048_576
+"""Bytes from which a body is parsed and compressed in a thread, so that it stops nobody else's request."""
+QUIET: Final = 10 * MINUTE
+"""Between two pages about bodies that are too large or a group that cannot be completed (design 5.1)."""
+
+GET_HELP: Final = (
+    "this address takes Alertmanager's POST; in alertmanager.yml name it as the url of a webhook_config. A redirect"
+    " from http to https turns a POST into a GET: give the https address there"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status and the JSON with it."""
+
+    status: int
+    content: Mapping[str, Any]
+    headers: Mapping[str, str] | None = None
+
+
+def refusal(status: int, error: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer that says what is wrong and the cure."""
+    return Answer(status, {"error": error}, headers)
+
+
+class AlertmanagerWebhook:
+    """The ASGI application of the path. Requests of any content type are taken; nothing is ever redirected."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._news = News()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            given = await self._answered(scope, receive)
+        except Disconnected:
+            return
+        except StoreUnavailable as error:
+            given = self._unstored(str(error))
+        except Exception as error:
+            log.exception("a notification could not be taken in")
+            given = self._unstored(f"internal error {type(error).__name__}")
+        self._parts.metrics.answered(given.status)
+        await answer(send, given.status, given.content, given.headers)
+
+    async def _answered(self, scope: Scope, receive: Receive) -> Answer:
+        refused = self._refused(scope)
+        if refused is not None:
+            return refused
+        source = f"alertmanager {_host(scope)}"
+        if self._parts.desk.store.oldest_wait() * SECOND > self._parts.limits.waiting:
+            return refusal(503, "the store is overloaded; send it again", {"retry-after": "1"})
+        try:
+            body = await read_body(scope, receive, self._parts.limits.body_bytes)
+        except TooLarge:
+            return await self._too_large(source)
+        started = perf_counter()
+        taken = await _Delivery(self._parts, source, body, self._news).taken()
+        self._parts.metrics.webhook_seconds.observe(perf_counter() - started)
+        return taken
+
+    def _refused(self, scope: Scope) -> Answer | None:
+        if scope["method"] != "POST":
+            return refusal(405, GET_HELP, {"allow": "POST"})
+        entry = self._parts.authenticator.webhook_entry(header(scope, b"authorization"))
+        if entry is Entry.MISSING:
+            self._parts.metrics.refused("webhook", "missing")
+            said = "no credential; set `authorization` or `basic_auth` in the http_config of the webhook"
+            return refusal(401, said, {"www-authenticate": "Bearer"})
+        if entry is Entry.WRONG:
+            self._parts.metrics.refused("webhook", "wrong")
+            log.warning("a notification from %s came with a wrong credential", _host(scope))
+            return refusal(403, "wrong credential; it must be one of `auth.webhook` in responder.yaml")
+        if self._parts.authenticator.webhook_open and header(scope, b"origin") is not None:
+            # Without credentials any web page that somebody here has open could post alerts.
+            return refusal(403, "sent by a web page; configure `auth.webhook` to take notifications from browsers")
+        return None
+
+    def _unstored(self, why: str) -> Answer:
+        self._parts.emergency(why)
+        return refusal(503, f"nothing can be stored: {why}", {"retry-after": "1"})
+
+    async def _too_large(self, source: str) -> Answer:
+        limit = self._parts.limits.body_bytes
+        said = (
+            f"a notification above the limit of {limit} bytes; raise limits.body_bytes, or group by more labels."
+            " Its alerts are not known here"
+        )
+        if self._news.first("size", self._parts.desk.now()):
+            await bury(self._parts, source, f"413: {said}", b"", "size")
+        return refusal(413, said)
+
+
+class News:
+    """What was told lately, so that a sender that repeats itself pages once in QUIET."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+
+    def first(self, what: str, now: int) -> bool:
+        """Whether it was not told within QUIET; it counts as told from now on. `now` in µs."""
+        self._told = {told: at for told, at in self._told.items() if now - at < QUIET}
+        if what in self._told:
+            return False
+        self._told[what] = now
+        return True
+
+
+async def bury(parts: Parts, source: str, reason: str, body: bytes, kind: str) -> str:
+    """Keep a dead letter and page about it; answers its id. Raises StoreUnavailable."""
+    letter = parts.desk.new_id()
+    turn = await parts.desk.submit(lambda shelf: Bury(letter, source, reason, body, shelf))
+    parts.desk.take([turn])
+    parts.metrics.buried(kind)
+    log.error("dead letter %s from %s: %s", letter, source, reason)
+    return letter
+
+
+def _host(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
+
+
+class _Delivery:
+    """One body on its way into the store."""
+
+    def __init__(self, parts: Parts, source: str, body: bytes, news: News) -> None:
+        self._parts = parts
+        self._source = source
+        self._body = body
+        self._news = news
+
+    async def taken(self) -> Answer:
+        """Store it, whatever it is. Raises StoreUnavailable."""
+        try:
+            notification, stored = await self._understood()
+            received = await self._ingested(notification, self._row(notification, stored))
+        except StoreUnavailable:
+            raise
+        except BadPayload as error:
+            return await self._dead(str(error), "body")
+        except Exception as error:
+            log.exception("a notification from %s could not be taken in", self._source)
+            return await self._dead(f"internal error {type(error).__name__}; report it with this body", "internal")
+        self._parts.metrics.received(notification)
+        content = _counts(notification, [received])
+        if notification.truncated_alerts:
+            content = _counts(notification, [received, *await self._completed(notification)])
+        return Answer(200, content)
+
+    async def _understood(self) -> tuple[Notification, bytes]:
+        limits = self._parts.alert_limits
+        if len(self._body) < THREADED:
+            return parse_notification(self._body, limits), packed(self._body)
+        notification = await asyncio.to_thread(parse_notification, self._body, limits)
+        return notification, await asyncio.to_thread(packed, self._body)
+
+    def _row(self, notification: Notification, stored: bytes) -> NotificationRow:
+        return NotificationRow(
+            id=self._parts.desk.new_id(),
+            namespace=LIVE,
+            received_at=self._parts.desk.now(),
+            source=self._source,
+            receiver=notification.receiver,
+            group_key=notification.group_key,
+            alerts=len(notification.alerts),
+            truncated=notification.truncated_alerts,
+            body=stored,
+        )
+
+    async def _ingested(self, notification: Notification, row: NotificationRow) -> Received:
+        """Commit it; firings that look older than their known end are asked about first (design 5.2)."""
+        asked: frozenset[str] = frozenset()
+        gone: frozenset[str] = frozenset()
+        while True:
+            try:
+                received = await self._submitted(notification, row, asked, gone)
+            except Doubtful as doubtful:
+                # Asked about twice only when another replica ended more of them meanwhile.
+                alerts = [a for a in notification.alerts if a.fingerprint in doubtful.fingerprints - asked]
+                gone |= await self._parts.alertmanagers.gone(alerts)
+                asked |= doubtful.fingerprints
+                continue
+            self._parts.desk.take(received.turns)
+            return received
+
+    async def _submitted(
+        self, notification: Notification, row: NotificationRow, asked: frozenset[str], gone: frozenset[str]
+    ) -> Received:
+        desk = self._parts.desk
+        return await desk.submit(lambda shelf: Ingest(row.id, notification, row, shelf, desk.worker, asked, gone))
+
+    async def _completed(self, notification: Notification) -> list[Received]:
+        """The alerts that were left out, from the API; where that fails, people are told (contracts.md A5)."""
+        try:
+            listed = {a.fingerprint for a in notification.alerts}
+            rest = [a for a in await self._parts.alertmanagers.group(notification) if a.fingerprint not in listed]
+            fetched = replace(notification, alerts=tuple(rest), truncated_alerts=0, bad=())
+            return [await self._ingested(fetched, self._row(fetched, packed(payload(fetched))))] if rest else []
+        except StoreUnavailable:
+            raise
+        except Temporary as error:
+            await self._incomplete(notification, str(error))
+        except Exception as error:
+            log.exception("the rest of a notification could not be taken in")
+            await self._incomplete(notification, f"internal error {type(error).__name__}")
+        return []
+
+    async def _incomplete(self, notification: Notification, why: str) -> None:
+        if not self._news.first(f"truncated {notification.group_key}", self._parts.desk.now()):
+            return
+        said = (
+            f"{notification.truncated_alerts} alerts of group {notification.group_key} were left out by max_alerts,"
+            f" and fetching them failed: {why}. Set max_alerts: 0 in alertmanager.yml"
+        )
+        await bury(self._parts, self._source, said, b"", "truncated")
+
+    async def _dead(self, reason: str, kind: str) -> Answer:
+        letter = await bury(self._parts, self._source, reason, self._body, kind)
+        return Answer(200, {"dead_letter": letter, "reason": reason})
+
+
+def payload(notification: Notification) -> bytes:
+    """What Alertmanager would have sent of fetched alerts, so that they can be taken in again like others."""
+    alerts = [
+        {
+            "status": "firing" if a.firing else "resolved",
+            "labels": dict(a.labels),
+            "annotations": dict(a.annotations),
+            "startsAt": None if a.starts_at is None else format_time(a.starts_at),
+            "generatorURL": a.generator_url,
+            "fingerprint": a.fingerprint,
+        }
+        for a in notification.alerts
+    ]
+    head = {"version": "4", "receiver": notification.receiver, "groupKey": notification.group_key}
+    return json.dumps({**head, "groupLabels": dict(notification.group_labels), "alerts": alerts}).encode()
+
+
+def _counts(notification: Notification, taken: list[Received]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for received in taken:
+        for name in ("opened", "fired", "resolved", "repeated"):
+            total[name] += getattr(received, name)
+    counts = {name: total[name] for name in ("opened", "fired", "resolved", "repeated")}
+    return {"alerts": len(notification.alerts), **counts, "unreadable": len(notification.bad)}

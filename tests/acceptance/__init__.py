@@ -1,0 +1,1 @@
+"""Timelines on the whole application in virtual time."""

@@ -1,0 +1,64 @@
+"""What every folder of tests may use: async tests, Hypothesis without deadlines, real servers as session fixtures."""
+
+import asyncio
+import inspect
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.provision import Missing
+from tests.servers import Postgres
+
+# Timings are never asserted: the machine is shared. Continuous integration must find today what it finds tomorrow.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs an `async def` test in a fresh loop. A plugin would add async fixtures, which are not used here."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in wanted}))
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """A fixture whose server cannot be had."""
+    return (yield from _skipping_what_is_missing())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test whose server cannot be had."""
+    return (yield from _skipping_what_is_missing())
+
+
+def _skipping_what_is_missing() -> Iterator[None]:
+    """Without a server its tests are skipped, and say so; in continuous integration they fail."""
+    try:
+        yield
+    except Missing as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL a test process, without fsync; take `database`, or copies of a template of your own."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database for this test alone."""
+    url = postgres.database()
+    yield url
+    postgres.drop(url)

@@ -1,0 +1,1 @@
+"""One table of cases a family (stores, actions, notifiers), run on every member."""

@@ -1,0 +1,1 @@
+"""The whole application on real servers: Prometheus, Alertmanager, Redis, PostgreSQL."""

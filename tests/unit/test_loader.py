@@ -1,0 +1,279 @@
+"""Rule files → a set, or all that is wrong with it: each mistake with the exact message that people read."""
+
+from pathlib import Path
+
+import pytest
+
+from responder.errors import BadRules
+from responder.loader import Loaded, load_rules
+from responder.recorded import Mode
+from responder.runbook import Runbook
+from tests.unit.stand_ins import CATALOGUE, SETTINGS, configured
+
+MISTAKES = sorted((Path(__file__).parent / "mistakes").glob("*.yaml"))
+POLICIES = "policies: {default: {chat: [console]}}\ndefault: default\n"
+CUT = """runbook: cut
+title: Cut
+match: [VaRBreach, 'env="prod"']
+target: risk/kelly
+mode: auto
+checks:
+  var: {action: metrics.query, with: {service: metrics, query: max(var_pct), freshness: var_pct}}
+steps:
+  - {id: cut, action: parameter.reduce, with: {parameter: risk/kelly, to: 0.1, reason: 'VaR of {{ incident.target }}'}}
+verify: {check: var, expect: value < 1.7, within: 2m}
+"""
+
+
+def load(**files: str) -> Loaded:
+    """Files by name without suffix; `a__b` is folder a, file b."""
+    texts = {name.replace("__", "/") + ".yaml": text for name, text in files.items()}
+    return load_rules({"rules/policies.yaml": POLICIES, **texts}, CATALOGUE, configured())
+
+
+def refused(**files: str) -> list[str]:
+    with pytest.raises(BadRules) as raised:
+        load(**files)
+    return [f"{p.file}:{p.line}:{p.column} {p.message}" for p in raised.value.problems]  # type: ignore[attr-defined]
+
+
+def only(loaded: Loaded) -> Runbook:
+    (runbook,) = loaded.rules.runbooks.values()
+    return runbook
+
+
+@pytest.mark.parametrize("path", MISTAKES, ids=lambda path: path.stem)
+def test_a_mistake_gets_its_message(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    expected = [line.removeprefix("#>").removeprefix(" ") for line in text.splitlines() if line.startswith("#>")]
+    with pytest.raises(BadRules) as raised:
+        load_rules({"rules/policies.yaml": POLICIES, path.name: text}, CATALOGUE, configured())
+    assert [line.rstrip() for line in str(raised.value).splitlines()] == expected
+
+
+def test_an_empty_file_is_no_runbook() -> None:
+    assert refused(a="# nothing\n") == ["a.yaml:1:1 the file is empty"]
+
+
+def test_there_is_a_file_for_each_mistake() -> None:
+    assert len(MISTAKES) > 60
+
+
+def test_a_good_runbook_is_loaded() -> None:
+    loaded = load(cut=CUT)
+    assert only(loaded).steps[0].with_["to"] == 0.1
+    assert loaded.rules.default_policy == "default"
+    assert loaded.warnings == ()
+
+
+def test_problems_of_all_files_are_told_at_once() -> None:
+    told = refused(
+        a="runbook: a\n", b=CUT.replace("max(var_pct)", "'max(x{a=\"{{ y }}\"})'"), c="a: [", _defaults="stps: 1\n"
+    )
+    assert [line.split(":")[0] for line in told] == ["_defaults.yaml", "a.yaml", "a.yaml", "b.yaml", "c.yaml"]
+
+
+# ------------------------------------------------------------------------------------------------------------- defaults
+
+DEFAULTS = """match: ['platform="edge"', 'env="prod"']
+env: prod
+channel: '#edge'
+links: {dashboard: http://a, wiki: http://b}
+limits: {cooldown: 10m, runs: 3 per 6h}
+evidence:
+  - {action: metrics.query, with: {service: metrics, query: up}}
+"""
+PLAIN = CUT.replace("""[VaRBreach, 'env="prod"']""", "VaRBreach")
+
+
+def test_defaults_of_the_folder_are_merged() -> None:
+    own = (
+        PLAIN
+        + "limits: {cooldown: 1m}\nlinks: {wiki: http://c}\nevidence:\n  - {action: metrics.query, with: {service: metrics, query: down}}\n"
+    )
+    runbook = only(load(edge___defaults=DEFAULTS, edge__cut=own))
+    assert [str(m) for m in runbook.matchers] == ['alertname="VaRBreach"', 'platform="edge"', 'env="prod"']
+    assert (runbook.channel, runbook.links) == ("#edge", {"dashboard": "http://a", "wiki": "http://c"})
+    assert (runbook.limits.cooldown, str(runbook.limits.runs)) == (60_000_000, "3 per 6h")
+    assert [e.with_["query"] for e in runbook.evidence] == ["up", "down"]
+
+
+def test_defaults_reach_their_own_folder_only() -> None:
+    loaded = load(edge___defaults=DEFAULTS, edge__deeper__cut=CUT)
+    assert only(loaded).channel is None
+
+
+def test_a_runbook_without_match_does_not_inherit_one() -> None:
+    loaded = load(edge___defaults=DEFAULTS, edge__halt=PLAIN.replace("match: VaRBreach\n", ""))
+    assert only(loaded).match == ()
+    assert loaded.rules.matching({"platform": "edge", "env": "prod"}) == ()
+
+
+def test_a_problem_in_merged_parts_is_told_where_it_is_written() -> None:
+    bad = DEFAULTS.replace("query: up", "quary: up").replace("3 per 6h", "3/6h")
+    own = PLAIN + "evidence:\n  - {action: metrics.quiry, with: {}}\n"
+    assert refused(edge___defaults=bad, edge__cut=own) == [
+        "edge/_defaults.yaml:5:31 a limit is written like '3 per 6h', not '3/6h'",
+        "edge/_defaults.yaml:7:30 the key 'query' is missing",
+        "edge/_defaults.yaml:7:54 unknown key",
+        "edge/cut.yaml:12:14 unknown action 'metrics.quiry'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("brake: true\n", "_defaults.yaml:1:1 not a default"),
+        ("steps: []\n", "_defaults.yaml:1:1 not a default"),
+        ("chanel: x\n", "_defaults.yaml:1:1 unknown key"),
+        ("match: VaRBreach\n", "_defaults.yaml:1:8 a default matches labels, not names of alerts"),
+        ("- a\n", "_defaults.yaml:1:1 defaults are written as `key: value` pairs"),
+    ],
+)
+def test_what_defaults_must_not_hold(text: str, told: str) -> None:
+    assert refused(_defaults=text, cut=CUT)[0] == told
+
+
+# ------------------------------------------------------------------------------------------------------------- policies
+
+
+def test_policies_of_all_files_come_together_and_the_shipped_one_gives_way() -> None:
+    own = "policies: {night: {levels: [{name: L1, after: 0, page: oncall}]}}\ndefault: night\n"
+    own += "by_severity: {info: default}\n"
+    rules = load(edge__policies=own).rules
+    assert (rules.default_policy, sorted(rules.policies)) == ("night", ["default", "night"])
+    assert rules.policy_for(None, "info") == "default"
+
+
+def test_nothing_is_said_twice_by_policies() -> None:
+    own = "policies: {night: {}}\ndefault: night\n"
+    told = refused(a__policies=own, b__policies=own)
+    assert told == [
+        "b/policies.yaml:1:12 this stands in a/policies.yaml:1 already",
+        "b/policies.yaml:2:1 this stands in a/policies.yaml:2 already",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("policies: {n: {chat: [rom]}}", "policies.yaml:1:23 unknown notifier 'rom'"),
+        ("policies: {n: {levels: [{name: L1, after: 0, page: oncal}]}}", "policies.yaml:1:52 unknown notifier 'oncal'"),
+        (
+            "policies: {n: {levels: [{name: a, after: 5m}, {name: b, after: 1m}]}}",
+            "policies.yaml:1:12 levels must stand in the order of their 'after'",
+        ),
+        ("default: nobody", "policies.yaml:1:10 unknown policy 'nobody'"),
+        ("by_severity: {high: nobody}", "policies.yaml:1:21 unknown policy 'nobody'"),
+        ("polices: {}", "policies.yaml:1:1 unknown key"),
+    ],
+)
+def test_mistakes_in_policies(text: str, told: str) -> None:
+    assert refused(policies=text) == [told]
+
+
+# ---------------------------------------------------------------------------------------------------- several runbooks
+
+
+def test_two_runbooks_of_one_name() -> None:
+    assert refused(a=CUT, b=CUT.replace("VaRBreach", "Other")) == ["b.yaml:1:10 two runbooks are called 'cut'"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "overlap"),
+    [
+        ("VaRBreach", "VaRBreach", True),
+        ("VaRBreach", "[Other, VaRBreach]", True),
+        ("VaRBreach", """'alertname=~"VaR.*"'""", True),
+        ("""'alertname=~"VaR.*"'""", """'alertname=~".*Breach"'""", True),
+        ("""'severity="high"'""", "VaRBreach", True),
+        ("VaRBreach", "Other", False),
+        ("""[VaRBreach, 'platform="a"']""", """[VaRBreach, 'platform="b"']""", False),
+        ("""[VaRBreach, 'severity=~"high|low"']""", """[VaRBreach, 'severity="none"']""", False),
+    ],
+)
+def test_two_runbooks_for_one_alert(first: str, second: str, overlap: bool) -> None:
+    empty = "runbook: {}\ntitle: T\ntarget: t\nmatch: {}\n"
+    files = {"a": empty.format("a", first), "b": empty.format("b", second)}
+    if overlap:
+        assert refused(**files) == ["b.yaml:4:1 an alert can match this and 'a' (a.yaml:4), and then neither would run"]
+    else:
+        assert len(load(**files).rules.runbooks) == 2
+
+
+def test_runs_in_a_circle() -> None:
+    runs = "runbook: {0}\ntitle: T\ntarget: t\nunless_fixed: {{5m: {{run: {1}}}}}\n"
+    told = refused(a=runs.format("a", "b"), b=runs.format("b", "c"), c=runs.format("c", "b"), d=runs.format("d", "d"))
+    assert told == [
+        "b.yaml:4:26 this leads back: b → c → b",
+        "c.yaml:4:26 this leads back: c → b → c",
+        "d.yaml:4:26 this leads back: d → d",
+    ]
+
+
+def test_a_run_of_another_env() -> None:
+    one = "runbook: a\ntitle: T\ntarget: t\nenv: staging\nunless_fixed: {5m: {run: b}}\n"
+    assert refused(a=one, b="runbook: b\ntitle: T\ntarget: t\nenv: prod\n") == [
+        "a.yaml:5:26 'b' is of another env: prod and staging"
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- templates and the rest
+
+
+def test_templates_are_not_taken_for_values_of_the_wrong_type() -> None:
+    text = """runbook: stop
+title: Stop
+match: [Stop, 'env="prod"']
+target: risk/{{ book }}
+inputs: {book: {label: book, pattern: '[a-z]+'}}
+steps:
+  - {id: ask, action: api.call, with: {service: risk, path: '/n/{{ book }}'}}
+  - id: stop
+    action: api.call
+    with: {service: risk, method: POST, path: /s, json: '{{ steps.ask.output }}', tries: '{{ run.number }}'}
+"""
+    assert only(load(stop=text)).steps[1].with_["tries"] == "{{ run.number }}"
+    assert refused(stop=text.replace("path: /s, ", "")) == ["stop.yaml:10:5 the key 'path' is missing"]
+
+
+def test_a_reading_use_of_an_action_that_can_change_may_be_a_check() -> None:
+    text = CUT.replace("checks:\n", "checks:\n  up: {action: api.call, with: {service: risk, path: /up}}\n")
+    assert "up" in only(load(cut=text)).checks
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "warning"),
+    [
+        (", freshness: var_pct", "", "a guard or verification that cannot tell how old its answer is"),
+        ("verify: {check: var, expect: value < 1.7, within: 2m}\n", "", "nothing tells whether these steps helped"),
+        ("verify:", "unless_fixed: {2m: {page: room}}\nverify:", "'room' cannot wake anybody"),
+    ],
+)
+def test_risky_designs_are_warned_of(old: str, new: str, warning: str) -> None:
+    assert [w.message for w in load(cut=CUT.replace(old, new)).warnings] == [warning]
+
+
+def test_the_hash_changes_with_texts_types_and_ceiling_only() -> None:
+    def digest(text: str, settings: str) -> str:
+        return load_rules({"p/policies.yaml": POLICIES, "a.yaml": text}, CATALOGUE, configured(settings)).rules.hash
+
+    known = digest(CUT, SETTINGS)
+    assert digest(CUT, SETTINGS + "limits: {concurrency: 3}\n") == known
+    assert (
+        len(
+            {
+                known,
+                digest(CUT + "\n", SETTINGS),
+                digest(CUT, SETTINGS + "mode: observe\n"),
+                digest(CUT, SETTINGS + "types: {a: b}\n"),
+            }
+        )
+        == 4
+    )
+
+
+def test_the_set_carries_ceiling_and_types() -> None:
+    rules = load_rules({"p/policies.yaml": POLICIES}, CATALOGUE, configured(SETTINGS + "mode: observe\n")).rules
+    assert rules.ceiling is Mode.OBSERVE
+    assert "currency_pair" in rules.types

@@ -1,0 +1,70 @@
+"""Configured services: an address holds no secret and leads to one host, and there is one credential."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from responder.contracts import Secret
+from responder.services import SERVICES, Basic, HttpService, PrometheusService, SecretHeader
+
+
+def secret() -> Secret:
+    return Secret("env TOKEN", lambda: "t0p-s3cret")
+
+
+def test_the_table_is_by_kind() -> None:
+    assert {kind: model.model_fields["kind"].default for kind, model in SERVICES.items()} == {k: k for k in SERVICES}
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("http://risk:8080", "http://risk:8080"),
+        ("https://risk.example/base/", "https://risk.example/base"),
+        ("http://[::1]:9090", "http://[::1]:9090"),
+    ],
+)
+def test_an_address_is_a_host_and_perhaps_a_base_path(url: str, kept: str) -> None:
+    assert PrometheusService(url=url).url == kept
+
+
+@pytest.mark.parametrize(
+    ("url", "cure"),
+    [
+        ("risk:8080", "begins with http"),
+        ("ftp://risk", "begins with http"),
+        ("http://", "begins with http"),
+        ("http://risk:99999", "like https://"),
+        ("http://user:hunter2hunter2@risk", "use `basic`"),
+        ("http://risk/?token=hunter2hunter2", "parameters belong to the step"),
+        ("http://risk/#a", "parameters belong to the step"),
+        ("http://ri sk", "parameters belong to the step"),
+    ],
+)
+def test_any_other_address_is_refused_with_the_cure(url: str, cure: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        HttpService(url=url)
+    message = caught.value.errors(include_input=False)[0]["msg"]
+    assert cure in message
+    assert "hunter2" not in message
+
+
+def test_a_service_has_one_credential() -> None:
+    with pytest.raises(ValidationError, match="one of 'bearer', 'basic' and 'header'"):
+        HttpService(url="http://risk", bearer=secret(), basic=Basic(username="u", password=secret()))
+    assert HttpService(url="http://risk", header=SecretHeader(name="X-Api-Key", value=secret())).header is not None
+
+
+def test_a_secret_is_not_shown() -> None:
+    shown = (
+        repr(HttpService(url="http://risk", bearer=secret()))
+        + HttpService(url="http://r", bearer=secret()).model_dump_json()
+    )
+    assert "t0p-s3cret" not in shown
+    assert "env TOKEN" in shown
+
+
+def test_verification_of_certificates_cannot_be_turned_off() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        HttpService.model_validate({"url": "https://risk", "verify": False})

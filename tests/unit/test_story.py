@@ -1,0 +1,259 @@
+"""Every fact has its sentence, with numbers; what people see of the present state is complete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from responder import facts as f
+from responder import story
+from responder.incident import Due, Incident
+from responder.journal import fold
+from responder.messages import MessageTemplates
+from responder.notifiers import message_templates
+from responder.recorded import (
+    Answer,
+    Cause,
+    Effect,
+    EvidenceItem,
+    Mode,
+    Observation,
+    Outcome,
+    Plan,
+    ProbeAnswer,
+    Result,
+    StepStatus,
+    Verdict,
+)
+from responder.timing import MILLISECOND, MINUTE, SECOND
+
+T0 = 1_795_183_351 * SECOND  # 14:02:31 UTC
+TEMPLATES: MessageTemplates = message_templates(None)
+
+PLAN = Plan(params={}, preview="Kelly fraction 0.25 → 0.1 (VaR breach)", effect=Effect.SET, prepared_at=T0)
+SEEN = Observation(check="var", value=1.92, observed_at=T0 - 4 * SECOND, asked_at=T0)
+NO = Verdict(gate="cooldown", answer=Answer.WAIT, reason="cooldown of 10m: 4m left", until=T0 + 4 * MINUTE)
+YES = Verdict(gate="lock", answer=Answer.ALLOW, reason="risk-api/kelly_fraction is free")
+LABELS = {"alertname": "VaRBreach", "symbol": "BTC-USD", "severity": "critical", "platform": "edge-risk"}
+
+OPENED = f.Opened(
+    id="i1",
+    runbook="var-breach",
+    rules_hash="h",
+    policy="edge-risk",
+    target="risk-api/kelly_fraction",
+    title="VaR above 90 % of its limit",
+    impact="At 2.5 % the breaker opens and no new positions can be taken",
+    severity="critical",
+    mode=Mode.AUTO,
+    labels=LABELS,
+    inputs={},
+    links={"runbook": "https://wiki.example/var", "bad": "javascript:alert(1)"},
+)
+FIRED = f.AlertFired(
+    fingerprint="f1",
+    labels=LABELS,
+    annotations={"summary": "VaR is 1.92 %"},
+    severity="critical",
+    starts_at=T0,
+    generator_url="https://prometheus.example/graph",
+)
+STARTED = f.RunStarted(
+    number=1,
+    runbook="var-breach",
+    rules_hash="h",
+    target="risk-api/kelly_fraction",
+    cause=Cause.ALERT,
+    mode=Mode.AUTO,
+    inputs={},
+    steps=("cut_kelly", "tell_desk"),
+)
+INTENDED = f.AttemptIntended(
+    run=1,
+    step="cut_kelly",
+    attempt="a1",
+    number=1,
+    action="parameter.reduce",
+    plan=PLAN,
+    key="k",
+    deadline=T0 + 10 * SECOND,
+    epoch=1,
+)
+ENDED = f.AttemptEnded(attempt="a1", outcome=Outcome.OK)
+DONE = f.StepEnded(run=1, step="cut_kelly", status=StepStatus.DONE)
+
+SAMPLES: list[tuple[f.Fact, str]] = [
+    (OPENED, "VaR above 90 % of its limit: risk-api/kelly_fraction, severity critical. At 2.5 % the breaker opens"),
+    (FIRED, "VaRBreach (symbol BTC-USD) fires"),
+    (f.AlertResolved(fingerprint="f1", ends_at=T0), "Alertmanager says that VaRBreach (symbol BTC-USD) ended"),
+    (f.SeverityRose(before="warning", severity="critical", policy="p"), "Severity rose from warning to critical"),
+    (f.ProblemFound(problem="several runbooks match"), "People are needed: several runbooks match"),
+    (STARTED, "Runbook var-breach acts on risk-api/kelly_fraction because of the alert: cut_kelly, tell_desk"),
+    (f.Gathered(run=1, observations=(SEEN,), plan=PLAN), "Read: var = 1.92 (4s old); next: Kelly fraction 0.25 → 0.1"),
+    (
+        f.EvidenceGathered(
+            run=1, items=(EvidenceItem(title="position", value={"usd": 5}), EvidenceItem(title="edge", error="timeout"))
+        ),
+        'Evidence: position: {"usd": 5}; edge: not to be had (timeout)',
+    ),
+    (f.StepSkipped(run=1, step="cut_kelly", why="when is false"), "cut_kelly skipped: when is false"),
+    (f.StepFailed(run=1, step="cut_kelly", why="to is no number"), "cut_kelly could not be tried: to is no number"),
+    (
+        f.Waiting(run=1, step="cut_kelly", verdicts=(YES, NO), until=T0 + 4 * MINUTE),
+        "cut_kelly waits until 14:06:31 UTC: cooldown of 10m: 4m left",
+    ),
+    (f.Refused(run=1, step="cut_kelly", verdicts=(NO,)), "cut_kelly is refused: cooldown of 10m: 4m left"),
+    (
+        f.Previewed(run=1, step="cut_kelly", preview="Kelly fraction 0.25 → 0.1", verdicts=(YES,)),
+        "Only observing; would do: Kelly fraction 0.25 → 0.1",
+    ),
+    (
+        f.ManualAsked(run=1, step="tell_desk", instruction="Call the desk"),
+        "Please do by hand (tell_desk): Call the desk",
+    ),
+    (f.ManualDone(run=1, step="tell_desk", note="called"), "asha has done tell_desk: called"),
+    (INTENDED, "Begins: Kelly fraction 0.25 → 0.1 (VaR breach)"),
+    (ENDED, "Kelly fraction 0.25 → 0.1 (VaR breach), accepted in 34ms"),
+    (f.Probed(attempt="a1", answer=ProbeAnswer.NOT_APPLIED, detail="it is 0.25"), "it did not happen (it is 0.25)"),
+    (DONE, "Kelly fraction 0.25 → 0.1 (VaR breach), accepted in 34ms"),
+    (f.Verifying(run=1), "All steps are over; now the check must show that it helped"),
+    (f.RunEnded(run=1, result=Result.FIXED, why="1.42 < 1.7 held for 30s"), "1.42 < 1.7 held for 30s: fixed"),
+    (f.Watched(observation=SEEN, holds=False), "The check now: var = 1.92 (4s old); not as expected"),
+    (f.Relapsed(why="1.9 < 1.7 does not hold any more"), "It came back: 1.9 < 1.7 does not hold any more"),
+    (
+        f.LevelReached(round=0, index=1, name="L2", page=("quant",), why="not fixed after 15m", late=2 * MINUTE),
+        "Level L2 is told, paging quant: not fixed after 15m (2m 00s late)",
+    ),
+    (
+        f.MachineAnnounced(round=0, index=1, runbook="halt-trading", at=T0 + 2 * MINUTE),
+        "halt-trading runs by itself at 14:04:31 UTC, in 1m 59s, unless",
+    ),
+    (f.MachineGathered(round=0, index=1, observation=SEEN, holds=True), "as expected, so nothing follows"),
+    (
+        f.MachineFired(round=0, index=1, page=("cro",), runbook="halt-trading"),
+        "Not fixed after 34ms: pages cro and starts halt-trading",
+    ),
+    (f.Acknowledged(note="looking"), "asha has acknowledged: looking."),
+    (f.AcknowledgementExpired(count=1, page=("trading-oncall",)), "not fixed in time: pages trading-oncall again"),
+    (f.TakenOver(), "asha takes over. Automation stops here"),
+    (f.Settled(attempt="a1", applied=False, reason="it is 0.25"), "(VaR breach) did not happen: it is 0.25"),
+    (f.Unlocked(target="risk-api/kelly_fraction", reason="checked"), "asha unlocked risk-api/kelly_fraction: checked"),
+    (
+        f.RestoreReminded(attempt="a1", step="cut_kelly", preview="Kelly fraction 0.25 → 0.1", since=T0 - 240 * MINUTE),
+        "Still in force after 4h 00m: Kelly fraction 0.25 → 0.1",
+    ),
+    (f.OwnerChanged(owner="b", epoch=2, why="its lease ran out"), "b goes on with this incident: its lease ran out"),
+    (f.Paged(destination="quant", key="k", why="level L2"), "Pages quant: level L2"),
+    (f.PageAccepted(destination="quant", why="level L2"), "The page to quant was accepted (level L2)"),
+    (f.MessageDead(destination="chat", lane="root", error="no such channel"), "chat refuses messages of this incident"),
+    (f.Closed(why="all alerts resolved"), "Closed after 34ms: all alerts resolved"),
+]
+
+
+def event(seq: int, at: int, fact: f.Fact, actor: str = "responder") -> f.Event:
+    return f.Event(id=f"e{seq}", incident="i1", seq=seq, at=at, actor=actor, fact=fact)
+
+
+def incident(*further: f.Fact) -> Incident:
+    """Opened, fired, cut within 34 ms, and whatever comes next."""
+    known: list[f.Fact] = [OPENED, FIRED, STARTED, INTENDED]
+    events = [event(n + 1, T0, fact) for n, fact in enumerate(known)]
+    events += [event(len(events) + n + 1, T0 + 34 * MILLISECOND, x) for n, x in enumerate([ENDED, DONE, *further])]
+    return fold(events)
+
+
+def test_every_kind_of_fact_has_a_template_and_a_sample() -> None:
+    names = {n.removeprefix("story/").removesuffix(".txt.j2") for n in TEMPLATES.names() if n.startswith("story/")}
+    assert names - {"checks"} == story.KINDS
+    assert {fact.kind for fact, _ in SAMPLES} == story.KINDS
+
+
+@pytest.mark.parametrize(("fact", "said"), SAMPLES, ids=[x.kind for x, _ in SAMPLES])
+def test_a_sentence_says_what_happened_with_numbers(fact: f.Fact, said: str) -> None:
+    by = "responder" if isinstance(fact, f.RunStarted) else "asha"
+    told = story.sentence(event(9, T0 + 34 * MILLISECOND, fact, by), incident(), TEMPLATES.render)
+    assert said in told
+    assert "\n" not in told
+    assert "None" not in told
+
+
+@pytest.mark.parametrize(
+    ("fact", "said"),
+    [
+        (
+            f.AttemptEnded(attempt="a1", outcome=Outcome.TEMPORARY, detail="503", retry_at=T0 + SECOND),
+            "again at 14:02:32",
+        ),
+        (f.AttemptEnded(attempt="a1", outcome=Outcome.PERMANENT, detail="403"), "refused (403)"),
+        (
+            f.AttemptEnded(attempt="a1", outcome=Outcome.UNKNOWN, detail="timeout"),
+            "no clear answer after 34ms (timeout)",
+        ),
+        (f.AttemptEnded(attempt="gone", outcome=Outcome.OK), "An attempt, accepted in unknown time"),
+        (f.StepEnded(run=1, step="cut_kelly", status=StepStatus.FAILED, why="403"), "failed, 403"),
+        (f.StepEnded(run=1, step="cut_kelly", status=StepStatus.UNKNOWN), "responder settle i1 --applied"),
+        (f.StepEnded(run=7, step="tell_desk", status=StepStatus.DONE), "tell_desk is done"),
+        (f.MachineFired(round=0, index=0, runbook="halt", held="nobody knows"), "halt is held back, nobody knows"),
+        (
+            f.Gathered(run=1, observations=(Observation(check="var", asked_at=T0, error="down"),)),
+            "gave no value (down)",
+        ),
+        (f.AlertResolved(fingerprint="unseen", ends_at=None), "Alertmanager says that unseen ended"),
+        (OPENED.model_copy(update={"runbook": None, "severity": None}), "severity missing"),
+    ],
+)
+def test_a_sentence_fits_how_it_went(fact: f.Fact, said: str) -> None:
+    assert said in story.sentence(event(9, T0 + 34 * MILLISECOND, fact), incident(), TEMPLATES.render)
+
+
+@pytest.mark.parametrize("result", list(Result))
+def test_every_result_is_said_in_words(result: Result) -> None:
+    ended = event(9, T0, f.RunEnded(run=1, result=result, why="because"))
+    assert story.sentence(ended, incident(), TEMPLATES.render).startswith("because: ")
+
+
+def test_a_broken_template_costs_the_wording_not_the_news() -> None:
+    broken = MessageTemplates([{"story/closed.txt.j2": "{{ nothing.like.this }}"}])
+    closed = event(9, T0, f.Closed(why="all alerts resolved"))
+    assert story.describe(closed, incident(), broken.render) == "closed: why all alerts resolved"
+
+
+def test_the_state_says_what_fired_what_was_done_whether_it_helped_who_has_it_and_what_is_next() -> None:
+    after = incident(
+        f.RunEnded(run=1, result=Result.FIXED, why="1.42 < 1.7 held for 30s"), f.Acknowledged(note="on it")
+    )
+    dues = (Due(kind="verify", round=0, due=T0 + 1, work=True), Due(kind="level", round=1, due=T0 + 15 * MINUTE))
+    state: dict[str, Any] = story.state_values(after.model_copy(update={"agenda": dues}), T0 + MINUTE)
+    assert [a["text"] for a in state["alerts"]] == ["VaRBreach (symbol BTC-USD)"]
+    steps = state["runs"][0]["steps"]
+    assert [(s["text"], s["status"], s["took"]) for s in steps] == [
+        ("Kelly fraction 0.25 → 0.1 (VaR breach)", "done", 34 * MILLISECOND),
+        ("tell desk", "pending", None),
+    ]
+    assert (state["result"], state["why"], state["light"]) == ("fixed", "1.42 < 1.7 held for 30s", "good")
+    assert state["owner"]["note"] == "on it"
+    assert state["next"] == {"what": "level 2 of the policy is told", "at": T0 + 15 * MINUTE, "left": 14 * MINUTE}
+
+
+def test_only_web_addresses_become_links() -> None:
+    assert [link["title"] for link in story.links(incident())] == ["runbook", "graph"]
+
+
+def test_a_label_cannot_begin_a_paragraph_of_its_own() -> None:
+    forged = f.AlertFired(
+        fingerprint="f1",
+        labels={**LABELS, "symbol": "x\n\n# All is well"},
+        annotations={},
+        severity=None,
+        starts_at=None,
+    )
+    state: dict[str, Any] = story.state_values(fold([event(1, T0, OPENED), event(2, T0, forged)]), T0)
+    assert state["alerts"][0]["text"] == "VaRBreach (symbol x # All is well)"
+
+
+def test_what_nobody_knows_is_never_shown_as_good() -> None:
+    unknown = f.AttemptEnded(attempt="a1", outcome=Outcome.UNKNOWN, detail="timeout")
+    stuck = f.StepEnded(run=1, step="cut_kelly", status=StepStatus.UNKNOWN, why="timeout")
+    events = [event(n + 1, T0, x) for n, x in enumerate([OPENED, FIRED, STARTED, INTENDED, unknown, stuck])]
+    assert story.light(fold(events)) == "bad"
