@@ -199,9 +199,7 @@ class Config(Strict):
         return frozenset(role for person in self.auth.people.values() for role in person.roles)
 
 
-_SHOWN: Final = frozenset(
-    {"name", "listen", "external_url", "rules", "templates", "mode", "parameters", "types", "limits"}
-)
+_SHOWN: Final = frozenset({"name", "listen", "rules", "templates", "mode", "parameters", "types", "limits"})
 
 
 def shown(path: At) -> bool:

@@ -85,7 +85,8 @@ def _overlaps(entries: Iterable[Entry]) -> Iterator[Problem]:
     pairs += [(one, other) for one in general for group in by_alert.values() for other in group]
     pairs += combinations(general, 2)
     told = set()
-    for (one, first), (other, second) in pairs:
+    for pair in pairs:
+        (one, first), (other, second) = sorted(pair, key=lambda member: member[0].document.file)
         names = (one.runbook.runbook, other.runbook.runbook)
         if names in told or provably_disjoint(first, second) or not provably_overlap(first, second):
             continue

@@ -36,10 +36,7 @@ def _levels(view: View) -> Next | None:
     for entry in escalation.levels(view.incident, view.policy):
         if entry.due > view.now:
             return None
-        why = (
-            view.incident.urgent
-            or f"not fixed {format_duration(_since(view, view.incident.ladder_from))} after it began"
-        )
+        why = view.incident.urgent or _unanswered(view)
         late = view.now - entry.due
         return Tell(
             f.LevelReached(
@@ -54,9 +51,12 @@ def _levels(view: View) -> Next | None:
     return None
 
 
-def _since(view: View, start: int) -> int:
-    """Whole seconds since `start`, in µs: what people read."""
-    return (view.now - start) // SECOND * SECOND
+def _unanswered(view: View) -> str:
+    """Why people are told when nothing else made it urgent."""
+    lasted = (view.now - view.incident.ladder_from) // SECOND * SECOND
+    if lasted == 0:
+        return view.incident.problems[0] if view.incident.problems else "it has just begun"
+    return f"not fixed {format_duration(lasted)} after it began"
 
 
 def _acknowledgement(view: View) -> Next | None:

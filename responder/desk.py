@@ -60,7 +60,9 @@ class Shelf:
 class Desk:
     """See the module. `on_turn` is set by whoever executes; without one, work waits in the store."""
 
-    def __init__(self, store: Store, shelf: Shelf, worker: Worker, ids: Callable[[], str], read_rules: ReadRules) -> None:
+    def __init__(
+        self, store: Store, shelf: Shelf, worker: Worker, ids: Callable[[], str], read_rules: ReadRules
+    ) -> None:
         self.store = store
         self.shelf = shelf
         self.worker = worker

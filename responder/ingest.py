@@ -26,8 +26,8 @@ from responder.records import (
 from responder.runbook import Route, Runbook, severity_rank
 from responder.telling import AUTHOR
 
-UNREADABLE = "alert:unreadable"
-"""The target of the incident that tells people about notifications that could not be understood."""
+NEWS_KEPT = 20
+"""Problems that one incident about ourselves lists; the rest is in the log and among the dead letters."""
 
 
 class Doubtful(Exception):  # noqa: N818  a request to the caller: ask Alertmanager about these, then submit again
@@ -255,20 +255,35 @@ def incident_id(op_id: str, namespace: str, runbook: str | None, target: str) ->
     return base64.b32encode(digest).decode().lower()[:12]
 
 
-def tell_unreadable(draft: Draft, letter: DeadLetterRow) -> str:
-    """Keep a dead letter and page about it: one incident for all of them while it is open. Answers its id."""
-    draft.keep(dead_letter=letter)
-    found = draft.open_incident(open_key(LIVE, None, UNREADABLE))
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the responder has to say about itself: one open incident for each `target`, closed by a person's word."""
+
+    target: str
+    title: str
+    impact: str
+
+
+UNREADABLE = News(
+    "responder:unreadable",
+    "Alertmanager sent something that cannot be understood",
+    "Alerts may be missed until this is mended",
+)
+
+
+def tell_news(draft: Draft, news: News, problem: str) -> str:
+    """Open the incident for this news, or add to it, and page about it. Answers its id."""
+    found = draft.open_incident(open_key(LIVE, None, news.target))
     if found is None:
         rules = draft.book.current
         fact = f.Opened(
-            id=incident_id(letter.id, LIVE, None, UNREADABLE),
+            id=incident_id(draft.id, LIVE, None, news.target),
             runbook=None,
             rules_hash=rules.hash,
             policy=rules.default_policy,
-            target=UNREADABLE,
-            title="Alertmanager sent something that cannot be understood",
-            impact="Alerts may be missed until this is mended",
+            target=news.target,
+            title=news.title,
+            impact=news.impact,
             severity=None,
             mode=Mode.OBSERVE,
             labels={},
@@ -276,10 +291,15 @@ def tell_unreadable(draft: Draft, letter: DeadLetterRow) -> str:
         )
         draft.open(fact)
         found = draft.incident(fact.id)
-    problem = f"dead letter {letter.id} from {letter.source}: {letter.reason}"
-    if len(found.problems) < 20:
+    if len(found.problems) < NEWS_KEPT and problem not in found.problems:
         draft.record(found.id, f.ProblemFound(problem=problem), AUTHOR)
     return found.id
+
+
+def tell_unreadable(draft: Draft, letter: DeadLetterRow) -> str:
+    """Keep a dead letter and page about it. Answers the incident's id."""
+    draft.keep(dead_letter=letter)
+    return tell_news(draft, UNREADABLE, f"dead letter {letter.id} from {letter.source}: {letter.reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +314,31 @@ class Bury:
 
     def reads(self) -> Keys:
         """The incident that tells about all of them."""
-        return Keys(open_keys=frozenset({open_key(LIVE, None, UNREADABLE)}))
+        return Keys(open_keys=frozenset({open_key(LIVE, None, UNREADABLE.target)}))
 
     def apply(self, state: State) -> Change[Turn]:
         """See the class."""
         draft = Draft(self.id, state, self.book)
         row = DeadLetterRow(self.id, state.now, self.source, self.reason, self.body)
         turn = draft.advance(tell_unreadable(draft, row))
+        return Change(draft.writes(), turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell people about the responder itself (rules that could not be loaded)."""
+
+    id: str
+    news: News
+    problem: str
+    book: Book
+
+    def reads(self) -> Keys:
+        """The incident about this."""
+        return Keys(open_keys=frozenset({open_key(LIVE, None, self.news.target)}))
+
+    def apply(self, state: State) -> Change[Turn]:
+        """See the class."""
+        draft = Draft(self.id, state, self.book)
+        turn = draft.advance(tell_news(draft, self.news, self.problem))
         return Change(draft.writes(), turn)

@@ -94,7 +94,7 @@ class Authenticator:
     """See the module. `open_reading`: nobody is configured, so who can reach the port may read."""
 
     def __init__(
-        self, people: Sequence[Grant], webhook: Sequence[WebhookCredential], open_reading: bool, now: Clock
+        self, people: Sequence[Grant], webhook: Sequence[WebhookCredential], now: Clock, *, open_reading: bool
     ) -> None:
         self.open_reading = open_reading
         self.webhook_open = not webhook

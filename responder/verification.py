@@ -120,8 +120,12 @@ def _bad_why(incident: Incident, verify: Verify) -> str:
 
 def closing(view: View) -> Next | None:
     incident = view.incident
-    if incident.closed or incident.firing or incident.active_run is not None or not incident.episodes:
+    if incident.closed or incident.firing or incident.active_run is not None:
         return None
+    if not incident.episodes:
+        # The responder's own news (a dead letter, broken rules) has no alert that could end: a person's word ends it.
+        person = incident.acknowledged or incident.taken_over
+        return None if person is None else Finish(f.Closed(why=f"seen by {person.actor}"))
     runbook = view.runbook
     if runbook is None or runbook.verify is None or not incident.runs or incident.problems:
         return Finish(f.Closed(why="all alerts resolved"))

@@ -193,12 +193,12 @@ class Runs:
 
     async def _inform(self, incident: Incident, run: Run, runbook: Runbook) -> None:
         values = values_of(incident, run)
-        found = await asyncio.gather(*(self.performer.evidence(e, self._each(e, incident, values)) for e in runbook.evidence))
+        found = await asyncio.gather(
+            *(self.performer.evidence(e, self._each(e, incident, values)) for e in runbook.evidence)
+        )
         items = tuple(item for items in found for item in items)
         try:
-            await self._desk.submit(
-                lambda shelf: Readings(self._desk.new_id(), incident.id, run.number, items, shelf)
-            )
+            await self._desk.submit(lambda shelf: Readings(self._desk.new_id(), incident.id, run.number, items, shelf))
         finally:
             self._evidence.discard((incident.id, run.number))
 

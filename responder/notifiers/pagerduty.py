@@ -46,6 +46,7 @@ class PagerDuty(Notifier):
     family: ClassVar[str] = "pagerduty"
     _client: EventsApiV2Client | None = PrivateAttr(default=None)
     _client_key: str = PrivateAttr(default="")
+    _making: asyncio.Lock = PrivateAttr(default_factory=asyncio.Lock)
 
     async def stop(self) -> None:
         """Close the connection."""
@@ -68,9 +69,15 @@ class PagerDuty(Notifier):
                 f"the routing key of {self.routing_key.named} has {len(key)} characters instead of {ROUTING_KEY}; "
                 "copy the integration key of an Events API v2 integration"
             )
-        if self._client is None or key != self._client_key:
-            self._client, self._client_key = await asyncio.to_thread(self._connected, key), key
-        return await asyncio.to_thread(_call, self._client, message, key)
+        return await asyncio.to_thread(_call, await self._connection(key), message, key)
+
+    async def _connection(self, key: str) -> EventsApiV2Client:
+        """The one client, made anew when the key was rotated. Making it reads certificates, which takes a while."""
+        async with self._making:
+            if self._client is None or key != self._client_key:
+                await self.stop()
+                self._client, self._client_key = await asyncio.to_thread(self._connected, key), key
+            return self._client
 
     def _connected(self, key: str) -> EventsApiV2Client:
         from pagerduty import EventsApiV2Client

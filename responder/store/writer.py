@@ -17,7 +17,7 @@ from typing import Any, Final
 from responder.errors import StoreUnavailable
 from responder.records import Operation
 from responder.store.batch import Committed
-from responder.store.group import GroupResult, Groups
+from responder.store.group import GroupResult, Groups, Outcome
 
 GROUP: Final = 512
 """Operations in one commit at most."""
@@ -77,10 +77,17 @@ class Writer:
 
     def _work(self) -> None:
         while group := self._taken():
-            result = self._groups.run([waiting.operation for waiting in group])
+            result = self._run(group)
             with self._changed:
                 self._oldest_running = None
             self._answer(group, result)
+
+    def _run(self, group: Sequence[_Waiting]) -> GroupResult:
+        """Whatever goes wrong, this thread lives on and everybody is answered."""
+        try:
+            return self._groups.run([waiting.operation for waiting in group])
+        except Exception as error:  # noqa: BLE001  a writer that ends would leave all callers waiting for ever
+            return GroupResult(tuple(Outcome(error=error) for _ in group))
 
     def _taken(self) -> list[_Waiting]:
         """The next group; empty once the writer is closed and nothing waits."""
@@ -97,12 +104,18 @@ class Writer:
             return  # the loop is closed, so nobody waits for the answers any more
 
     def _resolve(self, group: Sequence[_Waiting], result: GroupResult) -> None:
-        for committed in result.committed:
-            self._deliver(committed)
-        for waiting, outcome in zip(group, result.outcomes, strict=True):
-            if waiting.future.done():
-                continue  # cancelled while it was being written
-            if outcome.error is None:
-                waiting.future.set_result(outcome.answer)
-            else:
-                waiting.future.set_exception(outcome.error)
+        try:
+            for committed in result.committed:
+                self._deliver(committed)
+        finally:
+            _settle(group, result)
+
+
+def _settle(group: Sequence[_Waiting], result: GroupResult) -> None:
+    for waiting, outcome in zip(group, result.outcomes, strict=True):
+        if waiting.future.done():
+            continue  # cancelled while it was being written
+        if outcome.error is None:
+            waiting.future.set_result(outcome.answer)
+        else:
+            waiting.future.set_exception(outcome.error)

@@ -51,7 +51,7 @@ def authenticator(auth: config.Auth, local: Grant | None, now: Clock) -> Authent
     """Who is let in. `local` is the operator where nobody is configured; then everybody may read."""
     people = [Grant(Person(name, frozenset(p.roles)), p.token) for name, p in auth.people.items()]
     webhook = [_webhook_credential(c) for c in auth.webhook]
-    return Authenticator([*people, *([local] if local else [])], webhook, not auth.people, now)
+    return Authenticator([*people, *([local] if local else [])], webhook, now, open_reading=not auth.people)
 
 
 def _webhook_credential(given: config.Credential) -> WebhookCredential:

@@ -22,6 +22,7 @@ from responder.notifiers.slack import MAX_BLOCKS, Slack, blocks, fallback_text
 from responder.recorded import Mode
 from responder.timing import SECOND
 from tests.fakes.pagerduty import KEY, FakePagerDuty
+from tests.fakes.server import HangsUp
 from tests.fakes.slack import TOKEN, FakeSlack, refusal
 
 T0 = 1_795_183_351 * SECOND
@@ -209,6 +210,20 @@ async def test_slack_that_cannot_be_reached_is_tried_again_and_one_that_is_silen
             await hurried.send(message(hurried, "root", incident()))
         await nobody.stop()
         await hurried.stop()
+
+
+async def test_a_broken_connection_is_the_outboxs_to_try_again_not_the_librarys() -> None:
+    async with HangsUp() as server:
+        chat = Slack(token=secret(TOKEN), channel="#risk", base_url=f"{server.url}/api/")
+        with pytest.raises(Unknown, match="broke"):
+            await chat.send(message(chat, "thread", incident(), "said"))
+        await chat.stop()
+        assert server.connections == 1
+        pager = PagerDuty(routing_key=secret(KEY), base_url=server.url)
+        with pytest.raises(Temporary, match="cannot be reached"):
+            await pager.send(message(pager, "page", incident()))
+        await pager.stop()
+        assert server.connections == 2
 
 
 async def test_a_label_neither_mentions_a_channel_nor_links() -> None:

@@ -219,6 +219,17 @@ async def test_a_row_that_another_replica_made_meanwhile_is_not_replaced(databas
         assert await slow == 2
 
 
+async def test_a_replica_reads_what_another_one_wrote_last(database: str) -> None:
+    """What it decoded earlier is remembered, but only for the version of the row that it was."""
+    look = Does("looks", lambda state: Change(Writes(), state.incident("i1")), Keys(incidents=frozenset({"i1"})))
+    async with opened(database) as one, opened(database) as two:
+        for number in range(1, 4):
+            await two.submit(journals(f"op{number}", "i1"))
+            row = await one.submit(look)
+            assert row is not None
+            assert row.fold.seq == number
+
+
 def _adds_in_order(operation_id: str, names: tuple[str, ...]) -> Does[None]:
     """Asks for one scope after the other, so that each is locked when the others are already."""
 

@@ -14,6 +14,30 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 
+class HangsUp:
+    """Takes connections, reads what comes, and closes without an answer: nobody knows what happened."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.url = ""
+        self._server: asyncio.Server | None = None
+
+    async def _close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._close, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self._server.wait_closed()
+
+
 class FakeServer:
     """Serves `routes`; whatever else is asked for is unexpected."""
 

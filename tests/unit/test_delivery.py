@@ -219,7 +219,7 @@ async def test_a_page_says_why_under_the_incidents_key() -> None:
     await bench.run(SECOND)
     [page] = bench.pager._sent
     assert page.key == "responder/main/i1/pager"
-    assert page.text == "[critical] VaR above its limit: risk-api/kelly_fraction. Nothing was done"
+    assert page.text == "[critical] VaR above its limit: risk-api/kelly_fraction. Nothing was done."
     accepted = [e.fact for e in await bench.store.events("i1") if isinstance(e.fact, f.PageAccepted)]
     assert accepted == [f.PageAccepted(destination="pager", why="nobody has it")]
 
@@ -237,14 +237,16 @@ async def test_a_page_is_tried_for_ever_with_growing_waits(trouble: Exception) -
 
 async def test_a_destination_that_asks_to_wait_is_left_alone() -> None:
     bench = Bench()
-    bench.chat._troubles.append(Temporary("slow down", retry_after=40))
-    await bench.happens(OPENED)
-    await bench.run(20 * SECOND)
-    await bench.happens(PROBLEM)
-    await bench.run(19 * SECOND)
-    assert bench.chat._tried == 1
+    bench.pager._troubles.append(Temporary("slow down", retry_after=40))
+    await bench.happens(OPENED, LEVEL)
+    await bench.run(SECOND)
+    another = MessageRow("m2", "i1", 0, Lane.PAGE, "pager", "page", "another key", created_at=T0, next_at=T0)
+    await bench.store.submit(Put(bench.new_id(), another))
+    await bench.run(38 * SECOND)
+    assert bench.pager._tried == 1
     await bench.run(5 * SECOND)
-    assert bench.chat.sent == ["root", "no runbook matches"]
+    assert bench.pager.sent == ["page", "page"]
+    assert bench.last.sent == []
 
 
 async def test_a_page_that_nobody_takes_within_a_minute_goes_to_the_next_channel_once() -> None:
@@ -403,6 +405,7 @@ async def test_the_emergency_page_is_sent_once_an_outage_and_resolved() -> None:
     assert pager._tried == 1
     now += AGAIN
     await emergency.store_down("disk full")
+    now += AGAIN
     await emergency.store_down("disk full")
     [page] = pager._sent
     assert page.key == "responder/main/store-down"

@@ -11,7 +11,7 @@ from responder.runbook import Runbook
 from tests.unit.stand_ins import CATALOGUE, SETTINGS, configured
 
 MISTAKES = sorted((Path(__file__).parent / "mistakes").glob("*.yaml"))
-POLICIES = "policies: {default: {chat: [console]}}\ndefault: default\n"
+POLICIES = "policies: {default: {levels: [{name: L1, after: 0, page: oncall}]}}\ndefault: default\n"
 CUT = """runbook: cut
 title: Cut
 match: [VaRBreach, 'env="prod"']
@@ -87,10 +87,8 @@ PLAIN = CUT.replace("""[VaRBreach, 'env="prod"']""", "VaRBreach")
 
 
 def test_defaults_of_the_folder_are_merged() -> None:
-    own = (
-        PLAIN
-        + "limits: {cooldown: 1m}\nlinks: {wiki: http://c}\nevidence:\n  - {action: metrics.query, with: {service: metrics, query: down}}\n"
-    )
+    evidence = "evidence:\n  - {action: metrics.query, with: {service: metrics, query: down}}\n"
+    own = f"{PLAIN}limits: {{cooldown: 1m}}\nlinks: {{wiki: http://c}}\n{evidence}"
     runbook = only(load(edge___defaults=DEFAULTS, edge__cut=own))
     assert [str(m) for m in runbook.matchers] == ['alertname="VaRBreach"', 'platform="edge"', 'env="prod"']
     assert (runbook.channel, runbook.links) == ("#edge", {"dashboard": "http://a", "wiki": "http://c"})
@@ -114,7 +112,7 @@ def test_a_problem_in_merged_parts_is_told_where_it_is_written() -> None:
     own = PLAIN + "evidence:\n  - {action: metrics.quiry, with: {}}\n"
     assert refused(edge___defaults=bad, edge__cut=own) == [
         "edge/_defaults.yaml:5:31 a limit is written like '3 per 6h', not '3/6h'",
-        "edge/_defaults.yaml:7:30 the key 'query' is missing",
+        "edge/_defaults.yaml:7:29 the key 'query' is missing",
         "edge/_defaults.yaml:7:54 unknown key",
         "edge/cut.yaml:12:14 unknown action 'metrics.quiry'",
     ]
@@ -147,8 +145,7 @@ def test_policies_of_all_files_come_together_and_the_shipped_one_gives_way() -> 
 
 def test_nothing_is_said_twice_by_policies() -> None:
     own = "policies: {night: {}}\ndefault: night\n"
-    told = refused(a__policies=own, b__policies=own)
-    assert told == [
+    assert refused(a__policies=own, b__policies=own) == [
         "b/policies.yaml:1:12 this stands in a/policies.yaml:1 already",
         "b/policies.yaml:2:1 this stands in a/policies.yaml:2 already",
     ]
@@ -218,7 +215,7 @@ def test_a_run_of_another_env() -> None:
     ]
 
 
-# ------------------------------------------------------------------------------------------------- templates and the rest
+# ----------------------------------------------------------------------------------------------- templates and the rest
 
 
 def test_templates_are_not_taken_for_values_of_the_wrong_type() -> None:

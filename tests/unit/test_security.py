@@ -52,11 +52,11 @@ class Vault:
 
 def people(vault: Vault) -> Authenticator:
     grants = [Grant(ANNA, (vault.secret("A1"), vault.secret("A2"))), Grant(OTTO, (vault.secret("O"),))]
-    return Authenticator(grants, [], False, vault.now)
+    return Authenticator(grants, [], vault.now, open_reading=False)
 
 
 def webhook(vault: Vault, *credentials: WebhookCredential) -> Authenticator:
-    return Authenticator([], credentials, True, vault.now)
+    return Authenticator([], credentials, vault.now, open_reading=True)
 
 
 def basic(username: str, password: str) -> str:
@@ -116,7 +116,9 @@ def test_without_configured_credentials_the_webhook_is_open() -> None:
 
 def test_a_webhook_credential_opens_nothing_else() -> None:
     vault = Vault(W="hook", O="three")
-    both = Authenticator([Grant(OTTO, (vault.secret("O"),))], [WebhookCredential(vault.secret("W"))], False, vault.now)
+    both = Authenticator(
+        [Grant(OTTO, (vault.secret("O"),))], [WebhookCredential(vault.secret("W"))], vault.now, open_reading=False
+    )
     assert both.person("Bearer hook") is Entry.WRONG
     assert both.webhook_entry("Bearer three") is Entry.WRONG
 

@@ -255,5 +255,5 @@ def test_a_label_cannot_begin_a_paragraph_of_its_own() -> None:
 def test_what_nobody_knows_is_never_shown_as_good() -> None:
     unknown = f.AttemptEnded(attempt="a1", outcome=Outcome.UNKNOWN, detail="timeout")
     stuck = f.StepEnded(run=1, step="cut_kelly", status=StepStatus.UNKNOWN, why="timeout")
-    events = [event(n + 1, T0, x) for n, x in enumerate([OPENED, FIRED, STARTED, INTENDED, unknown, stuck])]
-    assert story.light(fold(events)) == "bad"
+    known: list[f.Fact] = [OPENED, FIRED, STARTED, INTENDED, unknown, stuck]
+    assert story.light(fold([event(n + 1, T0, fact) for n, fact in enumerate(known)])) == "bad"

@@ -1,0 +1,364 @@
+"""The only place that wires real things: build, run, reload, stop.
+
+`build` opens what can fail before anything is served; a reload builds everything anew and then swaps it in one go, so that a
+bad file changes nothing. It is one straight line on purpose: whoever looks for how two parts meet finds it here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from responder import __version__
+from responder.actions import ACTIONS
+from responder.config import Config, load_config
+from responder.connections import Connections, open_transport
+from responder.contracts import Catalogue, Clock, Notifier
+from responder.desk import Desk, Shelf
+from responder.draft import Worker
+from responder.engine.delivery import Delivery, Destinations
+from responder.engine.emergency import Emergency
+from responder.engine.loops import Loop
+from responder.engine.runs import Runs
+from responder.engine.timers import Timers
+from responder.errors import BadConfig, ResponderError, StoreUnavailable
+from responder.ingest import Announce, News
+from responder.metrics import Metrics, Vocabulary
+from responder.notifiers import NOTIFIERS, message_templates
+from responder.perform import Performer
+from responder.rulesets import RuleSets, Start
+from responder.runbook import Rules
+from responder.security import local_operator
+from responder.services import SERVICES
+from responder.store import Committed, Store, open_store
+from responder.timing import SECOND
+from responder.wall_clock import wall_clock
+from responder.web import Parts, alertmanagers, authenticator, create_web
+
+LOG = logging.getLogger("responder")
+
+CATALOGUE = Catalogue(ACTIONS, NOTIFIERS, SERVICES)
+"""What can be named in YAML."""
+
+KEEP_ALIVE = 330
+"""Seconds; longer than Alertmanager keeps an idle connection (5 min), so that none is closed under a request."""
+
+POLL_ALONE, POLL_SHARED = 30 * SECOND, SECOND
+"""How long a loop sleeps at most: alone, commits wake it; with replicas, what others write is found by looking."""
+
+STORE_EVERY = 2 * SECOND
+"""How often the store is asked whether it works."""
+
+BROKEN_RULES = News(
+    "responder:rules",
+    "The rules could not be loaded",
+    "The last good rules go on; what was changed since then is not in force",
+)
+
+
+class App:
+    """A responder that is built and not yet serving. See the module."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str], store: Store, start: Start) -> None:
+        self.config = config
+        self.store = store
+        self._environ = environ
+        self._sets = RuleSets(store, CATALOGUE)
+        self._broken = start.broken
+        self._down: str | None = None
+        owner = f"{config.name}-{secrets.token_hex(4)}"
+        worker = Worker(owner, alone=not config.store.startswith("postgres"))
+        shelf = Shelf(start.rules, config.name, config.parameters)
+        self.desk = Desk(store, shelf, worker, _new_id, self._read_rules)
+        self.connections = Connections(config.services, open_transport)
+        self.runs = Runs(self.desk, self._performer(config, self.connections))
+        self.desk.on_turn = self.runs.take
+        self.timers = Timers(self.desk)
+        self.delivery = Delivery(self.desk, self._destinations(config), random.random)
+        self.emergency = Emergency(config.name, _pagers(config), store.now)
+        self.metrics = Metrics(CollectorRegistry(), Vocabulary(__version__, ACTIONS, _kinds(config)))
+        self.metrics.watch(store.oldest_wait)
+        poll = POLL_ALONE if worker.alone else POLL_SHARED
+        self.loops = (
+            Loop("timers", self.timers.work, store.now, poll),
+            Loop("delivery", self.delivery.work, store.now, poll),
+            Loop("store", self._look_at_store, store.now, STORE_EVERY),
+        )
+        self.delivery.wake = self.loops[1].wake
+        self.parts = self._parts(config)
+        self.web = create_web(self.parts)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._retired: list[Connections] = []
+
+    # --- building -----------------------------------------------------------------------------------------------------
+
+    def _performer(self, config: Config, connections: Connections) -> Performer:
+        return Performer(ACTIONS, connections.connect, config.parameters, self.store.now, asyncio.sleep)
+
+    def _destinations(self, config: Config) -> Destinations:
+        render = message_templates(_folder(config)).render
+        return Destinations(config.notifiers, render, _fallback(config.notifiers))
+
+    def _parts(self, config: Config) -> Parts:
+        local = None if config.auth.people else local_operator(_token_file(config))
+        return Parts(
+            desk=self.desk,
+            metrics=self.metrics,
+            limits=config.limits,
+            authenticator=authenticator(config.auth, local, self.store.now),
+            alertmanagers=alertmanagers(config.alertmanagers, open_transport, self.store.now),
+            render=self.delivery.destinations.render,
+            emergency=self._store_is_down,
+            reload=self.reload,
+            unready=self._unready,
+        )
+
+    async def _read_rules(self, rules_hash: str) -> Rules | None:
+        return await self._sets.read(rules_hash, self.config)
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to work: recover what an earlier process left, run the loops. Serving is the caller's."""
+        self.store.on_commit(self._committed)
+        self.store.on_wake(self._wake)
+        for notifier in self.config.notifiers.values():
+            await notifier.start()
+        self.metrics.reloaded(self._broken is None, self.store.now())
+        if self._broken is not None:
+            LOG.error("the rules could not be loaded; the last good ones are used:\n%s", self._broken)
+            problem = str(self._broken)[:2000]
+            await self.desk.submit(lambda shelf: Announce(_new_id(), BROKEN_RULES, problem, shelf))
+        recovered = await self.timers.recover() if self.desk.worker.alone else 0
+        if recovered:
+            LOG.info("looked at %d open incidents of an earlier process", recovered)
+        self._tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self.loops]
+
+    async def stop(self) -> None:
+        """Stop in order: nothing new, what is under way ends, its outcome is kept, then everything closes."""
+        for task in self._tasks[:1]:
+            task.cancel()
+        await self.runs.stop(self.config.limits.stop / SECOND)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.delivery.stop(5.0)
+        for notifier in self.config.notifiers.values():
+            await notifier.stop()
+        for connections in (*self._retired, self.connections):
+            await connections.close()
+        await self.store.close()
+
+    def _committed(self, committed: Committed) -> None:
+        self.metrics.saw(committed.events)
+        if committed.timers is not None:
+            self.loops[0].due_by(committed.timers)
+        if committed.messages:
+            self.loops[1].wake()
+
+    def _wake(self) -> None:
+        for loop in self.loops[:2]:
+            loop.wake()
+
+    def _unready(self) -> Sequence[str]:
+        return [f"the {loop.name} loop fails: {loop.failing}" for loop in self.loops if loop.failing is not None]
+
+    def _store_is_down(self, reason: str) -> None:
+        self._down = reason
+        self.loops[2].wake()
+
+    async def _look_at_store(self, now: int) -> int | None:
+        try:
+            await self.store.ping()
+            count = len(await self.store.incidents(status="open", limit=10_000))
+        except StoreUnavailable as error:
+            await self.emergency.store_down(str(error))
+            return now + STORE_EVERY
+        reason, self._down = self._down, None
+        if reason is not None:
+            # It answers questions but could not write a moment ago: that counts, until a write succeeds.
+            await self.emergency.store_down(reason)
+        elif self.emergency.pending:
+            await self.emergency.store_back()
+        self.metrics.open_incidents(count)
+        return now + STORE_EVERY
+
+    # --- reloading ----------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> str:
+        """Build everything from today's files, then swap. Raises BadConfig or BadRules: then nothing has changed."""
+        try:
+            return await self._reload()
+        except ResponderError:
+            self.metrics.reloaded(False, self.store.now())
+            raise
+
+    async def _reload(self) -> str:
+        old, config = self.config, load_config(self.config.file, CATALOGUE, self._environ)
+        fixed = [k for k in ("listen", "store", "name") if getattr(old, k) != getattr(config, k)]
+        if fixed:
+            raise BadConfig(f"{', '.join(fixed)} cannot change while running: restart to use the new value")
+        loaded = self._sets.load(config)
+        destinations = self._destinations(config)
+        connections = Connections(config.services, open_transport)
+        performer = self._performer(config, connections)
+        for notifier in config.notifiers.values():
+            await notifier.start()
+        await self._sets.keep(loaded)
+        before, self.config = self.desk.shelf.current, config
+        self._retired.append(self.connections)
+        self.connections, self.runs.performer = connections, performer
+        self.desk.shelf = self.desk.shelf.replaced(loaded.rules, config.parameters)
+        self.delivery.destinations = destinations
+        self.emergency.pagers = _pagers(config)
+        self.metrics.name_destinations(_kinds(config))
+        self._swap_parts(config)
+        for notifier in old.notifiers.values():
+            await notifier.stop()
+        self.metrics.reloaded(True, self.store.now())
+        return _difference(before, loaded.rules)
+
+    def _swap_parts(self, config: Config) -> None:
+        fresh = self._parts(config)
+        for name in ("limits", "authenticator", "alertmanagers", "render"):
+            setattr(self.parts, name, getattr(fresh, name))
+
+
+def _difference(before: Rules, after: Rules) -> str:
+    if before.hash == after.hash:
+        return f"reloaded: the same {len(after.runbooks)} runbooks (rules {after.hash[:12]})"
+    new = sorted(set(after.runbooks) - set(before.runbooks))
+    gone = sorted(set(before.runbooks) - set(after.runbooks))
+    same = set(after.runbooks) & set(before.runbooks)
+    changed = sorted(n for n in same if after.runbooks[n] != before.runbooks[n])
+    parts = [
+        f"{what}: {', '.join(names)}" for what, names in (("new", new), ("gone", gone), ("changed", changed)) if names
+    ]
+    return (
+        f"reloaded: {len(after.runbooks)} runbooks (rules {after.hash[:12]}); {'; '.join(parts) or 'policies changed'}"
+    )
+
+
+def _pagers(config: Config) -> dict[str, Notifier]:
+    return {name: n for name, n in config.notifiers.items() if n.pages}
+
+
+def _fallback(notifiers: Mapping[str, Notifier]) -> str | None:
+    """Where a page goes that its pager does not take: a chat that people read, else the console."""
+    chats = [name for name, n in notifiers.items() if n.chats and n.kind != "console"]
+    return next(iter([*chats, *(["console"] if "console" in notifiers else [])]), None)
+
+
+def _kinds(config: Config) -> dict[str, str]:
+    return {name: notifier.kind for name, notifier in config.notifiers.items()}
+
+
+def _folder(config: Config) -> Path | None:
+    return None if config.templates is None else config.folder / config.templates
+
+
+def state_folder(config: Config) -> Path:
+    """Where this installation keeps its own files: beside the SQLite file, else where its configuration is."""
+    if config.store.startswith("sqlite:///"):
+        return Path(config.store.removeprefix("sqlite:///")).parent
+    return config.folder
+
+
+def _token_file(config: Config) -> Path:
+    return state_folder(config) / "operator.token"
+
+
+def _new_id() -> str:
+    return secrets.token_hex(10)
+
+
+async def build(config: Config, environ: Mapping[str, str], clock: Clock = wall_clock) -> App:
+    """Open the store and load the rules. Raises BadConfig, BadRules, StoreUnavailable."""
+    state_folder(config).mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = await asyncio.to_thread(open_store, config.store, clock)
+    try:
+        return App(config, environ, store, await RuleSets(store, CATALOGUE).start(config))
+    except BaseException:
+        await store.close()
+        raise
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: they would end the process before `App.stop` has run."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(config: Config, environ: Mapping[str, str]) -> int:
+    """Build, serve until a signal or an error, stop. Answers the exit status."""
+    app = await build(config, environ)
+    address = config.address
+    settings = uvicorn.Config(
+        app.web,
+        host=address.host,
+        port=address.port,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=10,
+        access_log=False,
+        log_config=None,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+    )
+    server = _Server(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+    loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(app)))
+    await app.start()
+    LOG.info(
+        "listening on http://%s, %d runbooks, store %s", address, len(app.desk.shelf.current.runbooks), _shown(config)
+    )
+    try:
+        await server.serve()
+    finally:
+        await app.stop()
+    LOG.info("stopped")
+    return 0 if server.started else 1
+
+
+def _shown(config: Config) -> str:
+    """The store without what may be a password."""
+    return config.store if config.store.startswith("sqlite") else config.store.partition("://")[0]
+
+
+async def _reload(app: App) -> None:
+    try:
+        LOG.info("%s", await app.reload())
+    except ResponderError as error:
+        LOG.error("nothing was reloaded, the rules from before go on:\n%s", error)
+
+
+def run(config: Config) -> int:
+    """Serve until told to stop. Blocks; answers the exit status. Raises BadConfig, BadRules, StoreUnavailable."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(serve(config, os.environ))
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,108 @@
+"""Sets of rules over time: loading today's, keeping each by its hash in the store, and reading an older one again.
+
+A run keeps the rules that it began with, and a start with a broken file goes on with the last good set (design 4). What is
+kept are the texts, never what this program made of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from responder.config import Config
+from responder.contracts import Catalogue
+from responder.errors import BadRules
+from responder.loader import Loaded, load_rules
+from responder.recorded import Mode
+from responder.records import Change, Keys, ScopeRow, State, Writes
+from responder.runbook import Rules
+from responder.sources import Folders, read_sources, shipped_rules
+from responder.store import Store
+
+LOG = logging.getLogger("responder.rules")
+
+KIND = "rules"
+LAST_GOOD = "rules:last_good"
+"""The scope that names the set which was used last."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remember:
+    """Note which set is in use."""
+
+    hash: str
+
+    @property
+    def id(self) -> str:
+        return f"rules:{self.hash}"
+
+    def reads(self) -> Keys:
+        return Keys()
+
+    def apply(self, state: State) -> Change[None]:
+        return Change(Writes(scopes=(ScopeRow(LAST_GOOD, self.hash, state.now),)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The set to begin with. `broken` says what is wrong with the files when it is an older one."""
+
+    rules: Rules
+    broken: BadRules | None = None
+
+
+class RuleSets:
+    """See the module."""
+
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+        self._store = store
+        self._catalogue = catalogue
+
+    def load(self, config: Config) -> Loaded:
+        """Today's set. Raises BadRules with every problem."""
+        folders = Folders(shipped_rules(), config.folder)
+        return load_rules(read_sources(config.rules, folders), self._catalogue, config)
+
+    async def keep(self, loaded: Loaded) -> None:
+        """Keep a set that is going to be used."""
+        body = {
+            "sources": dict(loaded.sources),
+            "types": dict(loaded.rules.types),
+            "mode": loaded.rules.ceiling.value,
+        }
+        await self._store.put_version(loaded.rules.hash, KIND, zlib.compress(json.dumps(body).encode()))
+        await self._store.submit(_Remember(loaded.rules.hash))
+
+    async def start(self, config: Config) -> Start:
+        """Today's set, or the last good one when today's files are broken. Raises BadRules when there is neither."""
+        try:
+            loaded = self.load(config)
+        except BadRules as broken:
+            last = await self._store.scopes(LAST_GOOD)
+            rules = await self.read(last[0].body, config) if last else None
+            if rules is None:
+                raise
+            return Start(rules, broken)
+        await self.keep(loaded)
+        return Start(loaded.rules)
+
+    async def read(self, rules_hash: str, config: Config) -> Rules | None:
+        """A kept set, checked against today's configuration; None when it is gone or does not fit any more."""
+        body = await self._store.version(rules_hash, KIND)
+        if body is None:
+            return None
+        kept = json.loads(zlib.decompress(body))
+        then = _then(config, kept["types"], kept["mode"])
+        try:
+            return load_rules(kept["sources"], self._catalogue, then).rules
+        except BadRules as error:
+            LOG.error("the rules %s do not fit today's configuration:\n%s", rules_hash[:12], error)
+            return None
+
+
+def _then(config: Config, types: Mapping[str, str], mode: str) -> Config:
+    """Today's services and people with the types and the ceiling of then: both belong to the set's hash."""
+    return config.model_copy(update={"types": dict(types), "mode": Mode(mode)})
