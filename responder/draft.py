@@ -42,7 +42,7 @@ GRACE = 2 * SECOND
 """How long after an attempt's deadline its lease still holds (design 5.4)."""
 
 
-class UnknownRules(Exception):  # noqa: N818  a request to the caller: read this set from the store and submit again
+class UnknownRules(Exception):
     """A set of rules that is not in memory."""
 
     def __init__(self, rules_hash: str) -> None:

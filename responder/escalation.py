@@ -100,14 +100,33 @@ def armed(incident: Incident) -> bool:
 
 def agenda(incident: Incident, policy: Policy, runbook: Runbook | None) -> tuple[Due, ...]:
     """Everything that comes by time alone, for the timer rows."""
-    dues = [Due(kind="level", round=x.round * 100 + x.index, due=x.due) for x in levels(incident, policy)]
+    dues = [_level_due(entry) for entry in levels(incident, policy)]
     for entry in promises(incident, runbook):
-        number = entry.round * 100 + entry.index
-        # Both read the check first, which is work for the incident's owner when a runbook would start.
-        dues.append(Due(kind="unless_fixed", round=number, due=entry.due, work=entry.promise.run is not None))
-        if entry.announce is not None:
-            dues.append(Due(kind="countdown", round=number, due=entry.announce))
+        dues.extend(_promise_dues(incident, entry))
     ends = acknowledgement_ends(incident, policy)
     if ends is not None:
-        dues.append(Due(kind="acknowledgement", round=incident.acknowledgements, due=ends))
+        what = "the acknowledgement runs out, and the same people are paged again"
+        dues.append(Due(kind="acknowledgement", round=incident.acknowledgements, due=ends, what=what))
     return tuple(dues)
+
+
+def _level_due(entry: DueLevel) -> Due:
+    whom = f", paging {', '.join(entry.level.page)}" if entry.level.page else ""
+    return Due(kind="level", round=_number(entry), due=entry.due, what=f"{entry.level.name} is told{whom}")
+
+
+def _promise_dues(incident: Incident, entry: DuePromise) -> Iterator[Due]:
+    runs, pages = entry.promise.run, ", ".join(entry.promise.page)
+    # Before an arming run has acted, people alone are promised: the machine's part may never come.
+    sure = runs if armed(incident) else None
+    parts = [*([f"{sure} runs"] if sure else []), *([f"{pages} is paged"] if pages else [])]
+    what = f"unless fixed, {' and '.join(parts)}" if parts else ""
+    # The check is read first, which is work for the incident's owner, when a runbook would start.
+    yield Due(kind="unless_fixed", round=_number(entry), due=entry.due, work=runs is not None, what=what)
+    if entry.announce is not None:
+        yield Due(kind="countdown", round=_number(entry), due=entry.announce)
+
+
+def _number(entry: DueLevel | DuePromise) -> int:
+    """One number for round and index, for the timer's key."""
+    return entry.round * 100 + entry.index

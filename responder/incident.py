@@ -153,6 +153,8 @@ class Due(Recorded):
     round: int
     due: int
     work: bool = False
+    what: str = ""
+    """What people are told about it; empty for what does not matter to them."""
 
 
 class MachineTimer(Recorded):

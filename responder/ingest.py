@@ -30,7 +30,7 @@ NEWS_KEPT = 20
 """Problems that one incident about ourselves lists; the rest is in the log and among the dead letters."""
 
 
-class Doubtful(Exception):  # noqa: N818  a request to the caller: ask Alertmanager about these, then submit again
+class Doubtful(Exception):
     """Some firing alerts look older than their known end; only Alertmanager's API can tell (design 5.2)."""
 
     def __init__(self, fingerprints: frozenset[str]) -> None:

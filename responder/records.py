@@ -170,7 +170,7 @@ class Keys:
         return any((self.incidents, self.episodes, self.open_keys, self.scopes, self.messages))
 
 
-class NotLoaded(Exception):  # noqa: N818  it is a request to the writer, not an error of anybody's
+class NotLoaded(Exception):
     """An operation needs rows that it did not name; the writer loads them and runs it again."""
 
     def __init__(self, keys: Keys) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from responder import facts as f
-from responder.incident import Attempt, Due, Episode, Incident, Run, StepState
+from responder.incident import Attempt, Episode, Incident, Run, StepState
 from responder.messages import TemplateError
 from responder.recorded import Answer, Observation, Outcome, Result, Verdict
 from responder.timing import MINUTE
@@ -256,24 +256,11 @@ def _step_values(run: Run, step: StepState) -> dict[str, object]:
     }
 
 
-_COMING: Mapping[str, str] = {
-    "level": "level {} of the policy is told",
-    "unless_fixed": "the runbook's next measure comes, unless it is fixed",
-    "countdown": "the countdown of the runbook's next measure begins",
-    "acknowledgement": "the acknowledgement runs out",
-}
-"""The kinds of timers that matter to people. Polls and retries do not."""
-
-
 def _next_values(incident: Incident, now: int) -> dict[str, object] | None:
-    dues = sorted((d for d in incident.agenda if d.kind in _COMING), key=lambda d: d.due)
+    dues = sorted((d for d in incident.agenda if d.what), key=lambda d: d.due)
     if incident.closed or not dues:
         return None
-    return {"what": _coming(dues[0]), "at": dues[0].due, "left": max(0, dues[0].due - now)}
-
-
-def _coming(due: Due) -> str:
-    return _COMING[due.kind].format(due.round % 100 + 1)
+    return {"what": dues[0].what, "at": dues[0].due, "left": max(0, dues[0].due - now)}
 
 
 def _owner_values(incident: Incident) -> dict[str, object] | None:

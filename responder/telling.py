@@ -14,7 +14,9 @@ from responder.recorded import Outcome, StepStatus
 from responder.records import Lane, MessageRow
 from responder.runbook import Policy, severity_rank
 
-SILENT = frozenset({"opened", "gathered", "paged", "machine_gathered", "page_accepted", "verifying"})
+SILENT = frozenset(
+    {"opened", "gathered", "attempt_intended", "paged", "machine_gathered", "page_accepted", "verifying", "watched"}
+)
 """Facts without a line of their own: the root shows them, or the line of another fact says it."""
 
 AUTHOR = "responder"
@@ -51,8 +53,6 @@ def has_line(fact: f.Fact) -> bool:
         return fact.joined
     if isinstance(fact, f.AttemptEnded):
         return fact.outcome is not Outcome.OK
-    if isinstance(fact, f.Watched):
-        return not fact.holds
     if isinstance(fact, f.StepEnded):
         return fact.status is not StepStatus.FAILED
     return fact.kind not in SILENT

@@ -155,7 +155,7 @@ def _one_run_per_episode(found: Found) -> Iterator[str]:
     for case in found.cases:
         causes = Counter(run.cause for run in case.facts(f.RunStarted))
         joined = len([x for x in case.facts(f.AlertFired) if not x.joined])
-        if joined != 1:
+        if case.incident.episodes and joined != 1:
             yield f"I1: incident {case.row.id} was opened by {joined} alerts"
         if causes[Cause.ALERT] > 1:
             yield f"I2: incident {case.row.id} answered its alert with {causes[Cause.ALERT]} runs"

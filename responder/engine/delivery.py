@@ -100,6 +100,7 @@ class Delivery:
         self._pace = Pace()
         self._lanes: dict[Lane, dict[str, asyncio.Task[None]]] = {lane: {} for lane in Lane}
         self._later: dict[str, int] = {}
+        self._ended: set[str] = set()
         self._held: dict[str, int] = {}
         self._dead: set[tuple[str, str, str]] = set()
         self._lease = 0
@@ -130,6 +131,7 @@ class Delivery:
         if not await self._leads(now):
             return now + SPAN // 3
         self._later = {key: at for key, at in self._later.items() if at > now}
+        self._ended.clear()
         for row in await self._desk.store.due_messages(now, LOOKED_AT):
             await self._consider(row, now)
         return await self._next(now)
@@ -155,6 +157,8 @@ class Delivery:
     async def _consider(self, row: MessageRow, now: int) -> None:
         """Begin to send a row, unless something says later."""
         lane = self._lanes[row.lane]
+        if row.order_key in self._ended:
+            return  # it was sent while the rows were read: what was read is old
         if row.order_key in lane or row.order_key in self._later or len(lane) >= AT_ONCE[row.lane]:
             return
         notifier = self.destinations.notifiers.get(row.destination)
@@ -214,6 +218,7 @@ class Delivery:
 
     def _done(self, row: MessageRow, task: asyncio.Task[None]) -> None:
         self._lanes[row.lane].pop(row.order_key, None)
+        self._ended.add(row.order_key)
         if not task.cancelled() and task.exception() is not None:
             LOG.error("message %s could not be handled; it is tried again", row.id, exc_info=task.exception())
             self._later[row.order_key] = self._desk.now() + SECOND

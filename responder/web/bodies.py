@@ -17,7 +17,11 @@ LARGE: Final = 4_096
 
 
 class TooLarge(Exception):
-    """A body above the limit; nothing of it was kept."""
+    """A body above the limit; nothing of it was kept. `more`: the rest of it is still to come."""
+
+    def __init__(self, *, more: bool) -> None:
+        super().__init__("the body is above the limit")
+        self.more = more
 
 
 class Disconnected(Exception):
@@ -36,7 +40,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises TooLarge above `limit` bytes, announced or counted, and Disconnected."""
     announced = header(scope, b"content-length")
     if announced is not None and announced.isdigit() and int(announced[:19]) > limit:
-        raise TooLarge
+        raise TooLarge(more=True)
     chunks, size = [], 0
     while True:
         message = await receive()
@@ -46,9 +50,21 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         chunks.append(chunk)
         size += len(chunk)
         if size > limit:
-            raise TooLarge
+            raise TooLarge(more=message.get("more_body", False))
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def drain(receive: Receive, limit: int) -> None:
+    """Read on and keep nothing, up to `limit` bytes.
+
+    A sender that is cut off while it writes sees a broken connection instead of the answer, and sends again at once.
+    """
+    size, more = 0, True
+    while more and size <= limit:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 async def answer(send: Send, status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:

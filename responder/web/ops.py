@@ -11,7 +11,7 @@ import math
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from responder.errors import BadConfig, BadRules, StoreUnavailable
+from responder.errors import ResponderError, StoreUnavailable
 from responder.metrics import CONTENT_TYPE
 from responder.security import NEEDED
 from responder.timing import SECOND
@@ -46,7 +46,9 @@ class Ops:
         allowed(self._parts, person, "reload", NEEDED["reload"])
         try:
             return PlainTextResponse(f"{await self._parts.reload()}\n")
-        except (BadRules, BadConfig) as error:
+        except StoreUnavailable:
+            raise
+        except ResponderError as error:
             return PlainTextResponse(f"{error}\nnothing was changed: the rules from before go on\n", 400)
 
     async def metrics(self, request: Request) -> Response:

@@ -26,7 +26,7 @@ ANSWER_BYTES = 64 * 1024 * 1024
 class Parts:
     """Everything that requests need. The fields from `limits` to `render` are replaced by a reload.
 
-    `emergency` is told why nothing can be stored. `reload` answers what changed; raises BadRules or BadConfig.
+    `emergency` is told why nothing can be stored. `reload` answers what changed; raises ResponderError.
     `unready` answers, without waiting, why this process should get no traffic (loops that ended); empty when it should.
     """
 

@@ -25,7 +25,7 @@ from responder.recorded import LIVE
 from responder.records import NotificationRow
 from responder.security import Entry
 from responder.timing import MINUTE, SECOND, format_time
-from responder.web.bodies import Disconnected, TooLarge, answer, header, packed, read_body
+from responder.web.bodies import Disconnected, TooLarge, answer, drain, header, packed, read_body
 from responder.web.parts import Parts
 
 log = logging.getLogger("responder.web")
@@ -85,7 +85,9 @@ class AlertmanagerWebhook:
             return refusal(503, "the store is overloaded; send it again", {"retry-after": "1"})
         try:
             body = await read_body(scope, receive, self._parts.limits.body_bytes)
-        except TooLarge:
+        except TooLarge as error:
+            if error.more:
+                await drain(receive, 4 * self._parts.limits.body_bytes)
             return await self._too_large(source)
         started = perf_counter()
         taken = await _Delivery(self._parts, source, body, self._news).taken()

@@ -82,7 +82,7 @@ async def test_a_trailing_slash_is_no_redirect(tmp_path: Path) -> None:
     async with serving(tmp_path) as office:
         answer = await office.client.post(f"{HOOK}/", json=notification(alert()))
         assert answer.json()["opened"] == 1
-        assert (await office.client.post(f"{HOOK}x/", json={})).status_code == 404
+        assert (await office.client.get("/api/v1/status/")).status_code == 404
 
 
 # --- the webhook: refusing --------------------------------------------------------------------------------------------
@@ -143,25 +143,32 @@ async def announced(office: Office, size: int) -> httpx.Response:
 
 
 async def streamed(office: Office, size: int) -> httpx.Response:
+    """The sender writes the whole body, or it would see a broken connection instead of the answer."""
+    written = 0
+
     async def chunks() -> Any:
+        nonlocal written
         for _ in range(size // 1024):
+            written += 1024
             yield b"x" * 1024
 
-    return await office.client.post(HOOK, content=chunks())
+    answer = await office.client.post(HOOK, content=chunks())
+    assert written == size
+    return answer
 
 
 @pytest.mark.parametrize("send", [announced, streamed])
 async def test_a_body_above_the_limit_pages_once_in_ten_minutes(tmp_path: Path, send: Any) -> None:
     async with serving(tmp_path, limits={"body_bytes": 65_536}) as office:
         for _ in range(3):
-            assert (await send(office, 70 * 1024)).status_code == 413
+            assert (await send(office, 80 * 1024)).status_code == 413
         (letter,) = await office.store.dead_letters()
         assert letter.body == b""
         assert letter.reason.startswith("413")
         office.time += QUIET
-        assert (await send(office, 70 * 1024)).status_code == 413
+        assert (await send(office, 80 * 1024)).status_code == 413
         assert len(await office.store.dead_letters()) == 2
-        assert (await send(office, 65_536)).status_code == 200
+        assert (await send(office, 64 * 1024)).status_code == 200
 
 
 async def test_a_store_that_is_gone_is_503_and_an_emergency(tmp_path: Path) -> None:
@@ -216,8 +223,8 @@ payloads = st.builds(
 bodies = st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | payloads
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(bodies, min_size=1, max_size=8))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(bodies, min_size=1, max_size=12))
 def test_any_body_is_taken_in_or_kept(sent: list[bytes]) -> None:
     """No 5xx for a bad body, no exception, and nothing that was acknowledged is missing."""
 
