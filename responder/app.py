@@ -1,7 +1,8 @@
 """The only place that wires real things: build, run, reload, stop.
 
-`build` opens what can fail before anything is served; a reload builds everything anew and then swaps it in one go, so that a
-bad file changes nothing. It is one straight line on purpose: whoever looks for how two parts meet finds it here.
+`build` opens what can fail before anything is served; a reload builds everything anew and then swaps it in one go, so
+that a bad file changes nothing. It is one straight line on purpose: whoever looks for how two parts meet finds it
+here.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class App:
         self.store.on_wake(self._wake)
         for notifier in self.config.notifiers.values():
             await notifier.start()
-        self.metrics.reloaded(self._broken is None, self.store.now())
+        self.metrics.reloaded(successful=self._broken is None, now=self.store.now())
         if self._broken is not None:
             LOG.error("the rules could not be loaded; the last good ones are used:\n%s", self._broken)
             problem = str(self._broken)[:2000]
@@ -202,7 +203,7 @@ class App:
         try:
             return await self._reload()
         except ResponderError:
-            self.metrics.reloaded(False, self.store.now())
+            self.metrics.reloaded(successful=False, now=self.store.now())
             raise
 
     async def _reload(self) -> str:
@@ -227,7 +228,7 @@ class App:
         self._swap_parts(config)
         for notifier in old.notifiers.values():
             await notifier.stop()
-        self.metrics.reloaded(True, self.store.now())
+        self.metrics.reloaded(successful=True, now=self.store.now())
         return _difference(before, loaded.rules)
 
     def _swap_parts(self, config: Config) -> None:

@@ -1,7 +1,7 @@
 """The transactions of people: acknowledge, take over, done, settle, unlock, restore, pause, resume (design 8).
 
-Each says who did it, refuses what makes no sense now (`Rejected`, with what would be accepted), and is safe to send twice.
-Whether the person may do it is checked by the edge, before.
+Each says who did it, refuses what makes no sense now (`Rejected`, with what would be accepted), and is safe to send
+twice. Whether the person may do it is checked by the edge, before.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from responder.scoping import ScopeChange
 class Command:
     """One thing that a person says about an incident.
 
-    `verb` is one of VERBS. `note` is a note or a reason; `step` names a manual step, `attempt` an unknown change, `applied`
-    what became of it.
+    `verb` is one of VERBS. `note` is a note or a reason; `step` names a manual step, `attempt` an unknown change,
+    `applied` what became of it.
     """
 
     id: str

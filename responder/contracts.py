@@ -1,7 +1,7 @@
 """What the engine asks of the world: actions, notifiers, services, and the values that pass between them.
 
-The consumer owns these contracts; `actions/` and `notifiers/` are their members, one line each in a table. Nothing here does
-any I/O: connections are made by `services` and reach an action through its `Context`.
+The consumer owns these contracts; `actions/` and `notifiers/` are their members, one line each in a table. Nothing
+here does any I/O: connections are made by `services` and reach an action through its `Context`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Strict(BaseModel):
 class Secret:
     """A secret that is fetched when it is needed and never shown.
 
-    `fetch` reads the environment variable or the file afresh, so a rotated secret is used without a restart (design 5.11). `named`
-    says where it comes from ("env RISK_TOKEN"), which is all that a message may tell.
+    `fetch` reads the environment variable or the file afresh, so a rotated secret is used without a restart (design
+    5.11). `named` says where it comes from ("env RISK_TOKEN"), which is all that a message may tell.
     """
 
     __slots__ = ("_fetch", "named")
@@ -60,7 +60,8 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Fields of type Secret take only Secret values: the configuration reader makes them from {env:} and {file:}."""
+        """Fields of type Secret take only Secret values: the configuration reader makes them from {env:} and {file:}.
+        """
         return core_schema.is_instance_schema(
             cls,
             metadata={"pydantic_js_functions": [_secret_schema]},
@@ -102,8 +103,8 @@ class WriteSpec(Strict):
 class Parameter(Strict):
     """A number that runbooks may lower (responder.yaml `parameters`).
 
-    `floor` is the lowest value that automation may set; `total_per_day` is how much all runs together may take off within 24
-    hours, in the parameter's own unit. Both hold for brakes too (design 4).
+    `floor` is the lowest value that automation may set; `total_per_day` is how much all runs together may take off
+    within 24 hours, in the parameter's own unit. Both hold for brakes too (design 4).
     """
 
     service: str
@@ -135,10 +136,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What an action gets for one call: its connections, its parameters, the time, its key and its time limit in seconds.
+    """What an action gets for one call: its connections, its parameters, the time, its key and its time limit in
+    seconds.
 
-    `service(name)` answers a connection (see `services`); the loader has checked that the name exists, has the right kind
-    and the incident's env.
+    `service(name)` answers a connection (see `services`); the loader has checked that the name exists, has the right
+    kind and the incident's env.
     """
 
     service: Callable[[str], Any]
@@ -153,8 +155,8 @@ class Context:
 class Action(Strict):
     """What a step can do: the fields are the step's `with`, the docstring is its reference page.
 
-    Raise `Temporary` (may be tried again), `Permanent` (must not), `Unknown` (may have happened); every other exception is
-    classified by `perform`. A timeout of a change is unknown, of a read temporary; do not catch it.
+    Raise `Temporary` (may be tried again), `Permanent` (must not), `Unknown` (may have happened); every other
+    exception is classified by `perform`. A timeout of a change is unknown, of a read temporary; do not catch it.
     """
 
     reads_only: ClassVar[bool] = False
@@ -192,7 +194,8 @@ class Action(Strict):
         return Probe(ProbeAnswer.UNCLEAR, "this action has no probe")
 
     async def undo(self, plan: Plan, context: Context) -> Plan:
-        """Prepare the way back: a plan whose `act` restores the state before. Raises Permanent when that is not possible,
+        """Prepare the way back: a plan whose `act` restores the state before. Raises Permanent when that is not
+        possible,
         or when the present state is not the one that `plan` made (a person's later change is never overwritten)."""
         raise Permanent("this action cannot be undone")
 
@@ -207,9 +210,9 @@ class Action(Strict):
 class Message:
     """One message, rendered: what a notifier is asked to send.
 
-    `kind` is root, thread, page or resolve. `text` is the plain text, always there; `body` is what the notifier's `compose`
-    made, None when a template is broken. `key` is the deduplication key. `previous` is what the destination answered for
-    the root message of this incident (JSON), if any.
+    `kind` is root, thread, page or resolve. `text` is the plain text, always there; `body` is what the notifier's
+    `compose` made, None when a template is broken. `key` is the deduplication key. `previous` is what the destination
+    answered for the root message of this incident (JSON), if any.
     """
 
     id: str
@@ -238,16 +241,19 @@ class Notifier(Strict):
     replays: ClassVar[bool] = False
     """True when it reaches nobody outside, so that replays may be told there (design 5.2)."""
     pace: ClassVar[int] = 0
-    """Microseconds between two messages to one channel, 0 for no limit; a root message is updated every three at most."""
+    """Microseconds between two messages to one channel, 0 for no limit; a root message is updated every three at most.
+    """
 
     def compose(self, kind: str, values: Mapping[str, object], render: Render) -> JsonValue:
         """The destination's own form of a message of this kind, from its templates; pure. `values` are those of
-        `story.state_values`, with `sentence`, `at` and `kind` of the event. Raises TemplateError: then `text` alone is sent."""
+        `story.state_values`, with `sentence`, `at` and `kind` of the event. Raises TemplateError: then `text` alone
+        is sent."""
         return None
 
     @abstractmethod
     async def send(self, message: Message) -> str:
-        """Deliver, and answer what must be remembered (JSON text, may be empty). Raises Temporary, Permanent, Unknown."""
+        """Deliver, and answer what must be remembered (JSON text, may be empty). Raises Temporary, Permanent, Unknown.
+        """
 
     async def start(self) -> None:
         """Open what is kept open."""

@@ -1,7 +1,7 @@
 """What is next for an incident: a pure function of its state, its rules, the shared scopes and the time.
 
-`decide` names one thing at a time, by asking its rules in order: people first, then machines' promises, then the run, then
-what follows a run. Nothing is done here, and nothing is remembered between calls.
+`decide` names one thing at a time, by asking its rules in order: people first, then machines' promises, then the run,
+then what follows a run. Nothing is done here, and nothing is remembered between calls.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where web, engine and the emergency all submit: the store, today's rules and those of open incidents, and who we are.
 
-Web and engine do not know each other; both hold a `Desk`. `submit` builds the operation with the book of that moment, reads
-an older set of rules from the store when the operation needs it, and hands the turns of the answer to whoever executes.
+Web and engine do not know each other; both hold a `Desk`. `submit` builds the operation with the book of that moment,
+reads an older set of rules from the store when the operation needs it, and hands the turns of the answer to whoever
+executes.
 """
 
 from __future__ import annotations

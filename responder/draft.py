@@ -1,7 +1,8 @@
 """A transaction in the making: facts are recorded, folded and told, shared scopes follow, and `advance` decides on.
 
-A `Draft` lives for one operation: it reads the loaded `State`, gathers rows, and gives them up as `Writes`. It is the one place
-where a fact gets its event, its messages, its timers and its effect on locks and counters, so that no caller can forget one.
+A `Draft` lives for one operation: it reads the loaded `State`, gathers rows, and gives them up as `Writes`. It is the
+one place where a fact gets its event, its messages, its timers and its effect on locks and counters, so that no
+caller can forget one.
 """
 
 from __future__ import annotations

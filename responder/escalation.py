@@ -47,7 +47,9 @@ def climbs(incident: Incident) -> bool:
 
 
 def levels(incident: Incident, policy: Policy) -> Iterator[DueLevel]:
-    """The levels still to come, lowest first. The first waits for the policy's grace, unless people are needed at once."""
+    """The levels still to come, lowest first. The first waits for the policy's grace, unless people are needed at
+    once.
+    """
     if not climbs(incident):
         return
     for index, level in enumerate(policy.levels):

@@ -1,8 +1,8 @@
 """The gates before a change: each answers allow, wait, ask or deny, with its reason in numbers.
 
-`LOCAL` need nothing from outside and come first, so that after a local refusal nothing is asked (design 5.5); `INFORMED` judge
-the gathered answers. A brake passes cooldown, run limits and other runs' locks with a warning that pages; it never passes
-the pause, bad evidence rules of its own parameter, floor or total.
+`LOCAL` need nothing from outside and come first, so that after a local refusal nothing is asked (design 5.5);
+`INFORMED` judge the gathered answers. A brake passes cooldown, run limits and other runs' locks with a warning that
+pages; it never passes the pause, bad evidence rules of its own parameter, floor or total.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The transactions of the edge: a notification becomes episodes and incidents, an unreadable one a dead letter.
 
-Content decides, never the group or the time of sending: a running episode starts nothing new, however often and by however
-many Alertmanagers it is told (design 5.2, contracts.md A4). What is absent from a list means nothing.
+Content decides, never the group or the time of sending: a running episode starts nothing new, however often and by
+however many Alertmanagers it is told (design 5.2, contracts.md A4). What is absent from a list means nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The transactions of the engine: what was learned, how an attempt ended, what came due (design 6).
 
-Each is a frozen value with a pure `apply`; all of them record facts through a `Draft` and let it advance. Whoever submits
-one gets back the `Turn`: what this worker has to do next. What people say is in `commands`, what the edge says in `ingest`.
+Each is a frozen value with a pure `apply`; all of them record facts through a `Draft` and let it advance. Whoever
+submits one gets back the `Turn`: what this worker has to do next. What people say is in `commands`, what the edge
+says in `ingest`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: whether that may be tried again."""
+    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: whether that may be tried again.
+    """
 
     observations: tuple[Observation, ...] = ()
     plan: Plan | None = None

@@ -1,8 +1,8 @@
 """What the store keeps, and the form in which transactions speak to it.
 
-One frozen type per table; `State` is what a group of operations has loaded, `Writes` is what one operation wants written, and
-`Operation` is the transaction itself: a pure function of the two. The store's writer loads, runs, flushes (design 6); it
-knows nothing about alerts. All times are integer microseconds since the epoch, UTC.
+One frozen type per table; `State` is what a group of operations has loaded, `Writes` is what one operation wants
+written, and `Operation` is the transaction itself: a pure function of the two. The store's writer loads, runs,
+flushes (design 6); it knows nothing about alerts. All times are integer microseconds since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -102,8 +102,9 @@ class TimerRow:
 class MessageRow:
     """A message of the outbox, rendered only when it is sent (design 5.8).
 
-    `order_key` names what keeps its order: one deduplication key of a pager, one thread of a chat. `event_seq` is the event
-    that it tells (0: the present state). `provider` is what the destination answered (JSON), such as Slack's channel and ts.
+    `order_key` names what keeps its order: one deduplication key of a pager, one thread of a chat. `event_seq` is the
+    event that it tells (0: the present state). `provider` is what the destination answered (JSON), such as Slack's
+    channel and ts.
     """
 
     id: str
@@ -189,7 +190,8 @@ class Writes:
     timers: tuple[TimerRow, ...] = ()
     messages: tuple[MessageRow, ...] = ()
     renewed: tuple[MessageRow, ...] = ()
-    """Inserted; where the id exists already, only made pending again at `next_at` (with `event_seq`, `rank`): whatever the
+    """Inserted; where the id exists already, only made pending again at `next_at` (with `event_seq`, `rank`):
+    whatever the
     destination answered before stays. This is a root message's dirty flag, and needs no reading."""
     scopes: tuple[ScopeRow, ...] = ()
     dead_letters: tuple[DeadLetterRow, ...] = ()
@@ -257,18 +259,18 @@ class State:
                 self.messages[fresh.id] = renewed(known, fresh)
 
 
-Answered = TypeVar("Answered", covariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[Answered]):
+class Change(Generic[Answer_co]):
     """What an operation wants written and what it answers its caller after the commit."""
 
     writes: Writes
-    answer: Answered
+    answer: Answer_co
 
 
-class Operation(Protocol[Answered]):
+class Operation(Protocol[Answer_co]):
     """A transaction: pure, so that it may run twice. `id` makes its events' ids, so that it counts once."""
 
     @property
@@ -280,7 +282,7 @@ class Operation(Protocol[Answered]):
         """The rows that it surely needs; others are loaded when it asks for them."""
         ...
 
-    def apply(self, state: State) -> Change[Answered]:
+    def apply(self, state: State) -> Change[Answer_co]:
         """Decide over what is loaded. May raise NotLoaded, or Rejected: then nothing of it is written."""
         ...
 

@@ -1,7 +1,7 @@
 """Sets of rules over time: loading today's, keeping each by its hash in the store, and reading an older one again.
 
-A run keeps the rules that it began with, and a start with a broken file goes on with the last good set (design 4). What is
-kept are the texts, never what this program made of them.
+A run keeps the rules that it began with, and a start with a broken file goes on with the last good set (design 4).
+What is kept are the texts, never what this program made of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What runs share: locks, run counters, draws on a parameter, the pause, changes still in force.
 
-Each is one row of the table `scopes`, its body the JSON of one model below. The operations lock and rewrite them in the same
-transaction as the intent that uses them (design 5.5). Times are integer microseconds since the epoch, UTC.
+Each is one row of the table `scopes`, its body the JSON of one model below. The operations lock and rewrite them in
+the same transaction as the intent that uses them (design 5.5). Times are integer microseconds since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ PAUSE = "pause:global"
 
 
 class Lock(Recorded):
-    """A target's lock. `unknown`: nobody knows whether a change happened; it stays until a person settles or unlocks."""
+    """A target's lock. `unknown`: nobody knows whether a change happened; it stays until a person settles or unlocks.
+    """
 
     incident: str
     run: int

@@ -1,7 +1,8 @@
-"""What a fact changes in the scopes that runs share: locks are taken and released, runs counted, draws kept (design 5.4).
+"""What a fact changes in the scopes that runs share: locks are taken and released, runs counted, draws kept (design
+5.4).
 
-Each rule looks at one fact and answers the scopes' new bodies; the draft writes them in the fact's own transaction. A lock
-is released on every known end of a run and stays when nobody knows what happened.
+Each rule looks at one fact and answers the scopes' new bodies; the draft writes them in the fact's own transaction. A
+lock is released on every known end of a run and stays when nobody knows what happened.
 """
 
 from __future__ import annotations

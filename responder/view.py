@@ -1,7 +1,7 @@
 """What `decide` looks at (`View`) and what it may name (`Next`).
 
-`Tell`, `Ask` and `Finish` are facts that follow from what is known: the operation records them and asks again. `Gather` and
-`Perform` need the world: the engine does them and reports facts. `WaitUntil` ends the turn.
+`Tell`, `Ask` and `Finish` are facts that follow from what is known: the operation records them and asks again.
+`Gather` and `Perform` need the world: the engine does them and reports facts. `WaitUntil` ends the turn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from responder.scopes import ScopeText
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Read these before anything is decided. `step`: prepare it. `probe`, `restore`: an attempt's id. `machine`: an entry."""
+    """Read these before anything is decided. `step`: prepare it. `probe`, `restore`: an attempt's id. `machine`: an
+    entry.
+    """
 
     runbook: str
     rules_hash: str
@@ -80,7 +82,8 @@ Next = Gather | Perform | Tell | Ask | Finish | WaitUntil
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that `decide` may look at. `rules_of` answers the set that a run began with, or None when it cannot be read."""
+    """All that `decide` may look at. `rules_of` answers the set that a run began with, or None when it cannot be read.
+    """
 
     incident: Incident
     rules_of: Callable[[str], Rules | None]

@@ -1,7 +1,7 @@
 """Running the engine's passes: each does what is due and says when it wants to be called again.
 
-A loop sleeps until then, or until somebody says that something is due earlier. An exception in a pass is logged, counted
-as unhealthy and tried again soon: a loop never ends by itself.
+A loop sleeps until then, or until somebody says that something is due earlier. An exception in a pass is logged,
+counted as unhealthy and tried again soon: a loop never ends by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Executing: what a turn asks for is read or done in tasks of its own, and comes back as a fact (design 3).
 
-No step delays a timer, a person or another incident. The order never changes: the intent is committed before this module
-touches the world, the outcome is committed after, and an outcome is offered to the store until it is taken.
+No step delays a timer, a person or another incident. The order never changes: the intent is committed before this
+module touches the world, the outcome is committed after, and an outcome is offered to the store until it is taken.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What comes due: levels, promises, waits, reminders. Each due subject is looked at once, in its own transaction.
 
-The rows of the table say only *that* something is due; what it is, `decide` sees from the incident's state and the time. So a
-timer that is looked at twice, or late, or by another replica does no harm.
+The rows of the table say only *that* something is due; what it is, `decide` sees from the incident's state and the
+time. So a timer that is looked at twice, or late, or by another replica does no harm.
 """
 
 from __future__ import annotations
