@@ -182,8 +182,7 @@ class App:
 
     async def _look_at_store(self, now: int) -> int | None:
         try:
-            await self.store.ping()
-            count = len(await self.store.incidents(status="open", limit=10_000))
+            count = await self.store.open_incidents()
         except StoreUnavailable as error:
             await self.emergency.store_down(str(error))
             return now + STORE_EVERY
@@ -352,7 +351,8 @@ async def _reload(app: App) -> None:
 def run(config: Config) -> int:
     """Serve until told to stop. Blocks; answers the exit status. Raises BadConfig, BadRules, StoreUnavailable."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "alembic", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(serve(config, os.environ))
 

@@ -112,7 +112,7 @@ def _judged_promise(view: View, fired: f.MachineFired, wanted: str, verify: Veri
         return fired.model_copy(update={"held": held})
     if view.incident.watch_holds:
         told = explain(parse_expression(verify.expect), {"value": seen.value})
-        return fired.model_copy(update={"held": f"fixed: {told}", "page": ()})
+        return fired.model_copy(update={"held": f"fixed: {told}", "good": True, "page": ()})
     return fired.model_copy(update={"runbook": wanted})
 
 
@@ -125,7 +125,7 @@ def _start(view: View) -> Next | None:
     if machine is not None and not incident.closed and not incident.taken_over:
         return _start_machine(view, machine[0], machine[1] or "")
     runbook = view.runbook
-    blocked = active is not None or incident.closed or incident.taken_over or incident.problems
+    blocked = active is not None or incident.closed or incident.taken_over or incident.blocked
     if blocked or runbook is None or not incident.firing:
         return None
     if not incident.runs:

@@ -122,6 +122,7 @@ class Draft:
     book: Book
     by: Worker | None = None
     _sheets: dict[str, _Sheet] = field(default_factory=dict)
+    _opened: dict[str, str] = field(default_factory=dict)
     _events: list[f.Event] = field(default_factory=list)
     _messages: dict[str, MessageRow] = field(default_factory=dict)
     _renewed: dict[str, MessageRow] = field(default_factory=dict)
@@ -148,11 +149,14 @@ class Draft:
 
     def open_incident(self, key: str) -> Incident | None:
         """The open incident of this key, whether it stood before or was opened in this draft."""
-        for sheet in self._sheets.values():
-            if sheet.row.open_key == key:
-                return sheet.row.fold
-        found = self.state.open_incident(key)
-        return None if found is None or found.id in self._sheets else self._sheet(found.id).row.fold
+        found = self._opened.get(key)
+        if found is None:
+            row = self.state.open_incident(key)
+            found = None if row is None else row.id
+        if found is None:
+            return None
+        row = self._sheet(found).row
+        return row.fold if row.open_key == key else None
 
     def scope(self, name: str) -> str | None:
         """A shared scope's body as it stands in this draft."""
@@ -186,6 +190,7 @@ class Draft:
         """Begin an incident."""
         event = self._event(fact.id, 1, fact, actor)
         key = open_key(fact.namespace, fact.runbook, fact.target)
+        self._opened[key] = fact.id
         self._sheets[fact.id] = _Sheet(IncidentRow(fact.id, key, opened(event), None, 0, 0), ())
         self._follow(event)
 
@@ -265,6 +270,7 @@ class Draft:
         if not self._claim(incident_id):
             return self._rest(incident_id, None, self.now, "work")
         if isinstance(following, Gather):
+            self._hold_for(incident_id, following)
             # While its lease holds, the answers come from this worker; after that, anybody may ask again.
             return self._rest(incident_id, following, self.row(incident_id).lease_until, "gather")
         return self._intend(incident_id, following)
@@ -326,6 +332,17 @@ class Draft:
         until = max(self.now + self.by.lease, row.lease_until if row.owner == self.by.id else 0)
         self._sheets[incident_id].row = replace(row, owner=self.by.id, epoch=epoch, lease_until=until)
         return True
+
+    def _hold_for(self, incident_id: str, gather: Gather) -> None:
+        """Hold the lease as long as the readings may take, or another owner would ask the same again and again."""
+        sheet, rules = self._sheet(incident_id), self.book.rules(gather.rules_hash)
+        runbook = rules.runbooks.get(gather.runbook) if rules else None
+        if runbook is None:
+            return
+        spans = [runbook.checks[name].timeout for name in gather.checks]
+        spans.extend([runbook.step(gather.step).timeout] if gather.step else [])
+        until = self.now + max(spans, default=0) + GRACE
+        sheet.row = replace(sheet.row, lease_until=max(sheet.row.lease_until, until))
 
     def _free(self, row: IncidentRow) -> bool:
         assert self.by is not None

@@ -81,6 +81,8 @@ class ProblemFound(Recorded):
     kind: Literal["problem_found"] = "problem_found"
     problem: str
     urgent: bool = True
+    blocks: bool = False
+    """True when no run may start because of it: people alone."""
 
 
 class RunStarted(Recorded):
@@ -308,6 +310,8 @@ class MachineFired(Recorded):
     page: tuple[str, ...] = ()
     runbook: str | None = None
     held: str | None = None
+    good: bool = False
+    """True when the check said that it is fixed."""
     late: int = 0
 
 

@@ -190,6 +190,8 @@ class Incident(Recorded):
     episodes: dict[str, Episode] = Field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     problems: tuple[str, ...] = ()
+    blocked: bool = False
+    """A problem that keeps every run from starting."""
     urgent: str | None = None
     """Why people are paged at once instead of after the grace (design 5.7)."""
     urgent_at: int | None = None

@@ -161,7 +161,7 @@ class _Taking:
             return
         # Without a runbook the severity's own policy says how urgent it is; everything else wakes people.
         quiet = route.runbook is None and "no runbook" in route.problem and alert.severity is not None
-        self.draft.record(incident_id, f.ProblemFound(problem=route.problem, urgent=not quiet))
+        self.draft.record(incident_id, f.ProblemFound(problem=route.problem, urgent=not quiet, blocks=True))
 
     def _open(self, alert: Alert, route: Route) -> str:
         self.opened += 1

@@ -116,7 +116,9 @@ def _severity_rose(incident: Incident, fact: f.SeverityRose, event: f.Event) -> 
 
 
 def _problem_found(incident: Incident, fact: f.ProblemFound, event: f.Event) -> Incident:
-    after = cast(Incident, copy(incident, problems=(*incident.problems, fact.problem)))
+    after = cast(
+        Incident, copy(incident, problems=(*incident.problems, fact.problem), blocked=incident.blocked or fact.blocks)
+    )
     return _urgent(after, fact.problem, event.at) if fact.urgent else after
 
 
@@ -238,7 +240,11 @@ def _machine_gathered(incident: Incident, fact: f.MachineGathered, event: f.Even
 
 
 def _machine_fired(incident: Incident, fact: f.MachineFired, event: f.Event) -> Incident:
-    return _machine(incident, f"{fact.round}:{fact.index}", fired=True, held=fact.held, starts=fact.runbook)
+    after = _machine(incident, f"{fact.round}:{fact.index}", fired=True, held=fact.held, starts=fact.runbook)
+    if not fact.good or after.active_run is not None:
+        return after
+    # Good by itself or by people: from here on it counts as fixed, and may relapse.
+    return cast(Incident, copy(after, result=Result.FIXED))
 
 
 def _step_failed(incident: Incident, fact: f.StepFailed, event: f.Event) -> Incident:

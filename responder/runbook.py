@@ -306,12 +306,12 @@ class Policies(Written):
 
 
 SEVERITIES = ("info", "warning", "high", "critical")
-"""Known severities, rising. An unknown or missing one pages like the highest (design 5.1)."""
+"""Known severities, rising. An unknown or missing one counts as the highest: it pages (design 5.1)."""
 
 
 def severity_rank(severity: str | None) -> int:
-    """0 … 3 for the known severities, 4 for an unknown or missing one."""
-    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+    """0 … 3 for the known severities; an unknown or missing one ranks with the highest."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1
 
 
 @dataclass(frozen=True, slots=True)

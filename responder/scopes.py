@@ -22,8 +22,7 @@ PAUSE = "pause:global"
 
 
 class Lock(Recorded):
-    """A target's lock. `unknown`: nobody knows whether a change happened; it stays until a person settles or unlocks.
-    """
+    """A target's lock. `unknown`: nobody knows whether a change happened; it stays until a person settles or unlocks."""
 
     incident: str
     run: int
@@ -78,6 +77,8 @@ class InForce(Recorded):
     value: JsonValue
     since: int
     remind: int | None = None
+    beneath: InForce | None = None
+    """The change that this one went on from; it is in force again when this one is put back."""
 
 
 def lock_name(target: str) -> str:

@@ -88,18 +88,16 @@ def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, sco
             yield ScopeChange(lock_name(run.target), held.model_copy(update={"unknown": True}))
     done = [a for a in run.attempts_of(fact.step) if not a.open]
     if fact.status is StepStatus.DONE and done and runbook is not None and run.cause is not Cause.RESTORE:
-        yield from _in_force(incident, event, runbook, run, done[-1])
+        yield from _in_force(event, runbook, run, done[-1], scope)
 
 
-def _in_force(
-    incident: Incident, event: f.Event, runbook: Runbook, run: Run, attempt: Attempt
-) -> Iterator[ScopeChange]:
+def _in_force(event: f.Event, runbook: Runbook, run: Run, attempt: Attempt, scope: ScopeText) -> Iterator[ScopeChange]:
     restore = runbook.step(attempt.step).restore
     if restore is None:
         return
     name = in_force_name(run.target)
     body = InForce(
-        incident=incident.id,
+        incident=event.incident,
         attempt=attempt.id,
         step=attempt.step,
         target=run.target,
@@ -108,6 +106,7 @@ def _in_force(
         value=attempt.plan.target,
         since=event.at,
         remind=restore.remind,
+        beneath=parsed(InForce, scope(name)),
     )
     remind = Due(kind="remind", round=0, due=event.at + restore.remind) if restore.remind else None
     yield ScopeChange(name, body, remind)
@@ -122,7 +121,8 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     yield from _released(incident, run, scope)
     if run.cause is Cause.RESTORE:
         if fact.result is Result.FIXED:
-            yield ScopeChange(in_force_name(run.target), None)
+            body = parsed(InForce, scope(in_force_name(run.target)))
+            yield ScopeChange(in_force_name(run.target), None if body is None else body.beneath)
         return
     name = runs_name(run.runbook, run.target)
     count = parsed(RunCount, scope(name)) or RunCount()

@@ -51,7 +51,9 @@ def describe(event: f.Event, incident: Incident, render: Render) -> str:
 def plain_sentence(event: f.Event) -> str:
     """What is said of an event when its template is broken: its kind and its short text fields."""
     known = event.fact.model_dump(mode="json", exclude={"kind"})
-    said = ", ".join(f"{k} {v}" for k, v in known.items() if isinstance(v, str | int | float) and str(v))
+    said = ", ".join(
+        f"{k} {v}" for k, v in known.items() if isinstance(v, str | int | float) and not isinstance(v, bool) and str(v)
+    )
     return f"{event.fact.kind.replace('_', ' ')}: {said}"[:LONGEST]
 
 

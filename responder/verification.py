@@ -127,7 +127,7 @@ def closing(view: View) -> Next | None:
         person = incident.acknowledged or incident.taken_over
         return None if person is None else Finish(f.Closed(why=f"seen by {person.actor}"))
     runbook = view.runbook
-    if runbook is None or runbook.verify is None or not incident.runs or incident.problems:
+    if runbook is None or runbook.verify is None or not incident.runs or incident.blocked:
         return Finish(f.Closed(why="all alerts resolved"))
     if incident.watch_holds and not incident.recheck:
         return Finish(f.Closed(why=f"all alerts resolved, and {runbook.verify.expect} holds"))

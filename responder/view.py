@@ -82,8 +82,7 @@ Next = Gather | Perform | Tell | Ask | Finish | WaitUntil
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that `decide` may look at. `rules_of` answers the set that a run began with, or None when it cannot be read.
-    """
+    """All that `decide` may look at. `rules_of` answers the set that a run began with, or None when it cannot be read."""
 
     incident: Incident
     rules_of: Callable[[str], Rules | None]

@@ -106,7 +106,9 @@ def _version(asked: bool) -> None:
 def _everywhere(
     context: typer.Context,
     config: Annotated[Path | None, CONFIG] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
 ) -> None:
     if config is not None:  # before the command's name or behind it: it means the same
         context.default_map = {name: {"config": str(config)} for name in COMMANDS}

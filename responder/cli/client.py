@@ -1,4 +1,4 @@
-"""The running server, for the commands that ask it: where it is, as whom we ask, and what its refusals mean to a person.
+"""The running server, for the commands that ask it: where it is, as whom we ask, what its refusals mean to a person.
 
 Every change goes through the server under somebody's own credential (design 5.11); nothing here opens the store. The
 configuration is read for the server's address only, so that a mistake elsewhere in it does not keep anybody from
@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote, urlsplit
 
 import typer
@@ -99,15 +99,17 @@ class Server:
         if status == 401:
             return Failed(f"the responder at {self.url} must know who asks: {_HOW_TO_SAY_WHO}")
         if status == 403 and self.token is not None and said.startswith("wrong credential"):
-            return Failed(f"the responder at {self.url} does not know the token in {self.token.named}: {_HOW_TO_SAY_WHO}")
+            return Failed(
+                f"the responder at {self.url} does not know the token in {self.token.named}: {_HOW_TO_SAY_WHO}"
+            )
         if status >= 500:
             return Failed(f"the responder at {self.url} cannot do this now: {said}", 1)
         return Failed(said)
 
 
 _HOW_TO_SAY_WHO: Final = (
-    "put your token (its `auth.people`) into RESPONDER_TOKEN, or its file's name into RESPONDER_TOKEN_FILE; where nobody "
-    "is configured, run this as the user who runs the server"
+    "put your token (its `auth.people`) into RESPONDER_TOKEN, or its file's name into RESPONDER_TOKEN_FILE; "
+    "where nobody is configured, run this as the user who runs the server"
 )
 
 
@@ -139,18 +141,25 @@ class Said:
     token: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a configuration says about the server: its address, and the folder that it keeps its own files in."""
+
+    listen: str
+    state: Path
+
+
 def find_server(said: Said, environ: Mapping[str, str]) -> Server:
     """The server that is meant and the credential for it. Raises Failed.
 
     The local operator's token goes to this machine only, whatever address is named.
     """
-    named = said.url or environ.get("RESPONDER_URL")
-    settings = {} if named else _settings(config_file(said.config))
-    url = _url(named) if named else f"http://{_connectable(str(settings.get('listen') or LISTENS))}"
-    token = _given_token(said.token, environ)
-    if token is None and _here(url):
-        token = _local_token(said.config, settings, environ)
-    return Server(url, token)
+    named, token = said.url or environ.get("RESPONDER_URL"), _given_token(said.token, environ)
+    if named and (token is not None or not _here(_url(named))):
+        return Server(_url(named), token)
+    written = _written(config_file(said.config), environ)
+    url = _url(named) if named else f"http://{_connectable(written.listen)}"
+    return Server(url, token or (_local_token(written.state) if _here(url) else None))
 
 
 def _url(text: str) -> str:
@@ -169,18 +178,32 @@ def _here(url: str) -> bool:
         return host == "localhost"
 
 
+_ALSO_LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
+
+
 def _connectable(listen: str) -> str:
     """The address under which this machine reaches what listens there: every address is also loopback."""
     host, _, port = listen.rpartition(":")
-    return f"{ {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"
+    return f"{_ALSO_LOOPBACK.get(host, host)}:{port}"
 
 
-def _settings(file: Path | None) -> dict[str, Any]:
-    """`listen` and `store` of a configuration; nothing else of it is looked at."""
-    if file is None:
-        return {}
-    from responder.documents import decode, parse_document
+def _written(file: Path | None, environ: Mapping[str, str]) -> Written:
+    """Of a configuration `listen` and `store`; nothing else of it is looked at."""
     from responder.environment import Environment
+
+    settings = {} if file is None else _settings(file)
+    around = Environment(environ, Path.cwd() if file is None else file.resolve().parent)
+    listen, complaint = around.resolve(settings.get("listen") or LISTENS, str)
+    if complaint is not None:
+        raise Failed(f"{file}: listen: {complaint[0]}: {complaint[1]}, or name the server with --url")
+    store, _ = around.resolve(settings.get("store") or around.default_store(), str)
+    path = str(store or "")
+    beside = path.startswith("sqlite:///")
+    return Written(str(listen), Path(path.removeprefix("sqlite:///")).parent if beside else around.folder)
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    from responder.documents import decode, parse_document
 
     try:
         text, problems = decode(str(file), file.read_bytes())
@@ -189,13 +212,9 @@ def _settings(file: Path | None) -> dict[str, Any]:
     document = parse_document(str(file), text, lambda path: False)
     found = [*problems, *document.problems]
     if found or not isinstance(document.value, dict | None):
-        where = found[0] if found else file
+        where = found[0] if found else f"{file}: not `key: value` pairs"
         raise Failed(f"{where}\nthe address of the server cannot be read from it: name the server with --url")
-    surroundings = Environment(os.environ, file.resolve().parent)
-    written = document.value or {}
-    return {key: surroundings.resolve(written[key], str)[0] for key in ("listen", "store") if key in written} | {
-        "folder": surroundings.folder
-    }
+    return dict(document.value or {})
 
 
 def _given_token(given: str | None, environ: Mapping[str, str]) -> Token | None:
@@ -223,18 +242,10 @@ def _checked(token: Token) -> Token:
     return Token(value, token.named)
 
 
-def _local_token(config: Path | None, settings: Mapping[str, Any], environ: Mapping[str, str]) -> Token | None:
+def _local_token(state: Path) -> Token | None:
     """The local operator's, where this user may read it. One is made only where nobody is configured."""
-    from responder.environment import Environment
-
-    settings = settings or _settings(config_file(config))
-    folder = settings.get("folder", Path.cwd())
-    store = str(settings.get("store") or Environment(environ, folder).default_store())
-    state = Path(store.removeprefix("sqlite:///")).parent if store.startswith("sqlite:///") else folder
     path = state / TOKEN_FILE
-    if not os.access(path, os.R_OK):
-        return None
-    return _checked(Token(_text_of(path), str(path)))
+    return _checked(Token(_text_of(path), str(path))) if os.access(path, os.R_OK) else None
 
 
 # --- the options of every command that asks ---------------------------------------------------------------------------
@@ -249,7 +260,6 @@ class Asked:
 
 
 Answer = Callable[..., int]
-Command = TypeVar("Command", bound=Answer)
 
 Url = Annotated[
     str | None,
@@ -270,9 +280,9 @@ def _shared(*, json: Json = False, config: Config = None, url: Url = None, token
 
 
 def asks(command: Answer) -> Callable[..., None]:
-    """The command with --json, --config, --url and --token, which become its first argument; it answers the exit status.
+    """The command with --json, --config, --url and --token, which become its first argument.
 
-    Typer reads options from the signature; declared once here, they are the same everywhere.
+    The command answers the exit status. Typer reads options from the signature; declared once here, they are the same everywhere.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     shared = inspect.signature(_shared, eval_str=True).parameters

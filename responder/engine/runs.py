@@ -228,10 +228,10 @@ class Runs:
         return await self.performer.act(doing.action, doing.plan, doing.key, left)
 
     async def _outcome(self, doing: Intended, performed: Performed) -> None:
-        operation_id, pause = self._desk.new_id(), 0.2
+        pause = 0.2
         while True:
             try:
-                turn = await self._desk.submit(lambda shelf: self._ended(operation_id, doing, performed, shelf))
+                turn = await self._desk.submit(lambda shelf: self._ended(doing, performed, shelf))
             except Rejected as refused:
                 LOG.warning("the outcome of %s came too late: %s", doing.attempt, refused)
                 return
@@ -243,9 +243,10 @@ class Runs:
             self.take(turn)
             return
 
-    def _ended(self, operation_id: str, doing: Intended, performed: Performed, shelf: Shelf) -> Operation[Turn]:
+    def _ended(self, doing: Intended, performed: Performed, shelf: Shelf) -> Operation[Turn]:
+        """A new id for each try: the attempt's own state tells whether its outcome is known already."""
         return Ended(
-            operation_id,
+            self._desk.new_id(),
             doing.incident,
             doing.attempt,
             performed.outcome,

@@ -181,6 +181,11 @@ class Reads:
         asked = select(c.id).where(_OPEN, c.owner.is_not(None), c.owner != owner).order_by(c.opened_at, c.id)
         return [values["id"] for values in self._rows(asked)]
 
+    def open_incidents(self) -> int:
+        """How many incidents are open."""
+        count: int = self._rows(select(func.count().label("open")).select_from(t.incidents).where(_OPEN))[0]["open"]
+        return count
+
     def ping(self) -> None:
         """Raises StoreUnavailable unless the database answers."""
         self._rows(select(text("1 AS one")))

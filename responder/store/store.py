@@ -179,6 +179,10 @@ class Store:
         """Ids of open incidents that another owner holds, oldest first."""
         return await self._read(self._reads.orphans, owner)
 
+    async def open_incidents(self) -> int:
+        """How many incidents are open."""
+        return await self._read(self._reads.open_incidents)
+
     async def ping(self) -> None:
         """Raises StoreUnavailable unless the database answers."""
         await self._read(self._reads.ping)

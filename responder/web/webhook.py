@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any, Final
 from starlette.types import Receive, Scope, Send
 
 from responder.alert import Notification, parse_notification
-from responder.errors import BadPayload, StoreUnavailable, Temporary
+from responder.errors import BadPayload, ResponderError, StoreUnavailable
 from responder.ingest import Bury, Doubtful, Ingest, Received
 from responder.recorded import LIVE
 from responder.records import NotificationRow
@@ -34,6 +35,10 @@ THREADED: Final = 1_048_576
 """Bytes from which a body is parsed and compressed in a thread, so that it stops nobody else's request."""
 QUIET: Final = 10 * MINUTE
 """Between two pages about bodies that are too large or a group that cannot be completed (design 5.1)."""
+LONGEST: Final = 2_000
+"""Characters of a dead letter's reason, which may quote what somebody answered."""
+
+_unstorable: Final = re.compile("[\x00\ud800-\udfff]")  # what PostgreSQL refuses in a text
 
 GET_HELP: Final = (
     "this address takes Alertmanager's POST; in alertmanager.yml name it as the url of a webhook_config. A redirect"
@@ -143,11 +148,11 @@ class News:
 
 async def bury(parts: Parts, source: str, reason: str, body: bytes, kind: str) -> str:
     """Keep a dead letter and page about it; answers its id. Raises StoreUnavailable."""
-    letter = parts.desk.new_id()
-    turn = await parts.desk.submit(lambda shelf: Bury(letter, source, reason, body, shelf))
+    letter, said = parts.desk.new_id(), _unstorable.sub("\ufffd", reason)[:LONGEST]
+    turn = await parts.desk.submit(lambda shelf: Bury(letter, source, said, body, shelf))
     parts.desk.take([turn])
     parts.metrics.buried(kind)
-    log.error("dead letter %s from %s: %s", letter, source, reason)
+    log.error("dead letter %s from %s: %s", letter, source, said)
     return letter
 
 
@@ -228,18 +233,25 @@ class _Delivery:
     async def _completed(self, notification: Notification) -> list[Received]:
         """The alerts that were left out, from the API; where that fails, people are told (contracts.md A5)."""
         try:
-            listed = {a.fingerprint for a in notification.alerts}
-            rest = [a for a in await self._parts.alertmanagers.group(notification) if a.fingerprint not in listed]
-            fetched = replace(notification, alerts=tuple(rest), truncated_alerts=0, bad=())
-            return [await self._ingested(fetched, self._row(fetched, packed(payload(fetched))))] if rest else []
+            return await self._fetched(notification)
         except StoreUnavailable:
             raise
-        except Temporary as error:
+        except ResponderError as error:
             await self._incomplete(notification, str(error))
         except Exception as error:
             log.exception("the rest of a notification could not be taken in")
             await self._incomplete(notification, f"internal error {type(error).__name__}")
         return []
+
+    async def _fetched(self, notification: Notification) -> list[Received]:
+        listed = {a.fingerprint for a in notification.alerts}
+        rest = [a for a in await self._parts.alertmanagers.group(notification) if a.fingerprint not in listed]
+        if not rest:
+            return []
+        # Read like every other body, so that the same limits hold and nothing comes in that cannot be stored.
+        body = payload(replace(notification, alerts=tuple(rest)))
+        fetched = parse_notification(body, self._parts.alert_limits)
+        return [await self._ingested(fetched, self._row(fetched, packed(body)))]
 
     async def _incomplete(self, notification: Notification, why: str) -> None:
         if not self._news.first(f"truncated {notification.group_key}", self._parts.desk.now()):

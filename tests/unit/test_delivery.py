@@ -350,7 +350,7 @@ async def test_a_broken_template_costs_the_form_not_the_message() -> None:
     bench = Bench(templates=MessageTemplates([broken]))
     await bench.happens(OPENED, PROBLEM)
     await bench.run(5 * SECOND)
-    assert bench.chat.sent == ["root", "problem found: problem no runbook matches, urgent False"]
+    assert bench.chat.sent == ["root", "problem found: problem no runbook matches"]
     assert bench.chat._sent[0].text.startswith("[critical] VaR above its limit: risk-api/kelly_fraction is open")
     assert bench.became.count(Became.PLAIN) == 2
 

@@ -223,7 +223,10 @@ def test_the_state_says_what_fired_what_was_done_whether_it_helped_who_has_it_an
     after = incident(
         f.RunEnded(run=1, result=Result.FIXED, why="1.42 < 1.7 held for 30s"), f.Acknowledged(note="on it")
     )
-    dues = (Due(kind="verify", round=0, due=T0 + 1, work=True), Due(kind="level", round=1, due=T0 + 15 * MINUTE))
+    dues = (
+        Due(kind="verify", round=0, due=T0 + 1, work=True),
+        Due(kind="level", round=1, due=T0 + 15 * MINUTE, what="L2 is told"),
+    )
     state: dict[str, Any] = story.state_values(after.model_copy(update={"agenda": dues}), T0 + MINUTE)
     assert [a["text"] for a in state["alerts"]] == ["VaRBreach (symbol BTC-USD)"]
     steps = state["runs"][0]["steps"]
@@ -233,7 +236,7 @@ def test_the_state_says_what_fired_what_was_done_whether_it_helped_who_has_it_an
     ]
     assert (state["result"], state["why"], state["light"]) == ("fixed", "1.42 < 1.7 held for 30s", "good")
     assert state["owner"]["note"] == "on it"
-    assert state["next"] == {"what": "level 2 of the policy is told", "at": T0 + 15 * MINUTE, "left": 14 * MINUTE}
+    assert state["next"] == {"what": "L2 is told", "at": T0 + 15 * MINUTE, "left": 14 * MINUTE}
 
 
 def test_only_web_addresses_become_links() -> None:

@@ -1,0 +1,72 @@
+"""What a death costs: kill -9 in the middle of a storm, and the time until a restarted process answers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.installation import SILENT, UNROUTED, Installation, wait_for
+from benchmarks.load import Stream, Told
+from benchmarks.processes import Service, send, sending, service, told
+from benchmarks.report import Figure
+
+KILLS = 3
+
+
+def killed(folder: Path, *, quick: bool) -> Iterator[Figure]:
+    """SIGKILL, again and again, while 500 notifications come in; what is not acknowledged is sent again."""
+    count = 100 if quick else 500
+    with service(folder) as desk:
+        installation = Installation(folder / "killed", desk.port)
+        sent = _under_fire(installation, desk, count)
+        items = {item for item, _, _ in desk.arrivals()}
+        keys = Counter(item for item, _ in {(item, key) for item, key, _ in desk.arrivals()})
+    episodes = installation.number("SELECT count(*) FROM episodes")
+    incidents = installation.number("SELECT count(*) FROM incidents")
+    lost = len(set(sent.acknowledged) - items) + (count - episodes)
+    doubled = (incidents - episodes) + sum(times - 1 for times in keys.values())
+    name = f"kill -9, {KILLS} times in a storm of {count}"
+    yield Figure(f"{name}: acknowledged, then lost", lost, "", most=0)
+    yield Figure(f"{name}: incidents or changes doubled", doubled, "", most=0)
+    yield Figure(f"{name}: runs not ended", count - installation.runs_ended(), "", most=0)
+
+
+def _under_fire(installation: Installation, desk: Service, count: int) -> Told:
+    load = None
+    for number in range(KILLS):
+        with installation.running() as ours:
+            load = load or sending(Stream(ours.port, SILENT, "fire", count, clients=16, again=True))
+            aim = count * (number + 1) // (KILLS + 1)
+            wait_for(lambda aim=aim: len(desk.arrivals()) >= aim, "the storm goes on", step=0.002)  # type: ignore[misc]
+            ours.kill()
+    assert load is not None
+    with installation.running():
+        sent = told(load)[0]
+        wait_for(lambda: installation.runs_ended() >= count, "every run ends")
+    return sent
+
+
+def restart(folder: Path, *, quick: bool) -> Iterator[Figure]:
+    """From starting the process to the first acknowledgement, with open incidents in the database."""
+    count = 100 if quick else 500
+    installation = Installation(folder / "restart")
+    with installation.running() as ours:
+        send(Stream(ours.port, UNROUTED, "open", count // 20, alerts=20, clients=4))
+        wait_for(lambda: not installation.untold(), "everything is told")
+        ours.kill()
+    seconds = [_first_answer(installation, number) for number in range(3)]
+    yield Figure(f"restart to the first acknowledgement, {count} open incidents", sorted(seconds)[1], "s", most=1.5)
+
+
+def _first_answer(installation: Installation, number: int) -> float:
+    began = time.monotonic_ns()
+    with ExitStack() as running:
+        ours = running.enter_context(installation.running())
+        found = send(Stream(ours.port, UNROUTED, f"first-{number}", 1, again=True))[0]
+        ours.kill()
+    # The load's own start is no part of it: the port was ready before, and the request's time is its own.
+    ready = found.sent[f"first-{number}-0-0"] - began
+    return ready / 1e9 + found.latencies[-1]

@@ -1,0 +1,148 @@
+"""`responder demo`: the main job on a small trading platform, before your eyes, in less than a minute.
+
+Exit status 0 only when the scenario ended as it should, judged at the platform's ledger and the incident's record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json as jsons
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from socket import socket
+from typing import Annotated
+
+import typer
+
+from responder.app import CATALOGUE, build
+from responder.cli.options import Json
+from responder.config import load_config
+from responder.demo.ending import Course, as_json, findings, summary
+from responder.demo.hosting import hosted
+from responder.demo.monitoring import planned
+from responder.demo.scenario import Scenario
+from responder.demo.session import Stage, play
+from responder.demo.timeline import Timeline
+from responder.wall_clock import wall_clock
+
+INTERRUPTED = 130
+
+OPENING = {
+    Scenario.VAR_BREACH: "A VaR breach on a small trading platform; the shipped runbook var-breach answers it.",
+    Scenario.VAR_BREACH_UNFIXED: "A VaR breach that the cut does not cure: people are paged, then trading is halted.",
+}
+
+
+def command(
+    scenario: Annotated[Scenario, typer.Option(help="Which story is played.")] = Scenario.VAR_BREACH,
+    *,
+    json: Json = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's folder: rules, configuration, logs.")] = False,
+    built_in: Annotated[
+        bool, typer.Option("--built-in", help="Do without Prometheus and Alertmanager, even if they are installed.")
+    ] = False,
+) -> None:
+    """Watch a VaR breach being answered on a small trading platform.
+
+    Everything runs on loopback in a folder of its own and ends by itself within a minute. Exit status 0: the story ended
+    as it should.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="responder-demo-"))
+    try:
+        with _logged(folder / "responder.log"):
+            good = _shown(folder, scenario, built_in=built_in, json=json, keep=keep)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("\nstopped; everything that was started has ended", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        if keep:
+            print(f"kept: {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    raise typer.Exit(0 if good else 1)
+
+
+def _shown(folder: Path, scenario: Scenario, *, built_in: bool, json: bool, keep: bool) -> bool:
+    """Plays and tells; answers whether it ended as it should. With `json` the timeline goes to standard error."""
+    output = sys.stderr if json else sys.stdout
+    timeline = Timeline(output, shutil.get_terminal_size().columns, colours=_colours(output))
+    stage = Stage(scenario, folder, built_in, lambda line: print(line, file=timeline), wall_clock)
+    stage.say(OPENING[scenario])
+    with contextlib.redirect_stdout(timeline):
+        course = asyncio.run(_played(stage))
+    real = planned(folder, built_in=built_in).binaries is not None
+    if json:
+        monitoring = "prometheus" if real else "built-in"
+        print(jsons.dumps(as_json(course, monitoring, str(folder) if keep else None), indent=2, ensure_ascii=False))
+    else:
+        for line in _closing(course):
+            stage.say(line)
+    return all(finding.good for finding in findings(course))
+
+
+def _colours(output: object) -> bool:
+    return getattr(output, "isatty", lambda: False)() and not os.environ.get("NO_COLOR")
+
+
+def _closing(course: Course) -> Iterator[str]:
+    good = all(finding.good for finding in findings(course))
+    yield ""
+    yield "It ended as it should." if good else "It did NOT end as it should; --keep leaves the logs for a look."
+    yield ""
+    yield from (f"  {line}" for line in summary(course))
+    yield ""
+    yield "Next:"
+    yield from (f"  {line}" for line in _next(course.scenario))
+
+
+def _next(scenario: Scenario) -> Iterator[str]:
+    if scenario is Scenario.VAR_BREACH:
+        yield "responder demo --scenario var-breach-unfixed   when the cut does not help"
+    else:
+        yield "responder demo                                 when the cut helps"
+    yield "responder demo --keep                          and look at the files of a demo"
+    yield "responder serve --help                         for your own alerts"
+
+
+async def _played(stage: Stage) -> Course:
+    """`play`, which a SIGTERM ends as orderly as Ctrl-C does."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await play(stage, _responder)
+
+
+@contextlib.asynccontextmanager
+async def _responder(file: Path, listener: socket) -> AsyncIterator[None]:
+    """The real application on `listener`. Raises BadConfig, BadRules, StoreUnavailable."""
+    app = await build(load_config(file, CATALOGUE, os.environ), os.environ)
+    await app.start()
+    try:
+        async with hosted(app.web, listener):
+            yield
+    finally:
+        await app.stop()
+
+
+@contextlib.contextmanager
+def _logged(file: Path) -> Iterator[None]:
+    """What is logged goes to a file: the screen belongs to the story."""
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

@@ -1,0 +1,217 @@
+"""`responder incident ID`: one incident, the way somebody reads it who has just been woken.
+
+First what is to be done and by when, then what automation did, then everything that happened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from responder.cli.client import Asked, Incident, asks, incident_path
+from responder.cli.incidents import who_has
+from responder.cli.output import (
+    SHORT,
+    ago,
+    clock,
+    count,
+    counted_down,
+    heading,
+    moment,
+    now_of,
+    pairs,
+    paper,
+    print_json,
+    table,
+    text,
+    word,
+)
+from responder.timing import humanize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.console import RenderableType
+    from rich.text import Text
+
+_COMING: Final[Mapping[str, str]] = {
+    "level": "the policy's level {} is told",
+    "countdown": "the countdown to the runbook's next measure begins",
+    "unless_fixed": "the runbook's next measure, unless it is fixed",
+    "acknowledgement": "the acknowledgement runs out",
+}
+"""The kinds of timers that people care about; polls and retries are the program's own."""
+_FACTS: Final = 6
+"""Alerts that are named one by one."""
+
+
+@asks
+def command(asked: Asked, incident: Incident) -> int:
+    """Tell one incident: what is to be done, what is next and when, what each run did, and the whole timeline (UTC)."""
+    answer, date = asked.server.get(incident_path(incident))
+    if asked.json:
+        print_json(answer)
+        return 0
+    out = paper()
+    for part in told(answer, now_of(date)):
+        out.print(part)
+    return 0
+
+
+def told(incident: dict[str, Any], now: int) -> Iterator[RenderableType]:
+    """The whole incident in the order in which it is needed."""
+    yield text(incident["title"], "bold")
+    if incident["impact"]:
+        yield text(incident["impact"])
+    yield text("")
+    yield pairs(_facts(incident, now))
+    todo = list(to_do(incident))
+    if todo:
+        yield text("")
+        yield heading("to do")
+        yield from (text(line, "bold") for line in todo)
+    for run in incident["runs"]:
+        yield text("")
+        yield from _run(run, now)
+    yield text("")
+    yield heading("timeline (UTC)")
+    yield _timeline(incident, now)
+
+
+def _facts(incident: dict[str, Any], now: int) -> Iterator[tuple[str, RenderableType]]:
+    yield "incident", text(incident["id"])
+    yield "status", _status(incident)
+    yield "opened", _since(incident["opened_at"], now)
+    if incident["closed_at"]:
+        yield "closed", _since(incident["closed_at"], now).append_text(text(f": {incident['closed_why']}"))
+    yield "target", text(incident["target"])
+    yield "runbook", text(f"{incident['runbook'] or 'none answers it'}, mode {incident['mode']}")
+    yield "alerts", _alerts(incident)
+    for problem in incident["problems"]:
+        yield "problem", text(problem, "bold red")
+    if incident["urgent"] and incident["urgent"] not in incident["problems"]:
+        yield "urgent", text(incident["urgent"], "bold red")
+    if incident["closed_at"] is None:
+        yield "who", text(_who(incident))
+        yield "waits for", text(counted_down(incident["waits_for"], now))
+        yield from (("next", text(line)) for line in _next(incident, now))
+    for title, url in incident["links"].items():
+        yield "link", text(f"{title}: {url}")
+
+
+def _status(incident: dict[str, Any]) -> Text:
+    said = word(incident["status"])
+    if incident["result"] is not None:
+        said.append(", ").append_text(word(incident["result"]))
+    return said.append(", severity ").append_text(word(incident["severity"]))
+
+
+def _since(at: str, now: int) -> Text:
+    us = moment(at) or now
+    return text(f"{clock(us, now)} UTC, {ago(us, now)}")
+
+
+def _alerts(incident: dict[str, Any]) -> Text:
+    alerts = incident["alerts"]
+    named = [f"{_alert(alert)}{'' if alert['firing'] else ' (ended)'}" for alert in alerts[:_FACTS]]
+    more = [f"and {len(alerts) - _FACTS} more"] if len(alerts) > _FACTS else []
+    return text(f"{incident['firing']} firing: {', '.join([*named, *more])}")
+
+
+def _alert(alert: dict[str, Any]) -> str:
+    labels = alert["labels"]
+    own = [f"{k}={v}" for k, v in sorted(labels.items()) if k not in ("alertname", "severity", "platform", "env")]
+    return " ".join([labels.get("alertname", "an alert without a name"), *own])
+
+
+def _who(incident: dict[str, Any]) -> str:
+    person = incident["taken_over"] or incident["acknowledged"]
+    if person is None:
+        return "nobody yet"
+    return f"{who_has(incident)}{': ' + person['note'] if person['note'] else ''}"
+
+
+def _next(incident: dict[str, Any], now: int) -> list[str]:
+    """What comes by itself, soonest first: at most three."""
+    dues = [due for due in incident["agenda"] if due["kind"] in _COMING]
+    return [
+        f"{counted_down(due['at'], now)}: {_COMING[due['kind']].format(due['round'] % 100 + 1)}" for due in dues[:3]
+    ]
+
+
+def to_do(incident: dict[str, Any]) -> Iterator[str]:
+    """What a person can do about it now, as commands."""
+    short = incident["id"][:SHORT]
+    for attempt in _unsettled(incident):
+        yield f"look whether it happened: {attempt['preview']}. Then:"
+        which = f" --attempt {attempt['id']}" if len(incident["unsettled"]) > 1 else ""
+        yield f"  responder settle {short}{which} --applied (or --not-applied) --reason '…'"
+    for event in _asked(incident):
+        yield f"do by hand: {event['fact']['instruction']}. Then:"
+        yield f"  responder done {short} {event['fact']['step']}"
+    if incident["closed_at"] is None and not who_has(incident):
+        yield f"responder ack {short}        when you have seen it"
+        yield f"responder takeover {short}   to stop automation and go on by hand"
+
+
+def _unsettled(incident: dict[str, Any]) -> list[dict[str, Any]]:
+    attempts = (a for run in incident["runs"] for step in run["steps"] for a in step["attempts"])
+    return [a for a in attempts if a["id"] in incident["unsettled"]]
+
+
+def _asked(incident: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events that ask for a manual step which nobody has done yet."""
+    open_steps = {
+        (run["number"], step["id"])
+        for run in incident["runs"]
+        for step in run["steps"]
+        if step["status"] == "asked" and run["ended_at"] is None
+    }
+    asked = (event for event in incident["events"] if event["kind"] == "manual_asked")
+    return [event for event in asked if (event["fact"]["run"], event["fact"]["step"]) in open_steps]
+
+
+# --- runs and timeline ------------------------------------------------------------------------------------------------
+
+
+def _run(run: dict[str, Any], now: int) -> Iterator[RenderableType]:
+    because = run["cause"].replace("_", " ")
+    said = heading(f"run {run['number']}").append_text(text(f"  {run['runbook']} on {run['target']} ({because}): "))
+    yield said.append_text(word(run["result"] or run["phase"]))
+    if run["why"]:
+        yield text(f"  {run['why']}")
+    rows = [("", word(step["status"]), _step(step)) for step in run["steps"]]
+    rows += [("", text("check", "dim"), text(_check(check, now))) for check in run["checks"]]
+    rows += [("", text("evidence", "dim"), text(_evidence(item))) for item in run["evidence"] or ()]
+    if rows:
+        yield table(("", "", ""), rows)
+
+
+def _step(step: dict[str, Any]) -> Text:
+    attempts = step["attempts"]
+    said = [attempts[-1]["preview"] if attempts else step["id"]]
+    why = step["why"] or (attempts[-1]["detail"] if attempts else "")
+    if len(attempts) > 1:
+        said.append(f"({count(len(attempts), 'attempt')})")
+    return text(" ".join(said) + (f": {why}" if why else ""))
+
+
+def _check(check: dict[str, Any], now: int) -> str:
+    if check["error"] is not None or check["value"] is None:
+        return f"{check['check']} has no value: {check['error'] or 'empty'}"
+    seen = moment(check["observed_at"] or check["asked_at"])
+    return f"{check['check']} = {check['value']}{'' if seen is None else ', ' + ago(seen, now)}"
+
+
+def _evidence(item: dict[str, Any]) -> str:
+    return f"{item['title']}: {item['error'] or item['value']}"
+
+
+def _timeline(incident: dict[str, Any], now: int) -> RenderableType:
+    """Every event: the time, how long after the opening, who, and what happened."""
+    opened = moment(incident["opened_at"]) or now
+    rows = []
+    for event in incident["events"]:
+        at = moment(event["at"]) or now
+        after = text(f"+{humanize(max(0, at - opened))}", "dim")
+        rows.append((text(clock(at, now)), after, text(event["actor"]), text(event["text"])))
+    return table(("TIME", "AFTER", "WHO", "WHAT"), rows)

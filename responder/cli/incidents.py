@@ -1,0 +1,64 @@
+"""`responder incidents`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from responder.cli.client import Asked, asks
+from responder.cli.output import SHORT, ago, count, moment, now_of, paper, plain, print_json, table, text, word
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Status = Annotated[
+    str | None,
+    typer.Option(metavar="STATUS", help="open, closed, acting, verifying, waiting or acknowledged; else all."),
+]
+Target = Annotated[str | None, typer.Option(metavar="TARGET", help="Only those of a target, such as redis:mymaster.")]
+Limit = Annotated[int, typer.Option(metavar="NUMBER", min=1, max=500, help="How many.")]
+
+
+@asks
+def command(asked: Asked, status: Status = None, target: Target = None, limit: Limit = 20) -> int:
+    """List incidents, newest first."""
+    answer, date = asked.server.get("/incidents", status=status, target=target, limit=str(limit))
+    if asked.json:
+        print_json(answer)
+        return 0
+    found = answer["incidents"]
+    out = paper()
+    if not found:
+        out.print(text(f"no {status or ''} incidents"))
+        return 0
+    out.print(incident_table(found, now_of(date)))
+    if answer["next"] is not None:
+        out.print(text(f"\nthe newest {count(len(found), 'incident')}; more with --limit", "dim"))
+    return 0
+
+
+def incident_table(incidents: list[dict[str, Any]], now: int) -> Table:
+    """One line an incident; below it what is touched and who has it, and what it waits for where that is known."""
+    rows = [
+        (
+            text(incident["id"][:SHORT]),
+            word(incident["result"] if incident["status"] == "closed" else incident["status"]),
+            word(incident["severity"]),
+            text(ago(moment(incident["opened_at"]) or now, now)),
+            text(incident["title"]).append("\n").append_text(text(_details(incident), "dim")),
+        )
+        for incident in incidents
+    ]
+    return table(("ID", "STATUS", "SEVERITY", "OPENED", "INCIDENT"), rows)
+
+
+def _details(incident: dict[str, Any]) -> str:
+    return plain(", ".join(part for part in (incident["target"], who_has(incident)) if part))
+
+
+def who_has(incident: dict[str, Any]) -> str:
+    """Who took it over, else who acknowledged it."""
+    if incident["taken_over_by"]:
+        return f"{incident['taken_over_by']} has taken over"
+    return f"{incident['acknowledged_by']} has acknowledged" if incident["acknowledged_by"] else ""

@@ -1,0 +1,103 @@
+"""`responder status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from responder.cli.client import Asked, asks
+from responder.cli.incidents import incident_table
+from responder.cli.output import (
+    SHORT,
+    ago,
+    count,
+    counted_down,
+    heading,
+    moment,
+    now_of,
+    paper,
+    print_json,
+    table,
+    text,
+    word,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+    from rich.text import Text
+
+
+@asks
+def command(asked: Asked) -> int:
+    """What is open and what each incident waits for, locks, changes in force, and whether automation is paused.
+
+    Exit status 1 when the responder says itself that it cannot work.
+    """
+    answer, date = asked.server.get("/status")
+    if asked.json:
+        print_json(answer)
+    else:
+        out = paper()
+        for part in told(answer, asked.server.url, moment(answer.get("now")) or now_of(date)):
+            out.print(part)
+    return 1 if answer["unready"] else 0
+
+
+def told(status: dict[str, Any], url: str, now: int) -> Iterator[RenderableType]:
+    """The whole status, most urgent first."""
+    rules = status["rules"]
+    loaded = count(rules["runbooks"], "runbook")
+    yield text(f"responder {status['version']} at {url}, {loaded}, rules {rules['hash'][:SHORT]}", "dim")
+    for reason in status["unready"]:
+        yield text(f"CANNOT WORK: {reason}", "bold red")
+    yield _automation(status["pause"], now)
+    yield text("")
+    yield from _incidents(status["incidents"], now)
+    yield from _locks(status["locks"], now)
+    yield from _changes(status["in_force"], now)
+
+
+def _automation(pause: dict[str, Any] | None, now: int) -> Text:
+    if pause is None:
+        return text("automation acts", "green")
+    since = ago(moment(pause["at"]) or now, now)
+    said = f"AUTOMATION IS PAUSED by {pause['actor']} {since}: {pause['reason']}; people are paged as always."
+    return text(f"{said} To go on: responder resume", "bold yellow")
+
+
+def _incidents(incidents: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
+    yield heading(f"{count(len(incidents), 'open incident')}")
+    if not incidents:
+        return
+    yield incident_table(incidents, now)
+    yield text("")
+    yield heading("waiting for")
+    waits = [(text(i["id"][:SHORT]), text(counted_down(i["waits_for"], now))) for i in incidents]
+    yield table(("", ""), waits)
+
+
+def _locks(locks: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
+    if not locks:
+        return
+    yield text("")
+    yield heading("locked targets")
+    yield table(("TARGET", "INCIDENT", "SINCE", "WHY"), [_lock(lock, now) for lock in locks])
+
+
+def _lock(lock: dict[str, Any], now: int) -> tuple[RenderableType, ...]:
+    short = lock["incident"][:SHORT]
+    why = text(f"run {lock['run']}")
+    if lock["unknown"]:
+        why = word("unknown").append_text(text(f" outcome of run {lock['run']}: responder incident {short}"))
+    return (text(lock["target"]), text(short), text(ago(moment(lock["since"]) or now, now)), why)
+
+
+def _changes(changes: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
+    if not changes:
+        return
+    yield text("")
+    yield heading("changes in force")
+    for change in changes:
+        since = ago(moment(change["since"]) or now, now)
+        yield text(f"{change['preview']}, {since}. To put it back: responder restore {change['incident'][:SHORT]}")

@@ -1,0 +1,157 @@
+"""What watches the demo platform and raises its alerts: the real Prometheus and Alertmanager, else the evaluator.
+
+Both use the shipped alert rules and the shipped route; which of the two it is, is said, never hidden. Nothing is
+downloaded here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import yaml
+
+from responder.contracts import Clock
+from responder.demo.alert_rules import AlertRule, shipped_alerting, shortened
+from responder.demo.evaluator import Evaluator, EvaluatorSettings, Times
+from responder.demo.hosting import bound, hosted
+from responder.demo.instant_query import create_query_api
+from responder.demo.notification import Route
+from responder.demo.prometheus import (
+    Launch,
+    ScrapeJob,
+    Timing,
+    alertmanager_config,
+    alertmanager_launch,
+    find_binary,
+    free_port,
+    prometheus_config,
+    prometheus_launch,
+    start,
+    write_rules,
+)
+from responder.timing import MILLISECOND, SECOND
+
+TIMING = Timing(scrape_interval=500 * MILLISECOND, evaluation_interval=500 * MILLISECOND, group_wait=200 * MILLISECOND)
+HOLDS_FOR = SECOND
+"""The alert's `for`; 15 s as shipped."""
+ALERTS = ("VaRBreach",)
+LABELS = {"platform": "edge-risk", "env": "prod"}
+GET_THE_REAL_ONES = "apt install prometheus prometheus-alertmanager, or `make servers` in a checkout"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Who is watched, whom to tell. Addresses are `host:port`; `token_file` holds the webhook's credential."""
+
+    platform: str
+    responder: str
+    token_file: Path = field(repr=False)
+
+    @property
+    def webhook(self) -> str:
+        """Where notifications go."""
+        return f"http://{self.responder}/webhook/alertmanager"
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """What is going to watch, before it is started: where it answers queries, and its servers, if it is the real one."""
+
+    folder: Path
+    binaries: tuple[Path, Path] | None
+    metrics_port: int
+    alertmanager_port: int
+
+    @property
+    def metrics_url(self) -> str:
+        """The address of the query API."""
+        return f"http://127.0.0.1:{self.metrics_port}"
+
+    @property
+    def alertmanager_url(self) -> str | None:
+        """The address of Alertmanager's API; the evaluator has none."""
+        return f"http://127.0.0.1:{self.alertmanager_port}" if self.binaries else None
+
+
+def planned(folder: Path, *, built_in: bool) -> Monitoring:
+    """The real servers when both binaries are found and `built_in` is not wanted, else the evaluator."""
+    found = None if built_in else (find_binary("prometheus"), find_binary("alertmanager"))
+    both = (found[0], found[1]) if found and found[0] is not None and found[1] is not None else None
+    return Monitoring(folder, both, free_port(), free_port())
+
+
+@contextlib.asynccontextmanager
+async def watching(plan: Monitoring, watched: Watched, clock: Clock) -> AsyncIterator[None]:
+    """Starts what is planned, for as long as the block lasts. Raises Permanent with the last words of a server."""
+    rules = _rules()
+    if plan.binaries is None:
+        async with _evaluator(plan, watched, rules, clock):
+            yield
+        return
+    async with contextlib.AsyncExitStack() as stack:
+        starting = [asyncio.create_task(start(launch)) for launch in _launches(plan, plan.binaries, watched, rules)]
+        try:
+            started = await asyncio.gather(*starting, return_exceptions=True)
+        except asyncio.CancelledError:
+            # `start` stops its server when it is cancelled; one that is up already is ours to stop.
+            for task in starting:
+                task.cancel()
+            started = await asyncio.gather(*starting, return_exceptions=True)
+            await asyncio.gather(*(one.stop() for one in started if not isinstance(one, BaseException)))
+            raise
+        for one in started:
+            if not isinstance(one, BaseException):
+                stack.push_async_callback(one.stop)
+        for one in started:
+            if isinstance(one, BaseException):
+                raise one
+        yield
+
+
+def _rules() -> tuple[AlertRule, ...]:
+    text = (shipped_alerting() / "rules" / "edge-risk.yml").read_text(encoding="utf-8")
+    return shortened(text, ALERTS, HOLDS_FOR)
+
+
+def _launches(
+    plan: Monitoring, binaries: tuple[Path, Path], watched: Watched, rules: tuple[AlertRule, ...]
+) -> tuple[Launch, Launch]:
+    shipped = (shipped_alerting() / "alertmanager.yml").read_text(encoding="utf-8")
+    job = ScrapeJob("edge-risk", watched.platform, LABELS)
+    rule_file = write_rules(plan.folder / "prometheus", rules, TIMING)
+    configured = prometheus_config(TIMING, [job], [f"127.0.0.1:{plan.alertmanager_port}"], [rule_file])
+    routed = alertmanager_config(shipped, TIMING, watched.webhook, watched.token_file)
+    return (
+        prometheus_launch(binaries[0], plan.folder / "prometheus", configured, TIMING, plan.metrics_port),
+        alertmanager_launch(binaries[1], plan.folder / "alertmanager", routed, plan.alertmanager_port),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _evaluator(
+    plan: Monitoring, watched: Watched, rules: tuple[AlertRule, ...], clock: Clock
+) -> AsyncIterator[None]:
+    shipped = yaml.safe_load((shipped_alerting() / "alertmanager.yml").read_text(encoding="utf-8"))
+    settings = EvaluatorSettings(
+        metrics_url=f"http://{watched.platform}/metrics",
+        webhook_url=watched.webhook,
+        rules=rules,
+        route=Route("responder", tuple(shipped["route"]["group_by"]), plan.metrics_url),
+        target_labels={**LABELS, "job": "edge-risk", "instance": watched.platform},
+        token=watched.token_file.read_text().strip(),
+        times=Times(scrape_interval=TIMING.scrape_interval, group_wait=TIMING.group_wait),
+    )
+    async with httpx.AsyncClient(trust_env=False) as client:
+        evaluator = Evaluator(settings, client)
+        async with hosted(create_query_api(lambda: evaluator.latest, clock), bound(plan.metrics_port)):
+            ticking = asyncio.create_task(evaluator.run(clock), name="the built-in evaluator")
+            try:
+                yield
+            finally:
+                ticking.cancel()
+                await asyncio.gather(ticking, return_exceptions=True)
