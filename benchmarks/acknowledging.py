@@ -30,7 +30,7 @@ def calm(folder: Path, *, quick: bool) -> Iterator[Figure]:
 
 
 def crowded(folder: Path, *, quick: bool) -> Iterator[Figure]:
-    """Sixteen clients without a pause. New alerts (each opens an incident that is told), and running episodes told again."""
+    """Sixteen clients without a pause: running episodes told again, and new alerts (each an incident that is told)."""
     for alerts, full in SIZES.items():
         count = full // 10 if quick else full
         with floor(folder) as bare:

@@ -1,7 +1,8 @@
 """The floor: a bare Starlette application that stores each body durably and does nothing else.
 
-SQLite in WAL with `synchronous=FULL`, one thread that writes what arrived during the commit before, uvicorn as `responder
-serve` has it. With `--forward PORT` it then posts to the fake service: the least that "stored, then acted" can cost.
+SQLite in WAL with `synchronous=FULL`, one thread that writes what arrived during the commit before, uvicorn as
+`responder serve` has it. With `--forward PORT` it then posts to the fake service: the least that "stored, then acted"
+can cost.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import uvloop
 
@@ -44,7 +45,7 @@ class Told:
     """What became of a stream: seconds to each answer, and when each item was sent and acknowledged (ns)."""
 
     latencies: list[float] = field(default_factory=list)
-    statuses: dict[int, int] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
     seconds: float = 0
     sent: dict[str, int] = field(default_factory=dict)
     acknowledged: dict[str, int] = field(default_factory=dict)
@@ -59,8 +60,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -170,7 +170,7 @@ class Sender:
         status = await connection.post(raw)
         ended = time.monotonic_ns()
         self.told.latencies.append((ended - began) / NS)
-        self.told.statuses[status] = self.told.statuses.get(status, 0) + 1
+        self.told.statuses[str(status)] = self.told.statuses.get(str(status), 0) + 1
         if status < 300:
             self.told.acknowledged.update(dict.fromkeys(items, ended))
         return status

@@ -1,4 +1,4 @@
-"""What a measurement says: figures, each beside its floor and its target, as a table for people and JSON for machines."""
+"""What a measurement says: figures, each beside its floor and its target, as a table and as JSON."""
 
 from __future__ import annotations
 

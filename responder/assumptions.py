@@ -57,18 +57,17 @@ Wanted = tuple[Expression, bool]
 # --- values that satisfy conditions -----------------------------------------------------------------------------------
 
 
-def value_for(wanted: Sequence[Wanted], values: Mapping[str, object], root: str = "value") -> JsonValue:
-    """A value of `root` with which every condition is as wanted, and known to be; None when none was found.
+def solution(wanted: Sequence[Wanted], values: Mapping[str, object], roots: frozenset[str]) -> dict[str, Any] | None:
+    """Values of `roots` with which every condition is as wanted, and known to be; None when none were found.
 
     `values` are the other names that the conditions see. Candidates come from the constants of the conditions.
     """
-    paths = sorted({p.parts for condition, _ in wanted for p in condition.marks if p.parts[0] == root})
+    paths = sorted({p.parts for condition, _ in wanted for p in condition.marks if p.parts[0] in roots})
     candidates = _candidates([condition for condition, _ in wanted])
     for chosen in itertools.islice(itertools.product(candidates, repeat=len(paths)), TRIES):
         tree = _tree(paths, chosen)
         if tree is not None and all(_is(condition, holds, {**values, **tree}) for condition, holds in wanted):
-            found: JsonValue = tree.get(root)
-            return found
+            return tree
     return None
 
 
@@ -141,21 +140,25 @@ def check_value(runbook: Runbook, name: str, *, helped: bool) -> JsonValue:
     verify, given = runbook.verify, runbook.only_if
     after = [(parse_expression(verify.expect), helped)] if verify is not None and verify.check == name else []
     before = [(parse_expression(given.expect), True)] if given is not None and given.check == name else []
-    if helped:
-        return value_for(after, {}) if after else value_for(before, {})
-    both = value_for([*before, *after], {})
-    # Where the two contradict each other, what starts the run counts.
-    return both if both is not None or not before else value_for(before, {})
+    # Where the two contradict each other, what starts the run counts until it has helped.
+    tries = (after, before) if helped and after else ([*before, *after], before)
+    found = next((s for s in (solution(wanted, {}, _VALUE) for wanted in tries if wanted) if s is not None), {})
+    value: JsonValue = found.get("value")
+    return value
+
+
+_VALUE: Final = frozenset({"value"})
 
 
 def output_for(expect: str, values: Mapping[str, object]) -> JsonValue:
-    """The output with which a step's `expect` holds: `value` is the output itself, other names are fields of it."""
+    """The output with which a step's `expect` holds: `value` is the output itself, unknown names are fields of it."""
     condition = parse_expression(expect)
-    found = value_for([(condition, True)], values)
-    fields = sorted(condition.names - values.keys() - {"value"})
-    if not fields:
+    fields = condition.names - values.keys() - _VALUE
+    found = solution([(condition, True)], values, fields | _VALUE)
+    if found is None or fields:
         return found
-    return value_for([(_below(condition), True)], values)
+    value: JsonValue = found.get("value")
+    return value
 
 
 # --- the performer ----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from responder.facts import Event, Paged
 from responder.incident import Incident
 from responder.ingest import Bury, Doubtful, Ingest, Received
 from responder.journal import apply, opened
-from responder.recorded import LIVE
+from responder.recorded import LIVE, Result
 from responder.records import MessageRow, NotificationRow
 from responder.runbook import Rules
 from responder.store import Committed, open_store
@@ -38,7 +38,7 @@ from responder.story import describe
 from responder.timing import HOUR, MINUTE, SECOND, format_time
 from responder.virtual_time import VirtualClock, VirtualLoop
 
-Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 
 POLL: Final = MINUTE
 LIMITS: Final = Limits()
@@ -258,9 +258,9 @@ class Simulation:
         """One notification with these alerts resolved."""
         self._post([self._alerts.entry(a, {}, self.clock(), firing=False) for a in alerts], namespace)
 
-    def resolves_all(self) -> bool:
-        """Every alert that fires resolves. Answers whether there was one."""
-        firing = [e for i in self.incidents() for e in i.firing]
+    def resolves_fixed(self) -> bool:
+        """Every alert of a fixed incident resolves. Answers whether there was one."""
+        firing = [e for i in self.incidents() if i.result is Result.FIXED for e in i.firing]
         now = format_time(self.clock())
         common = {"status": "resolved", "startsAt": format_time(self.scene.start), "endsAt": now}
         if firing:
@@ -417,7 +417,7 @@ class Simulation:
         """Let everything run that can run now: a timer of the loop comes only after it."""
         self._run(_sleep(1))
 
-    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+    def _run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         return self._loop.run_until_complete(work)
 
 

@@ -282,7 +282,8 @@ def _shared(*, json: Json = False, config: Config = None, url: Url = None, token
 def asks(command: Answer) -> Callable[..., None]:
     """The command with --json, --config, --url and --token, which become its first argument.
 
-    The command answers the exit status. Typer reads options from the signature; declared once here, they are the same everywhere.
+    The command answers the exit status. Typer reads options from the signature; declared once here, they are the same
+    everywhere.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     shared = inspect.signature(_shared, eval_str=True).parameters

@@ -40,8 +40,10 @@ _COMING: Final[Mapping[str, str]] = {
     "acknowledgement": "the acknowledgement runs out",
 }
 """The kinds of timers that people care about; polls and retries are the program's own."""
-_FACTS: Final = 6
+_NAMED: Final = 6
 """Alerts that are named one by one."""
+_ITSELF: Final = "responder"
+"""The actor of what automation does."""
 
 
 @asks
@@ -78,24 +80,23 @@ def told(incident: dict[str, Any], now: int) -> Iterator[RenderableType]:
 
 
 def _facts(incident: dict[str, Any], now: int) -> Iterator[tuple[str, RenderableType]]:
-    yield "incident", text(incident["id"])
     yield "status", _status(incident)
+    urgent = [incident["urgent"]] if incident["urgent"] else []
+    for problem in dict.fromkeys([*urgent, *incident["problems"]]):
+        yield "problem", text(problem, "bold red")
     yield "opened", _since(incident["opened_at"], now)
     if incident["closed_at"]:
         yield "closed", _since(incident["closed_at"], now).append_text(text(f": {incident['closed_why']}"))
-    yield "target", text(incident["target"])
-    yield "runbook", text(f"{incident['runbook'] or 'none answers it'}, mode {incident['mode']}")
-    yield "alerts", _alerts(incident)
-    for problem in incident["problems"]:
-        yield "problem", text(problem, "bold red")
-    if incident["urgent"] and incident["urgent"] not in incident["problems"]:
-        yield "urgent", text(incident["urgent"], "bold red")
-    if incident["closed_at"] is None:
-        yield "who", text(_who(incident))
+    else:
         yield "waits for", text(counted_down(incident["waits_for"], now))
         yield from (("next", text(line)) for line in _next(incident, now))
+    yield "who", text(_who(incident))
+    yield "target", text(incident["target"])
+    yield "runbook", text(f"{incident['runbook']}, mode {incident['mode']}" if incident["runbook"] else "none")
+    yield "alerts", _alerts(incident)
     for title, url in incident["links"].items():
         yield "link", text(f"{title}: {url}")
+    yield "incident", text(incident["id"])
 
 
 def _status(incident: dict[str, Any]) -> Text:
@@ -112,8 +113,8 @@ def _since(at: str, now: int) -> Text:
 
 def _alerts(incident: dict[str, Any]) -> Text:
     alerts = incident["alerts"]
-    named = [f"{_alert(alert)}{'' if alert['firing'] else ' (ended)'}" for alert in alerts[:_FACTS]]
-    more = [f"and {len(alerts) - _FACTS} more"] if len(alerts) > _FACTS else []
+    named = [f"{_alert(alert)}{'' if alert['firing'] else ' (ended)'}" for alert in alerts[:_NAMED]]
+    more = [f"and {len(alerts) - _NAMED} more"] if len(alerts) > _NAMED else []
     return text(f"{incident['firing']} firing: {', '.join([*named, *more])}")
 
 
@@ -124,10 +125,12 @@ def _alert(alert: dict[str, Any]) -> str:
 
 
 def _who(incident: dict[str, Any]) -> str:
+    """Who has it, and who was paged."""
     person = incident["taken_over"] or incident["acknowledged"]
-    if person is None:
-        return "nobody yet"
-    return f"{who_has(incident)}{': ' + person['note'] if person['note'] else ''}"
+    has = who_has(incident) or "nobody yet"
+    note = f": {person['note']}" if person and person["note"] else ""
+    paged = dict.fromkeys(e["fact"]["destination"] for e in incident["events"] if e["kind"] == "paged")
+    return f"{has}{note}{'; paged: ' + ', '.join(paged) if paged else ''}"
 
 
 def _next(incident: dict[str, Any], now: int) -> list[str]:
@@ -149,8 +152,8 @@ def to_do(incident: dict[str, Any]) -> Iterator[str]:
         yield f"do by hand: {event['fact']['instruction']}. Then:"
         yield f"  responder done {short} {event['fact']['step']}"
     if incident["closed_at"] is None and not who_has(incident):
-        yield f"responder ack {short}        when you have seen it"
-        yield f"responder takeover {short}   to stop automation and go on by hand"
+        yield f"responder ack {short}       when you have seen it"
+        yield f"responder takeover {short}  to stop automation and go on by hand"
 
 
 def _unsettled(incident: dict[str, Any]) -> list[dict[str, Any]]:
@@ -179,20 +182,18 @@ def _run(run: dict[str, Any], now: int) -> Iterator[RenderableType]:
     yield said.append_text(word(run["result"] or run["phase"]))
     if run["why"]:
         yield text(f"  {run['why']}")
-    rows = [("", word(step["status"]), _step(step)) for step in run["steps"]]
-    rows += [("", text("check", "dim"), text(_check(check, now))) for check in run["checks"]]
-    rows += [("", text("evidence", "dim"), text(_evidence(item))) for item in run["evidence"] or ()]
-    if rows:
-        yield table(("", "", ""), rows)
+    rows = [(word(step["status"]), text(_step(step))) for step in run["steps"]]
+    rows += [(text("check", "dim"), text(_check(check, now))) for check in run["checks"]]
+    rows += [(text("evidence", "dim"), text(line)) for line in _evidence(run["evidence"] or [])]
+    yield table(("", ""), rows)
 
 
-def _step(step: dict[str, Any]) -> Text:
+def _step(step: dict[str, Any]) -> str:
     attempts = step["attempts"]
-    said = [attempts[-1]["preview"] if attempts else step["id"]]
-    why = step["why"] or (attempts[-1]["detail"] if attempts else "")
-    if len(attempts) > 1:
-        said.append(f"({count(len(attempts), 'attempt')})")
-    return text(" ".join(said) + (f": {why}" if why else ""))
+    preview = attempts[-1]["preview"] if attempts else ""
+    detail = step["why"] or (attempts[-1]["detail"] if attempts else "")
+    tries = f"attempt {len(attempts)}" if len(attempts) > 1 else ""
+    return ": ".join(dict.fromkeys(part for part in (step["id"], preview, tries, detail) if part))
 
 
 def _check(check: dict[str, Any], now: int) -> str:
@@ -202,16 +203,31 @@ def _check(check: dict[str, Any], now: int) -> str:
     return f"{check['check']} = {check['value']}{'' if seen is None else ', ' + ago(seen, now)}"
 
 
-def _evidence(item: dict[str, Any]) -> str:
-    return f"{item['title']}: {item['error'] or item['value']}"
+def _evidence(items: list[dict[str, Any]]) -> Iterator[str]:
+    """Each reading; those that failed for one reason are one line."""
+    failed: dict[str, list[str]] = {}
+    for item in items:
+        if item["error"] is None:
+            yield f"{item['title']}: {item['value']}"
+        else:
+            failed.setdefault(item["error"], []).append(item["title"])
+    for error, titles in failed.items():
+        yield f"{count(len(titles), 'reading')} not to be had ({', '.join(dict.fromkeys(titles))}): {error}"
 
 
 def _timeline(incident: dict[str, Any], now: int) -> RenderableType:
-    """Every event: the time, how long after the opening, who, and what happened."""
+    """Every event: the time, how long after the opening, which person (blank: the responder itself), what happened."""
     opened = moment(incident["opened_at"]) or now
     rows = []
     for event in incident["events"]:
         at = moment(event["at"]) or now
-        after = text(f"+{humanize(max(0, at - opened))}", "dim")
-        rows.append((text(clock(at, now)), after, text(event["actor"]), text(event["text"])))
-    return table(("TIME", "AFTER", "WHO", "WHAT"), rows)
+        who = "" if event["actor"] == _ITSELF else event["actor"]
+        rows.append((text(clock(at, now)), text(f"+{humanize(max(0, at - opened))}"), text(who), text(_event(event))))
+    return table(("TIME", "AFTER", "BY", "WHAT"), rows)
+
+
+def _event(event: dict[str, Any]) -> str:
+    """Its sentence. Readings stand with their run, where there is room for them."""
+    if event["kind"] != "evidence_gathered":
+        return str(event["text"])
+    return f"Evidence: {count(len(event['fact']['items']), 'reading')}, see run {event['fact']['run']} above"

@@ -7,10 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from responder.cli.client import Asked, asks
-from responder.cli.output import SHORT, ago, count, moment, now_of, paper, plain, print_json, table, text, word
+from responder.cli.output import (
+    SHORT,
+    ago,
+    count,
+    counted_down,
+    moment,
+    now_of,
+    paper,
+    plain,
+    print_json,
+    table,
+    text,
+    word,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 Status = Annotated[
     str | None,
@@ -39,22 +53,27 @@ def command(asked: Asked, status: Status = None, target: Target = None, limit: L
 
 
 def incident_table(incidents: list[dict[str, Any]], now: int) -> Table:
-    """One line an incident; below it what is touched and who has it, and what it waits for where that is known."""
+    """An incident a row: its title, below it what is touched, who has it, and what it waits for where that is known."""
     rows = [
         (
             text(incident["id"][:SHORT]),
             word(incident["result"] if incident["status"] == "closed" else incident["status"]),
             word(incident["severity"]),
             text(ago(moment(incident["opened_at"]) or now, now)),
-            text(incident["title"]).append("\n").append_text(text(_details(incident), "dim")),
+            _story(incident, now),
         )
         for incident in incidents
     ]
     return table(("ID", "STATUS", "SEVERITY", "OPENED", "INCIDENT"), rows)
 
 
-def _details(incident: dict[str, Any]) -> str:
-    return plain(", ".join(part for part in (incident["target"], who_has(incident)) if part))
+def _story(incident: dict[str, Any], now: int) -> Text:
+    told = text(incident["title"], "bold").append_text(text(""))
+    below = [", ".join(part for part in (incident["target"], who_has(incident)) if part)]
+    below += [f"waits for {counted_down(incident['waits_for'], now)}"] if incident.get("waits_for") else []
+    for line in below:
+        told.append("\n").append(plain(line), "not bold")
+    return told
 
 
 def who_has(incident: dict[str, Any]) -> str:

@@ -59,8 +59,8 @@ def word(value: str | None) -> Text:
 
 
 def plain(value: object) -> str:
-    """One line; what is not printable becomes a question mark."""
-    return "".join(c if c.isprintable() else "�" for c in " ".join(str(value).split()))
+    """One line: line breaks and tabs become spaces, and what is not printable the replacement character."""
+    return "".join(" " if c.isspace() else c if c.isprintable() else "�" for c in str(value))
 
 
 def heading(title: str) -> Text:
@@ -82,7 +82,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> T
 
 
 def pairs(rows: Iterable[tuple[str, RenderableType]]) -> Table:
-    """Names with what they are; nothing is drawn around them."""
+    """Names with what each is."""
     return table(("", ""), [(text(name, "dim"), value) for name, value in rows])
 
 

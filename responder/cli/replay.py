@@ -95,7 +95,7 @@ def _play(simulation: Simulation, posted: list[Posted], horizon: int, *, resolve
             simulation.advance_to(min(each.at - simulation.scene.start, horizon))
         simulation.post(each.body)
     quiet = simulation.until_quiet(max(horizon - simulation.offset, 0))
-    if quiet and resolves and simulation.resolves_all():
+    if quiet and resolves and simulation.resolves_fixed():
         quiet = simulation.until_quiet(max(horizon - simulation.offset, 0))
     return quiet
 

@@ -19,7 +19,7 @@ from responder.telling import has_line
 from responder.timing import SECOND
 
 WIDTH: Final = 80
-SHOWN: Final = frozenset({"opened", "gathered", "machine_gathered"})
+SHOWN: Final = frozenset({"opened", "gathered", "attempt_intended", "machine_gathered"})
 """Facts without a line in a thread that a replay tells all the same."""
 LEFT_OUT: Final = frozenset({"evidence_gathered", "level_reached"})
 """Evidence is not read in a simulation; levels are told with their pages at the end."""

@@ -10,7 +10,6 @@ from responder.cli.output import (
     SHORT,
     ago,
     count,
-    counted_down,
     heading,
     moment,
     now_of,
@@ -71,10 +70,6 @@ def _incidents(incidents: list[dict[str, Any]], now: int) -> Iterator[Renderable
     if not incidents:
         return
     yield incident_table(incidents, now)
-    yield text("")
-    yield heading("waiting for")
-    waits = [(text(i["id"][:SHORT]), text(counted_down(i["waits_for"], now))) for i in incidents]
-    yield table(("", ""), waits)
 
 
 def _locks(locks: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
@@ -99,5 +94,5 @@ def _changes(changes: list[dict[str, Any]], now: int) -> Iterator[RenderableType
     yield text("")
     yield heading("changes in force")
     for change in changes:
-        since = ago(moment(change["since"]) or now, now)
-        yield text(f"{change['preview']}, {since}. To put it back: responder restore {change['incident'][:SHORT]}")
+        yield text(f"{change['preview']}, {ago(moment(change['since']) or now, now)}; to put it back:")
+        yield text(f"  responder restore {change['incident'][:SHORT]}")
