@@ -258,4 +258,7 @@ def _shown_number(value: int | float) -> str:
     if isinstance(value, int) and abs(value) < 10**15:
         return str(int(value))
     number = _as_float(value)
-    return "NaN" if math.isnan(number) else f"{number:.10g}"
+    if math.isnan(number):
+        return "NaN"
+    # Six digits are what people read; large numbers are not put into powers of ten.
+    return f"{number:.6g}" if abs(number) < 10**6 else f"{number:.10g}"

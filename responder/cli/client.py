@@ -104,7 +104,7 @@ class Server:
             )
         if status >= 500:
             return Failed(f"the responder at {self.url} cannot do this now: {said}", 1)
-        return Failed(said)
+        return Failed(said.replace("GET /api/v1/incidents", "`responder incidents`"))
 
 
 _HOW_TO_SAY_WHO: Final = (

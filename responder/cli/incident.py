@@ -218,8 +218,11 @@ def _evidence(items: list[dict[str, Any]]) -> Iterator[str]:
 def _timeline(incident: dict[str, Any], now: int) -> RenderableType:
     """Every event: the time, how long after the opening, which person (blank: the responder itself), what happened."""
     opened = moment(incident["opened_at"]) or now
-    rows = []
+    rows, before = [], None
     for event in incident["events"]:
+        if before is not None and event["text"] == before["text"]:
+            continue  # a step's only attempt and the step itself end with the same sentence
+        before = event
         at = moment(event["at"]) or now
         who = "" if event["actor"] == _ITSELF else event["actor"]
         rows.append((text(clock(at, now)), text(f"+{humanize(max(0, at - opened))}"), text(who), text(_event(event))))

@@ -46,9 +46,16 @@ class Findings:
     """What came of it."""
 
     problems: list[Problem] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Configurations that cannot be used: the file, and every mistake in it as one text."""
     warnings: list[Problem] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     runbooks: set[str] = field(default_factory=set)
+
+    @property
+    def bad(self) -> bool:
+        """Whether anything must not be loaded."""
+        return bool(self.problems or self.refused)
 
 
 def command(paths: Paths = None, config: Config = None, json: Json = False) -> None:
@@ -65,7 +72,7 @@ def command(paths: Paths = None, config: Config = None, json: Json = False) -> N
         print_json(as_json(findings))
     else:
         show(findings)
-    raise typer.Exit(1 if findings.problems else 0)
+    raise typer.Exit(1 if findings.bad else 0)
 
 
 # --- what is checked together -----------------------------------------------------------------------------------------
@@ -134,18 +141,12 @@ def check(rules: RuleSet, findings: Findings) -> None:
         findings.files.update(sources)
         loaded = load_rules(sources, catalogue, config)
     except BadConfig as error:
-        findings.problems.append(_of_config(rules.config, error))
+        findings.refused.append((str(rules.config or "(defaults)"), str(error)))
     except BadRules as error:
         findings.problems.extend(error.problems)  # type: ignore[arg-type]
     else:
         findings.warnings.extend(loaded.warnings)
         findings.runbooks.update(loaded.rules.runbooks)
-
-
-def _of_config(file: Path | None, error: BadConfig) -> Problem:
-    from responder.problems import Problem
-
-    return Problem(str(file or "(defaults)"), 1, 1, "", str(error))
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------
@@ -157,12 +158,18 @@ def as_json(findings: Findings) -> dict[str, Any]:
     A problem is `{"file", "line", "column", "path", "message", "hint"}`.
     """
     return {
-        "ok": not findings.problems,
-        "problems": [_problem(problem) for problem in findings.problems],
+        "ok": not findings.bad,
+        "problems": [
+            *({**_UNPLACED, "file": file, "message": text} for file, text in findings.refused),
+            *(_problem(problem) for problem in findings.problems),
+        ],
         "warnings": [_problem(problem) for problem in findings.warnings],
         "files": sorted(findings.files),
         "runbooks": sorted(findings.runbooks),
     }
+
+
+_UNPLACED: Final = {"file": "", "line": 1, "column": 1, "path": "", "message": "", "hint": ""}
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
@@ -171,6 +178,8 @@ def _problem(problem: Problem) -> dict[str, Any]:
 
 def show(findings: Findings) -> None:
     """Every finding drawn, each one apart from the next, and a line that says how many there are."""
+    for _, text in findings.refused:
+        _show(text, "red")
     for problem in findings.problems:
         _show(str(problem), "red")
     for warning in findings.warnings:
@@ -192,7 +201,10 @@ def _show(drawn: str, style: str) -> None:
 def summary(findings: Findings) -> str:
     """`3 problems in 2 files, 1 warning`."""
     files = {problem.file for problem in findings.problems}
-    if files:
+    if findings.refused:
+        said = f"{', '.join(file for file, _ in findings.refused)} cannot be used, so its rules were not checked"
+        said += f"; {count(len(findings.problems), 'problem')} elsewhere" if files else ""
+    elif files:
         said = f"{count(len(findings.problems), 'problem')} in {count(len(files), 'file')}"
     else:
         said = f"no problems in {count(len(findings.files), 'file')}, {count(len(findings.runbooks), 'runbook')}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote_plus
@@ -19,12 +20,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from responder.alert import fingerprint
 from responder.demo.alert_rules import AlertRule, expanded, threshold
-from responder.demo.instant_query import NOTHING, Sample, Scrape
 from responder.demo.notification import Route, SentAlert, Told, payload, told_by, worth_telling
+from responder.demo.promql import Sample, Scrape
 from responder.timing import MILLISECOND, SECOND, backoff
 
 FLUSH_DEADLINE = 10 * SECOND
 """Alertmanager gives a flush at least this long, however short the group_interval (contracts.md A3)."""
+
+REMEMBERED = 2000
+"""Scrapes that queries can look back at: more than any demo makes."""
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +96,7 @@ class Evaluator:
         self._conditions: dict[str, Condition] = {}
         self._groups: dict[tuple[str, ...], Group] = {}
         self._next_scrape = 0
-        self.latest: Scrape = NOTHING
+        self.scrapes: deque[Scrape] = deque(maxlen=REMEMBERED)
 
     async def run(self, clock: Callable[[], int]) -> None:
         """Ticks for ever; `clock` is microseconds since the epoch. Ends by cancellation."""
@@ -104,8 +108,9 @@ class Evaluator:
         """Does what is due at `now` (µs since the epoch) and gives the instant of what is due next."""
         if now >= self._next_scrape:
             self._next_scrape = now + self._settings.times.scrape_interval
-            self.latest = await self._scrape(now)
-            self._evaluate(now)
+            scrape = await self._scrape(now)
+            self.scrapes.append(scrape)
+            self._evaluate(scrape, now)
         for key, group in list(self._groups.items()):
             await self._flush(group, now)
             if not group.alerts and group.delivery is None:
@@ -127,10 +132,10 @@ class Evaluator:
             return Scrape(now, (Sample("up", labels, 0.0),))
         return Scrape(now, (*samples, Sample("up", labels, 1.0)))
 
-    def _evaluate(self, now: int) -> None:
+    def _evaluate(self, scrape: Scrape, now: int) -> None:
         met: dict[str, Condition] = {}
         for rule, condition in self._thresholds:
-            for sample in self.latest.samples:
+            for sample in scrape.samples:
                 if sample.name == condition.metric and condition.holds(sample.value):
                     alert = self._alert(rule, sample, now)
                     met[alert.fingerprint] = self._continued(alert, rule, now)

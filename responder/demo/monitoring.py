@@ -148,7 +148,7 @@ async def _evaluator(
     )
     async with httpx.AsyncClient(trust_env=False) as client:
         evaluator = Evaluator(settings, client)
-        async with hosted(create_query_api(lambda: evaluator.latest, clock), bound(plan.metrics_port)):
+        async with hosted(create_query_api(lambda: tuple(evaluator.scrapes), clock), bound(plan.metrics_port)):
             ticking = asyncio.create_task(evaluator.run(clock), name="the built-in evaluator")
             try:
                 yield

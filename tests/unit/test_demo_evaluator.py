@@ -13,9 +13,10 @@ import yaml
 from responder.demo import alert_rules
 from responder.demo.alert_rules import AlertRule
 from responder.demo.evaluator import Evaluator, EvaluatorSettings, Times
-from responder.demo.instant_query import Sample, Scrape, create_query_api, number
+from responder.demo.instant_query import create_query_api, number
 from responder.demo.notification import Route, SentAlert, payload, told_by, worth_telling
 from responder.demo.prometheus import ScrapeJob, Timing, alertmanager_config, prometheus_config
+from responder.demo.promql import Sample, Scrape
 from responder.errors import BadConfig
 from responder.timing import MILLISECOND, SECOND, format_time, parse_time
 
@@ -248,6 +249,7 @@ async def test_a_platform_that_cannot_be_scraped_ends_its_alerts_as_prometheus_w
     assert [(sample.name, sample.value) for sample in outside.evaluator.latest.samples] == [("up", 0.0)]
 
 
+EARLIER = Scrape(START - 120 * SECOND, (Sample("var_pct", {"symbol": "ETH-USD", "env": "prod"}, 1.5),))
 SCRAPE = Scrape(
     START,
     (
@@ -259,7 +261,7 @@ SCRAPE = Scrape(
 
 
 async def asked(method: str, query: str, at: int) -> httpx.Response:
-    transport = httpx.ASGITransport(create_query_api(lambda: SCRAPE, lambda: at))
+    transport = httpx.ASGITransport(create_query_api(lambda: (EARLIER, SCRAPE), lambda: at))
     async with httpx.AsyncClient(transport=transport, base_url="http://evaluator") as client:
         if method == "GET":
             return await client.get("/api/v1/query", params={"query": query})
@@ -283,6 +285,25 @@ async def asked(method: str, query: str, at: int) -> httpx.Response:
         ('var_pct{symbol=""}', []),
         ("unheard_of", []),
         ("max(unheard_of)", []),
+        ("sum(unheard_of)", []),
+        ("sum(var_pct)", ["3.263"]),
+        ("avg(kelly_fraction)", ["0.25"]),
+        ("count(var_pct)", ["2"]),
+        ("abs(0.1 - kelly_fraction)", ["0.15"]),
+        ("var_pct > 2", ["2.163"]),
+        ("2 < var_pct", ["2.163"]),
+        ("kelly_fraction * 8 + 1 / 2", ["2.5"]),
+        ("(kelly_fraction + 1) * 2", ["2.5"]),
+        ("var_pct - var_pct", ["0", "0"]),
+        ("100 * kelly_fraction / scalar(sum(kelly_fraction))", ["100"]),
+        ("kelly_fraction / scalar(var_pct)", ["NaN"]),
+        ("kelly_fraction / 0", ["+Inf"]),
+        ("max(var_pct) and on() (min(kelly_fraction) == 0.25)", ["2.163"]),
+        ("max(var_pct) and on() (min(kelly_fraction) == 1)", []),
+        ("var_pct and kelly_fraction", []),
+        ("var_pct and on(env) kelly_fraction", ["2.163", "1.1"]),
+        ('avg(avg_over_time(var_pct{symbol="ETH-USD"}[1m]))', ["1.1"]),
+        ('avg_over_time(var_pct{symbol="ETH-USD"}[15m])', ["1.3"]),
     ],
 )
 async def test_the_query_api_answers_as_prometheus_does(method: str, query: str, values: Sequence[str]) -> None:
@@ -307,11 +328,17 @@ async def test_a_series_keeps_its_name_and_a_computed_one_has_none() -> None:
         "",
         "rate(x[5m])",
         "max(",
-        "var_pct > 1",
+        "max()",
+        "var_pct[5m]",
+        "avg_over_time(var_pct)",
+        "avg_over_time(max(var_pct)[5m])",
+        "var_pct or kelly_fraction",
+        "sum by (symbol) (var_pct)",
+        "1 2",
+        "var_pct %",
         'var_pct{a!="b"}',
         'var_pct{a="b"',
-        "sum(var_pct)",
-        "1",
+        "(" * 40 + "1" + ")" * 40,
         'v{a="b"c="d"}',
     ],
 )
@@ -323,13 +350,18 @@ async def test_what_it_cannot_evaluate_is_an_error_in_prometheus_shape(query: st
     assert set(document) == {"status", "errorType", "error"}
 
 
+async def test_a_plain_number_is_a_scalar() -> None:
+    answer = (await asked("GET", "1 + 2 * 3", START)).json()
+    assert answer["data"] == {"resultType": "scalar", "result": [1795194000, "7"]}
+
+
 async def test_old_samples_answer_no_question() -> None:
     assert (await asked("GET", "var_pct", START + 299 * SECOND)).json()["data"]["result"]
     assert not (await asked("GET", "var_pct", START + 300 * SECOND)).json()["data"]["result"]
 
 
 async def test_the_instant_may_be_named() -> None:
-    transport = httpx.ASGITransport(create_query_api(lambda: SCRAPE, lambda: START))
+    transport = httpx.ASGITransport(create_query_api(lambda: (EARLIER, SCRAPE), lambda: START))
     async with httpx.AsyncClient(transport=transport, base_url="http://evaluator") as client:
         for time in ("1795194001.25", "2026-11-20T17:00:01.25Z"):
             answer = await client.get("/api/v1/query", params={"query": "max(var_pct)", "time": time})

@@ -1,0 +1,122 @@
+"""The platform behind the performer: a risk API and a Prometheus as connections, with faults that a test switches on.
+
+The real actions and the real performer run against it; only the wire is missing. Nothing that was not foreseen is
+answered: an unknown request ends the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from responder.contracts import Clock
+from responder.errors import Temporary, Unknown
+from responder.http_calls import HttpAnswer, HttpCall
+from responder.timing import SECOND
+
+Number = float | None
+
+
+@dataclass
+class World:
+    """`numbers`: query -> its value now, None for no data. `changes`: what was done, in order, with its time.
+
+    `lost`: the answer to a change is lost, after it was done ("applied") or before ("not applied"). `refused`: statuses
+    that the next changes are answered with instead of being done. `slow` is how long a change takes, in seconds.
+    """
+
+    clock: Clock
+    kelly: float = 0.25
+    trading: str = "running"
+    numbers: dict[str, Callable[[], Number]] = field(default_factory=dict)
+    sample_age: int = 0
+    dark: bool = False
+    blind: bool = False
+    """The status page does not answer, so no probe and no read of a parameter can tell."""
+    lost: str = ""
+    refused: list[int] = field(default_factory=list)
+    slow: float = 0.0
+    changes: list[tuple[int, str, Any]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def connect(self, service: str) -> Connection:
+        """As `Connections.connect`."""
+        return Connection(self, service)
+
+    @property
+    def done(self) -> list[str]:
+        """The paths of the changes that happened, in order."""
+        return [path for _, path, _ in self.changes]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One service as an action sees it."""
+
+    world: World
+    service: str
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the service honours idempotency keys."""
+        return self.service == "keyed-api"
+
+    async def send(self, call: HttpCall, timeout: float) -> HttpAnswer:
+        """Answer a request, or raise what a connection raises."""
+        if self.service == "metrics":
+            return self._number(call)
+        if not call.changes:
+            return self._status(call)
+        return await self._change(call)
+
+    def _answer(self, call: HttpCall, status: int, body: Any) -> HttpAnswer:
+        place = f"{self.service}: {call.method} {call.path}"
+        head = {"content-type": "application/json"}
+        return HttpAnswer(place, status, head, json.dumps(body), call.changes, self.keyed)
+
+    def _status(self, call: HttpCall) -> HttpAnswer:
+        if self.world.blind:
+            raise Temporary(f"{self.service}: {call.path}: connection refused")
+        assert call.path == "/api/status", f"nobody foresaw GET {call.path}"
+        return self._answer(call, 200, {"kelly_fraction": self.world.kelly, "trading": self.world.trading})
+
+    async def _change(self, call: HttpCall) -> HttpAnswer:
+        world = self.world
+        if world.slow:
+            await asyncio.sleep(world.slow)
+        if world.refused:
+            return self._answer(call, world.refused.pop(0), {"error": "no"})
+        if world.lost != "not applied":
+            self._apply(call)
+        if world.lost:
+            raise Unknown(f"{self.service}: {call.path}: the connection broke after sending")
+        return self._answer(call, 200, {"ok": True})
+
+    def _apply(self, call: HttpCall) -> None:
+        world = self.world
+        if call.key in world.keys and self.keyed:
+            return
+        world.keys.append(call.key)
+        world.changes.append((world.clock(), call.path, call.json))
+        body: Mapping[str, Any] = call.json if isinstance(call.json, dict) else {}
+        if call.path == "/api/risk/emergency-reduce":
+            world.kelly = body["kelly_fraction"]
+        if call.path == "/api/stop-trading":
+            world.trading = "halted"
+
+    def _number(self, call: HttpCall) -> HttpAnswer:
+        world, query = self.world, str((call.form or {}).get("query"))
+        if world.dark:
+            raise Temporary("metrics: connection refused")
+        world.asked.append(query)
+        now = world.clock() / SECOND
+        if query.startswith("min(timestamp("):
+            value: Number = now - world.sample_age / SECOND
+        else:
+            value = world.numbers[query]() if query in world.numbers else 1.0
+        result = [] if value is None else [{"metric": {}, "value": [now, str(value)]}]
+        return self._answer(call, 200, {"status": "success", "data": {"resultType": "vector", "result": result}})
