@@ -2,6 +2,7 @@
 # Another interpreter: make test PYTHON=python3.13
 
 PYTHON ?= python3
+SCENARIO ?= var-breach
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
@@ -23,7 +24,7 @@ help: ## this list
 
 .PHONY: demo
 demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before your eyes (under a minute)
-	@$(BIN)/responder demo
+	@$(BIN)/responder demo --scenario $(SCENARIO)
 
 .PHONY: test
 test: check servers ## every check, then every test, on real servers
@@ -48,7 +49,8 @@ layers: $(INSTALLED) ## imports point down the layers
 
 .PHONY: rules
 rules: $(INSTALLED) servers ## runbooks, Prometheus rules with their tests, the Alertmanager configuration
-	@if [ -d rules ]; then $(BIN)/responder lint rules; fi
+	@$(BIN)/responder --config rules/edge-risk/_responder.example.yaml lint
+	@$(BIN)/responder --config responder.yaml lint
 	@if ! { command -v promtool && command -v amtool; } >/dev/null; then \
 		echo "rules: no promtool or amtool, so the Prometheus rules are not checked" >&2; exit 0; fi; \
 	promtool check rules alertmanager/rules/*.yml; \

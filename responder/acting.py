@@ -19,6 +19,9 @@ from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitU
 SENDS = 4
 """How often one change may be sent again while its outcome is unknown; then it stays unknown and people are paged."""
 
+LOST = 15 * SECOND
+"""How long after its deadline an attempt's own process may still record the outcome; after that nobody will."""
+
 SETTLED = (StepStatus.DONE, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.UNKNOWN)
 
 
@@ -49,10 +52,12 @@ def _aborts(run: Run, runbook: Runbook, state: StepState) -> bool:
 
 
 def _in_flight(view: View, attempt: Attempt) -> Next:
-    if attempt.epoch < view.epoch:
+    """Its owner waits longer than others do: its outcome may only wait for the store, and then comes first."""
+    if attempt.epoch < view.epoch or view.now >= attempt.deadline + LOST:
         detail = "no outcome was recorded: the process ended, or its answer was lost"
         return Tell(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.UNKNOWN, detail=detail))
-    return WaitUntil(attempt.deadline + 2 * SECOND, "deadline")
+    leased = attempt.deadline + 2 * SECOND
+    return WaitUntil(leased if view.now < leased else attempt.deadline + LOST, "deadline")
 
 
 def _acted(run: Run, runbook: Runbook) -> Next:

@@ -315,8 +315,10 @@ class Draft:
     def _rest(self, incident_id: str, doing: Gather | Intended | None, due: int | None, kind: str) -> Turn:
         sheet = self._sheet(incident_id)
         fold = sheet.row.fold
-        work = () if due is None else (Due(kind=kind, round=0, due=due, work=True),)
-        dues = (*agenda(fold, self.policy_of(fold), self.runbook_of(fold, None)), *work)
+        dues = agenda(fold, self.policy_of(fold), self.runbook_of(fold, None))
+        if due is not None:
+            # What is due already waits for this work, which looks at it again; a row of its own would come up without end.
+            dues = (*(d for d in dues if d.due > self.now), Due(kind=kind, round=0, due=due, work=True))
         if dues != fold.agenda:
             sheet.row = replace(sheet.row, fold=copy(fold, agenda=dues))
         return Turn(sheet.row.fold, doing, sheet.row.epoch)

@@ -227,13 +227,23 @@ def _entry(document: Document, problems: list[Problem]) -> Entry | None:
 
 
 _ATTEMPTS: Final = 4
+_STAND_INS: Final[Mapping[str, str]] = {"runbook": "unnamed", "title": "-", "target": "-"}
 
 
 def _leave_out(value: Any, error: Any) -> None:
-    """Remove the smallest named part that contains the error; lists go as a whole, so that no index moves."""
+    """Remove the smallest named part that contains the error; lists go as a whole, so that no index moves.
+
+    What cannot be left out gets a stand-in, so that the rest is checked all the same: the set is refused anyway.
+    """
     loc = tuple(part for part in error["loc"] if part != "[key]")
+    if error["type"] == "missing" and len(loc) == 1 and loc[0] in _STAND_INS:
+        value[loc[0]] = _STAND_INS[loc[0]]
+        return
     if error["type"] == "missing":
         loc = loc[:-1]
+    if len(loc) == 2 and loc[0] == "steps" and isinstance(value["steps"][loc[1]], dict):
+        value["steps"][loc[1]] = {"id": f"unreadable_{loc[1]}", "manual": "-"}
+        return
     holder, key = None, None
     inner = value
     for part in loc:

@@ -35,8 +35,8 @@ from responder.wall_clock import wall_clock
 INTERRUPTED = 130
 
 OPENING = {
-    Scenario.VAR_BREACH: "A VaR breach on a small trading platform; the shipped runbook var-breach answers it.",
-    Scenario.VAR_BREACH_UNFIXED: "A VaR breach that the cut does not cure: people are paged, then trading is halted.",
+    Scenario.VAR_BREACH: "A VaR breach on a small trading platform, answered by the runbook var-breach.",
+    Scenario.VAR_BREACH_UNFIXED: "A VaR breach that the cut does not cure: people are paged, trading is halted.",
 }
 
 
@@ -51,8 +51,8 @@ def command(
 ) -> None:
     """Watch a VaR breach being answered on a small trading platform.
 
-    Everything runs on loopback in a folder of its own and ends by itself within a minute. Exit status 0: the story ended
-    as it should.
+    Everything runs on loopback in a folder of its own and ends by itself within a minute. Exit status 0: the story
+    ended as it should.
     """
     folder = Path(tempfile.mkdtemp(prefix="responder-demo-"))
     try:

@@ -90,7 +90,8 @@ def _result(last: Seen, wanted: str) -> Finding:
 
 
 def _events(last: Seen) -> Sequence[Mapping[str, Any]]:
-    return (last.incident or {}).get("events", ())
+    events: Sequence[Mapping[str, Any]] = (last.incident or {}).get("events", ())
+    return events
 
 
 def _first_halt(last: Seen) -> int:

@@ -34,6 +34,7 @@ from responder.demo.prometheus import (
     start,
     write_rules,
 )
+from responder.errors import Permanent
 from responder.timing import MILLISECOND, SECOND
 
 TIMING = Timing(scrape_interval=500 * MILLISECOND, evaluation_interval=500 * MILLISECOND, group_wait=200 * MILLISECOND)
@@ -41,6 +42,8 @@ HOLDS_FOR = SECOND
 """The alert's `for`; 15 s as shipped."""
 ALERTS = ("VaRBreach",)
 LABELS = {"platform": "edge-risk", "env": "prod"}
+AT_WORK_SECONDS = 20.0
+POLL_SECONDS = 0.1
 GET_THE_REAL_ONES = "apt install prometheus prometheus-alertmanager, or `make servers` in a checkout"
 
 
@@ -60,7 +63,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Monitoring:
-    """What is going to watch, before it is started: where it answers queries, and its servers, if it is the real one."""
+    """What is going to watch, before it is started. `binaries`: the real Prometheus and Alertmanager, None without."""
 
     folder: Path
     binaries: tuple[Path, Path] | None
@@ -91,6 +94,7 @@ async def watching(plan: Monitoring, watched: Watched, clock: Clock) -> AsyncIte
     rules = _rules()
     if plan.binaries is None:
         async with _evaluator(plan, watched, rules, clock):
+            await _at_work(plan)
             yield
         return
     async with contextlib.AsyncExitStack() as stack:
@@ -110,7 +114,31 @@ async def watching(plan: Monitoring, watched: Watched, clock: Clock) -> AsyncIte
         for one in started:
             if isinstance(one, BaseException):
                 raise one
+        await _at_work(plan)
         yield
+
+
+async def _at_work(plan: Monitoring) -> None:
+    """Returns once the platform has been scraped and Prometheus has found its Alertmanager: that it answers is not
+    enough, both come seconds after it. Raises Permanent when they do not come."""
+    give_up = asyncio.get_running_loop().time() + AT_WORK_SECONDS
+    async with httpx.AsyncClient(base_url=plan.metrics_url, trust_env=False, timeout=2.0) as client:
+        while not await _scraped(client) or (plan.binaries is not None and not await _delivers(client)):
+            if asyncio.get_running_loop().time() > give_up:
+                raise Permanent(f"{plan.metrics_url} has not scraped the platform in {AT_WORK_SECONDS:g} s: try again")
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def _scraped(client: httpx.AsyncClient) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        answer = await client.get("/api/v1/query", params={"query": "count(var_pct)"})
+        return bool(answer.json()["data"]["result"])
+    return False
+
+
+async def _delivers(client: httpx.AsyncClient) -> bool:
+    answer = await client.get("/api/v1/alertmanagers")
+    return bool(answer.json()["data"]["activeAlertmanagers"])
 
 
 def _rules() -> tuple[AlertRule, ...]:

@@ -1,9 +1,9 @@
 """As much of PromQL as the shipped runbooks ask, over what the built-in evaluator has scraped. Pure.
 
 Selectors with `=`, ranges under `avg_over_time`, arithmetic, comparisons that filter, `and` with and without `on()`,
-`max min sum avg count`, `abs`, `scalar` and `timestamp`. Whatever else is asked is refused with its place, so that a check
-fails loudly instead of being told something made up. Semantics are Prometheus' own: a comparison keeps the left side's
-samples, arithmetic drops names, an aggregate of nothing is nothing.
+`max min sum avg count`, `abs`, `scalar` and `timestamp`. Whatever else is asked is refused with its place, so that a
+check fails loudly instead of being told something made up. Semantics are Prometheus' own: a comparison keeps the left
+side's samples, arithmetic drops names, an aggregate of nothing is nothing.
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ async def _started(stage: Stage, respond: Respond) -> AsyncIterator[_Scene]:
         await stack.enter_async_context(hosting.hosted(create_platform(settings, time.monotonic), platform))
         await stack.enter_async_context(respond(installation.config, responder))
         await stack.enter_async_context(monitoring.watching(plan, watched, stage.clock))
+        stage.say(f"{_stamp(stage)} demo: everything is up")
         yield await _scene(stack, installation, addresses)
 
 
@@ -108,7 +109,7 @@ def _cast(plan: Monitoring, addresses: Addresses) -> list[str]:
             f"                {GET_THE_REAL_ONES}",
         ]
     return [
-        f"  platform      {addresses.platform}  (Kelly fraction, VaR, a ledger of changes)",
+        f"  platform      {addresses.platform}  (Kelly fraction, VaR, changes)",
         *watching,
         f"  responder     http://{addresses.listen}  (SQLite, the shipped rules of edge-risk)",
         f"Times are scaled 1:{SCALE} (2 minutes are 4 seconds), the levels of escalation 1:{LADDER_SCALE}.",

@@ -246,7 +246,7 @@ async def test_a_platform_that_cannot_be_scraped_ends_its_alerts_as_prometheus_w
     else:
         outside.var = {}
     assert await outside.until(8) == [(6, {"BTC-USD": "resolved"})]
-    assert [(sample.name, sample.value) for sample in outside.evaluator.latest.samples] == [("up", 0.0)]
+    assert [(sample.name, sample.value) for sample in outside.evaluator.scrapes[-1].samples] == [("up", 0.0)]
 
 
 EARLIER = Scrape(START - 120 * SECOND, (Sample("var_pct", {"symbol": "ETH-USD", "env": "prod"}, 1.5),))
