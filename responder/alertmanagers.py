@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -26,6 +26,9 @@ SETTLED: Final = 5 * MINUTE
 """One that started later may not have heard of everything again: its alerts are not kept (contracts.md A6)."""
 NAMES: Final = 8
 """Alert names that are asked for one by one; for more, one list of everything is less work."""
+
+Wanted = Callable[[Mapping[str, Any]], bool]
+"""Whether a group of the API's answer is asked for."""
 
 # What Go's QuoteMeta escapes; re.escape also escapes blanks, which RE2 refuses.
 _meta = re.compile(r"[\\.+*?()|\[\]{}^$]")
@@ -54,11 +57,19 @@ class Alertmanagers:
 
         The API tells groups by receiver and labels only, so two routes with equal ones give the alerts of both.
         """
+        receiver = {"receiver": _meta.sub(r"\\\g<0>", notification.receiver)}
+        return await self._collected(receiver, lambda group: _same_group(group, notification))
+
+    async def firing(self, receivers: Collection[str]) -> tuple[Alert, ...]:
+        """Every firing alert of the groups that go to one of `receivers`; raises Temporary when nobody has any."""
+        return await self._collected({}, lambda group: _receiver(group) in receivers)
+
+    async def _collected(self, query: Mapping[str, str], wanted: Wanted) -> tuple[Alert, ...]:
         if not self._connections:
             raise Temporary("no Alertmanager is configured to be asked; add it under `alertmanagers`")
         try:
             async with asyncio.timeout(PATIENCE):
-                asked = (self._group(c, notification) for c in self._connections)
+                asked = (self._groups(c, query, wanted) for c in self._connections)
                 answers = await asyncio.gather(*asked, return_exceptions=True)
         except TimeoutError:
             raise Temporary(f"Alertmanager did not answer within {PATIENCE:.0f} s; check `alertmanagers`") from None
@@ -82,11 +93,10 @@ class Alertmanagers:
         )
         return frozenset(_mark(entry) for page in pages for entry in _objects(page))
 
-    async def _group(self, connection: HttpConnection, notification: Notification) -> dict[str, Alert]:
+    async def _groups(self, connection: HttpConnection, query: Mapping[str, str], wanted: Wanted) -> dict[str, Alert]:
         shown = {"silenced": "false", "inhibited": "false", "muted": "false"}
-        query = {"receiver": _meta.sub(r"\\\g<0>", notification.receiver), **shown}
-        groups = _objects(await self._get(connection, "/api/v2/alerts/groups", query))
-        entries = (e for g in groups if _same_group(g, notification) for e in _objects(g.get("alerts")))
+        groups = _objects(await self._get(connection, "/api/v2/alerts/groups", {**query, **shown}))
+        entries = (e for g in groups if wanted(g) for e in _objects(g.get("alerts")))
         alerts = (_alert(e) for e in entries if _active(e))
         return {a.fingerprint: a for a in alerts}
 
@@ -105,7 +115,7 @@ def _why_nothing(answers: Sequence[dict[str, Alert] | BaseException]) -> str:
             raise error
     if errors:
         return "; ".join(str(e) for e in errors)
-    return "no configured Alertmanager has a firing alert in this group; check `alertmanagers`"
+    return "no configured Alertmanager has a firing alert there; check `alertmanagers`"
 
 
 def _started(status: Any) -> int:
@@ -136,10 +146,13 @@ def _mark(entry: Mapping[str, Any]) -> str:
     return given if isinstance(given, str) else fingerprint(_labels(entry, "labels"))
 
 
-def _same_group(group: Mapping[str, Any], notification: Notification) -> bool:
+def _receiver(group: Mapping[str, Any]) -> str | None:
     receiver = group.get("receiver")
-    name = receiver.get("name") if isinstance(receiver, dict) else None
-    return name == notification.receiver and _labels(group, "labels") == dict(notification.group_labels)
+    return receiver.get("name") if isinstance(receiver, dict) else None
+
+
+def _same_group(group: Mapping[str, Any], notification: Notification) -> bool:
+    return _receiver(group) == notification.receiver and _labels(group, "labels") == dict(notification.group_labels)
 
 
 def _active(entry: Mapping[str, Any]) -> bool:

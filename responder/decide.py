@@ -53,7 +53,7 @@ def _levels(view: View) -> Next | None:
 
 def _unanswered(view: View) -> str:
     """Why people are told when nothing else made it urgent."""
-    lasted = (view.now - view.incident.ladder_from) // SECOND * SECOND
+    lasted = (view.now - view.incident.clock_from) // SECOND * SECOND
     if lasted == 0:
         return view.incident.problems[0] if view.incident.problems else "it has just begun"
     return f"not fixed {format_duration(lasted)} after it began"

@@ -213,20 +213,18 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
 
 
 def _relapsed(incident: Incident, fact: f.Relapsed, event: f.Event) -> Incident:
-    return cast(
-        Incident,
-        copy(
-            incident,
-            clock_from=event.at,
-            clock_round=incident.clock_round + 1,
-            ladder_from=event.at,
-            ladder_round=incident.ladder_round + 1,
-            result=None,
-            watch_holds=False,
-            recheck=False,
-            rejoined=False,
-        ),
-    )
+    anew = {
+        "clock_from": event.at,
+        "clock_round": incident.clock_round + 1,
+        "result": None,
+        "watch_holds": False,
+        "recheck": False,
+        "rejoined": False,
+    }
+    if incident.result is Result.FIXED:
+        # Only a fix had stopped the climb. Where it goes on, newcomers must not put the next level off again and again.
+        anew |= {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1, "urgent": None, "urgent_at": None}
+    return cast(Incident, copy(incident, **anew))
 
 
 def _machine(incident: Incident, key: str, **changes: Any) -> Incident:
@@ -276,7 +274,10 @@ def _acknowledgement_expired(incident: Incident, fact: f.AcknowledgementExpired,
 
 def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
     person = Person(actor=event.actor, at=event.at, note=fact.note)
-    return cast(Incident, copy(incident, acknowledged=person, acknowledgements=incident.acknowledgements + 1))
+    # The climb has stood still since the first of several; what stood before the last one is counted here.
+    stood = event.at - incident.acknowledged.at if incident.acknowledged else 0
+    changes = {"acknowledgements": incident.acknowledgements + 1, "ladder_from": incident.ladder_from + stood}
+    return cast(Incident, copy(incident, acknowledged=person, **changes))
 
 
 def _level_reached(incident: Incident, fact: f.LevelReached, event: f.Event) -> Incident:

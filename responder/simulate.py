@@ -352,6 +352,11 @@ class Simulation:
         """Loops whose last pass raised."""
         return self._alive.failing
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way."""
+        return self._alive.busy
+
     def incidents(self) -> list[Incident]:
         """All, oldest first."""
         rows = self._run(self.store.incidents(limit=10_000))

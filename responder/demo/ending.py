@@ -50,7 +50,7 @@ def findings(course: Course) -> tuple[Finding, ...]:
 
 def _everywhere(last: Seen) -> Iterator[Finding]:
     count = len(last.incidents)
-    yield Finding("two alerts became one incident", count == 1, f"{count} incidents")
+    yield Finding("all alerts became one incident", count == 1, f"{count} incidents")
     incident = last.incident or {}
     status = str(incident.get("status", "never opened"))
     yield Finding("the incident is closed", status == "closed", status)

@@ -22,7 +22,7 @@ from responder.timing import SECOND, parse_time
 
 
 def create_query_api(scrapes: Callable[[], Sequence[Scrape]], clock: Callable[[], int]) -> Starlette:
-    """`/api/v1/query` (GET and POST) and `/-/ready` over what `scrapes` gives, oldest first; `clock`: µs since the epoch."""
+    """`/api/v1/query` (GET and POST) and `/-/ready`. `scrapes`: oldest first; `clock`: µs since the epoch."""
 
     async def query(request: Request) -> Response:
         # Not request.form(), which wants a package for multipart bodies that Prometheus does not take either.

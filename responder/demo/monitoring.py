@@ -112,6 +112,8 @@ async def watching(plan: Monitoring, watched: Watched, clock: Clock) -> AsyncIte
             if not isinstance(one, BaseException):
                 stack.push_async_callback(one.stop)
         for one in started:
+            if isinstance(one, Permanent):
+                raise Permanent(f"{one}\nmend it, or do without it: responder demo --built-in")
             if isinstance(one, BaseException):
                 raise one
         await _at_work(plan)

@@ -164,6 +164,11 @@ class Reads:
         found = self._rows(asked.order_by(c.received_at, c.id).limit(limit))
         return [rows.flat_row(NotificationRow, values) for values in found]
 
+    def receivers(self, since: int) -> set[str]:
+        """The receivers by whose name notifications came since then (µs)."""
+        c = t.notifications.c
+        return {v["receiver"] for v in self._rows(select(c.receiver).where(c.received_at >= since).distinct())}
+
     def version(self, digest: str, kind: str) -> bytes | None:
         """The body of a kept version."""
         c = t.versions.c

@@ -171,6 +171,10 @@ class Store:
         """Received in `[since, until)`, oldest first."""
         return await self._read(self._reads.notifications, since, until, limit)
 
+    async def receivers(self, since: int) -> set[str]:
+        """The receivers by whose name notifications came since then (µs)."""
+        return await self._read(self._reads.receivers, since)
+
     async def pinned_rules(self) -> set[str]:
         """The rules that open incidents began with, by hash."""
         return await self._read(self._reads.pinned_rules)

@@ -25,7 +25,7 @@ from responder.ingest import Bury, Doubtful, Ingest, Received
 from responder.recorded import LIVE
 from responder.records import NotificationRow
 from responder.security import Entry
-from responder.timing import MINUTE, SECOND, format_time
+from responder.timing import DAY, MINUTE, SECOND, format_time
 from responder.web.bodies import Disconnected, TooLarge, answer, drain, header, packed, read_body
 from responder.web.parts import Parts
 
@@ -35,6 +35,8 @@ THREADED: Final = 1_048_576
 """Bytes from which a body is parsed and compressed in a thread, so that it stops nobody else's request."""
 QUIET: Final = 10 * MINUTE
 """Between two pages about bodies that are too large or a group that cannot be completed (design 5.1)."""
+OURS: Final = 7 * DAY
+"""A receiver by whose name something came within this time is us; groups of others are not ours to answer."""
 LONGEST: Final = 2_000
 """Characters of a dead letter's reason, which may quote what somebody answered."""
 
@@ -124,11 +126,25 @@ class AlertmanagerWebhook:
         limit = self._parts.limits.body_bytes
         said = (
             f"a notification above the limit of {limit} bytes; raise limits.body_bytes, or group by more labels."
-            " Its alerts are not known here"
+            " What fires is fetched from Alertmanager's API, once in ten minutes"
         )
         if self._news.first("size", self._parts.desk.now()):
             await bury(self._parts, source, f"413: {said}", b"", "size")
+            await self._fetch_all(source)
         return refusal(413, said)
+
+    async def _fetch_all(self, source: str) -> None:
+        """Whatever was in a body that was not read: all that fires for the receivers that we are (design 5.1)."""
+        parts = self._parts
+        try:
+            receivers = await parts.desk.store.receivers(parts.desk.now() - OURS)
+            alerts = await parts.alertmanagers.firing(receivers)
+            body = payload(Notification("", "413", "", alerts, 0, None, {}, {}, ()))
+            await _Delivery(parts, source, body, self._news).taken()
+        except StoreUnavailable:
+            raise
+        except ResponderError as error:
+            await bury(parts, source, f"413: fetching what fires failed: {error}"[:LONGEST], b"", "size")
 
 
 class News:

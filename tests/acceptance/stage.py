@@ -34,9 +34,9 @@ START = 1_795_183_200 * SECOND
 CATALOGUE = Catalogue(ACTIONS, NOTIFIERS, SERVICES)
 SETTINGS = """
 services:
-  risk-api: {kind: http, env: prod, url: 'http://risk:8080'}
-  keyed-api: {kind: http, env: prod, url: 'http://keyed:8080', idempotency_keys: true}
-  metrics: {kind: prometheus, env: prod, url: 'http://prometheus:9090'}
+  risk-api: {kind: http, url: 'http://risk:8080'}
+  keyed-api: {kind: http, url: 'http://keyed:8080', idempotency_keys: true}
+  metrics: {kind: prometheus, url: 'http://prometheus:9090'}
 parameters:
   risk-api/kelly_fraction:
     service: risk-api

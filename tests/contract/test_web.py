@@ -156,12 +156,13 @@ async def test_a_body_above_the_limit_pages_once_in_ten_minutes(tmp_path: Path, 
     async with serving(tmp_path, limits={"body_bytes": 65_536}) as office:
         for _ in range(3):
             assert (await send(office, 80 * 1024)).status_code == 413
-        (letter,) = await office.store.dead_letters()
-        assert letter.body == b""
-        assert letter.reason.startswith("413")
+        told, unfetched = await office.store.dead_letters()
+        assert told.body == b""
+        assert told.reason.startswith("413")
+        assert "no Alertmanager is configured" in unfetched.reason
         office.time += QUIET
         assert (await send(office, 80 * 1024)).status_code == 413
-        assert len(await office.store.dead_letters()) == 2
+        assert len(await office.store.dead_letters()) == 4
         assert (await send(office, 64 * 1024)).status_code == 200
 
 
@@ -302,6 +303,16 @@ async def test_truncated_alerts_are_fetched_from_their_group(tmp_path: Path) -> 
         assert await office.store.dead_letters() == []
         fetched = json.loads((await stored(office))[1])
         assert [a["labels"]["symbol"] for a in fetched["alerts"]] == ["B"]
+
+
+async def test_what_fires_for_us_is_fetched_when_a_body_was_too_large(tmp_path: Path) -> None:
+    groups = [group(alert(symbol="A"), alert(symbol="B")), group(alert("Other"), receiver="pager")]
+    async with serving(tmp_path, FakeAlertmanager(groups=groups), limits={"body_bytes": 65_536}) as office:
+        await office.post(notification(alert("Known")))
+        assert (await announced(office, 80 * 1024)).status_code == 413
+        fired = {e.labels["alertname"] for row in await office.store.incidents() for e in row.fold.firing}
+        assert fired == {"Known", "VaRBreach"}, "groups of other receivers are not ours to answer"
+        assert len(await office.store.dead_letters()) == 1
 
 
 async def test_a_fetched_alert_that_cannot_be_stored_is_set_aside_like_any_other(tmp_path: Path) -> None:

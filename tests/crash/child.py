@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -57,22 +58,64 @@ class Life:
     kill_at: int = 0
 
 
+class _Turns:
+    """The loop and the store's thread take turns: the thread works while the loop can do nothing but wait for it.
+
+    So the same operations share a commit every time, and a kill in one never falls into the middle of the other.
+    """
+
+    def __init__(self) -> None:
+        self.open = 0
+        self._given = False
+        self._turn = threading.Semaphore(0)
+
+    def give(self) -> None:
+        """The loop has nothing else to do: the thread may take what waits, once."""
+        if not self._given:
+            self._given = True
+            self._turn.release()
+
+    def install(self) -> None:
+        """Patch the writer."""
+        submit, taken, resolve = Writer.submit, Writer._taken, Writer._resolve
+
+        async def counted(writer: Writer, operation: Any) -> Any:
+            self.open += 1
+            try:
+                return await submit(writer, operation)
+            finally:
+                self.open -= 1
+
+        def in_turn(writer: Writer) -> Any:
+            self._turn.acquire()
+            return taken(writer)
+
+        def answered(writer: Writer, *args: Any) -> None:
+            self._given = False
+            resolve(writer, *args)
+
+        Writer.submit = counted  # type: ignore[method-assign]
+        Writer._taken = in_turn  # type: ignore[method-assign]
+        Writer._resolve = answered  # type: ignore[method-assign]
+
+
 class _Waiting(_Selector):
     """Waits for real while the store's thread works; else time moves."""
 
-    def __init__(self, clock: VirtualClock, busy: Callable[[], bool]) -> None:
+    def __init__(self, clock: VirtualClock, turns: _Turns) -> None:
         super().__init__(clock)
-        self._busy = busy
+        self._turns = turns
 
     def select(self, timeout: float | None = None) -> list[tuple[Any, int]]:
-        if self._busy() and (timeout is None or timeout > 0):
-            return self._real.select(None)
-        return super().select(timeout)
+        if self._turns.open == 0 or (timeout is not None and timeout <= 0):
+            return super().select(timeout)
+        self._turns.give()
+        return self._real.select(None)
 
 
 class _Loop(VirtualLoop):
-    def __init__(self, clock: VirtualClock, busy: Callable[[], bool]) -> None:
-        asyncio.SelectorEventLoop.__init__(self, _Waiting(clock, busy))
+    def __init__(self, clock: VirtualClock, turns: _Turns) -> None:
+        asyncio.SelectorEventLoop.__init__(self, _Waiting(clock, turns))
         self._virtual = clock
 
 
@@ -86,28 +129,6 @@ class _AtOnce(ThreadPoolExecutor):
         except Exception as error:  # noqa: BLE001  handed to whoever waits
             future.set_exception(error)
         return future
-
-
-class _Writing:
-    """Counts the operations that the store's thread has not answered."""
-
-    def __init__(self) -> None:
-        self._open = 0
-
-    def __call__(self) -> bool:
-        return self._open > 0
-
-    def install(self) -> None:
-        submit = Writer.submit
-
-        async def counted(writer: Writer, operation: Any) -> Any:
-            self._open += 1
-            try:
-                return await submit(writer, operation)
-            finally:
-                self._open -= 1
-
-        Writer.submit = counted  # type: ignore[method-assign]
 
 
 def _kill_around_commits(wire: Wire) -> None:
@@ -248,10 +269,10 @@ async def _report(store: Store, wire: Wire) -> None:
 
 def in_child(work: Callable[[], Coroutine[Any, Any, None]], clock: VirtualClock) -> None:
     """Run it on a loop of virtual time that waits for the store's thread."""
-    writing = _Writing()
-    writing.install()
+    turns = _Turns()
+    turns.install()
     PostgresDatabase.offset = lambda self: 0  # type: ignore[method-assign]
-    loop = _Loop(clock, writing)
+    loop = _Loop(clock, turns)
     loop.set_default_executor(_AtOnce(1))
     loop.run_until_complete(work())
 

@@ -1,0 +1,170 @@
+"""`python -m tests.crash.campaign sqlite|URL`: kill at every point, recover, judge; prints its result as one JSON object.
+
+A process of its own, because only one without threads may fork, and pytest's plugins have some. For each scenario k = 1,
+2, … until a cycle ends without a kill: that is every commit and every outside call, before and after. Then pairs: the
+recovery is killed too. What must be unknown is told by the kill points alone: an unsafe attempt whose intent was
+committed and whose outcome was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from responder.recorded import Result
+from tests.crash.forks import Cycle, Databases, Ended, PostgresTables, SqliteFiles
+from tests.crash.scenarios import EVERY_EFFECT, TOO_WEAK, UNSAFE_STEP
+from tests.crash.world import World
+
+MARKS: Final = ("INTENDED-UNSAFE", "ENDED-UNSAFE")
+TOLD: Final = 20
+"""Failures of one campaign that are described."""
+
+
+@dataclass
+class Tally:
+    """What a campaign counted."""
+
+    cycles: int = 0
+    kills: int = 0
+    lost: int = 0
+    doubled: int = 0
+    unknown: int = 0
+    unknown_expected: int = 0
+    points: dict[str, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def failed(self, place: str, said: str) -> None:
+        """One more failure; lost and doubled are counted by what the invariants are about."""
+        self.lost += said.startswith("I1: alert")
+        self.doubled += said.startswith("I2")
+        if len(self.failures) < TOLD:
+            self.failures.append(f"{place}: {said}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the processes of one cycle die, in order; the last one is not killed."""
+
+    scenario: str
+    kills: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.scenario} {list(self.kills)}"
+
+
+class Campaign:
+    """See the module."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        self.tally = Tally()
+
+    def every(self, scenario: str, first: int, stride: int) -> None:
+        """Kill at every `stride`-th point of one life."""
+        k = first
+        while self.cycle(Plan(scenario, (k,))):
+            k += stride
+
+    def pairs(self, scenario: str, chosen: random.Random, count: int) -> None:
+        """Kill, and kill the recovery, at points drawn from all."""
+        highest = self.tally.points[scenario]
+        for _ in range(count):
+            self.cycle(Plan(scenario, (chosen.randint(1, highest), chosen.randint(1, highest))))
+
+    def cycle(self, plan: Plan) -> bool:
+        """One world from the first notification to the end. True when the first kill happened."""
+        self._databases.fresh()
+        world = Cycle(self._databases, World(plan.scenario), repeats=sum(plan.kills) % 2 == 0)
+        lives = [world.run(k) for k in plan.kills]
+        if not lives[-1].killed:
+            ends = lives[-1]
+        else:
+            ends = world.run()
+            lives.append(ends)
+        self.tally.cycles += 1
+        self.tally.kills += sum(life.killed for life in lives)
+        if not lives[0].killed:
+            self.tally.points[plan.scenario] = len(lives[0].points)
+        self._judge(plan, lives, ends)
+        return lives[0].killed
+
+    def _judge(self, plan: Plan, lives: list[Ended], ends: Ended) -> None:
+        died = [life.points[-1] for life in lives if life.killed]
+        place = f"{plan} killed at {died}"
+        for said in ends.report["violations"]:
+            self.tally.failed(place, said)
+        wanted = must_be_unknown(lives)
+        (incident,) = ends.report["incidents"] or [None]
+        if incident is None:
+            self.tally.failed(place, "I1: alert is in no incident")
+            return
+        unknown = [a for a in incident["unsettled"] if f".{UNSAFE_STEP}." in a]
+        self.tally.unknown_expected += wanted
+        self.tally.unknown += bool(unknown)
+        if bool(unknown) != wanted or incident["unsettled"] != unknown:
+            self.tally.failed(place, f"unknown: {incident['unsettled']}, expected {wanted}")
+        said = expected(plan.scenario, wanted, incident, ends.report["locks"])
+        if said is not None:
+            self.tally.failed(place, said)
+
+
+def must_be_unknown(lives: list[Ended]) -> bool:
+    """An unsafe attempt was intended in a life that ended before its outcome was committed."""
+    for life in lives:
+        marks = [
+            mark for p in life.points if p.startswith("after commit ") for mark in p.split() if mark in MARKS
+        ]
+        if life.killed and marks.count(MARKS[0]) > marks.count(MARKS[1]):
+            return True
+    return False
+
+
+def expected(scenario: str, unknown: bool, incident: dict[str, Any], locks: dict[str, str]) -> str | None:
+    """What is wrong with how the incident ended, or None."""
+    results = [run[1] for run in incident["runs"]]
+    wanted = {
+        (EVERY_EFFECT, False): [Result.FIXED],
+        (EVERY_EFFECT, True): [Result.UNKNOWN, Result.CONTAINED],
+        (TOO_WEAK, False): [Result.INEFFECTIVE, Result.CONTAINED],
+    }.get((scenario, unknown))
+    if results != wanted or not incident["closed"]:
+        return f"ended as {incident['runs']}, closed: {incident['closed']}; expected {wanted}"
+    if bool(locks) != unknown:
+        return f"locks {locks}, unknown: {unknown}"
+    return None
+
+
+def run(databases: Databases, pairs: int, stride: int, seed: int) -> Tally:
+    """The whole campaign: every point of the first scenario, every `stride`-th of the second, `pairs` of each."""
+    databases.prepare()
+    campaign, chosen = Campaign(databases), random.Random(seed)  # noqa: S311  reproducible, not secret
+    for scenario, step in ((EVERY_EFFECT, 1), (TOO_WEAK, stride)):
+        campaign.every(scenario, 1 + seed % step, step)
+        campaign.pairs(scenario, chosen, pairs)
+    return campaign.tally
+
+
+def main() -> int:
+    """See the module. Exit 1 when something was violated."""
+    parser = argparse.ArgumentParser(description="Kill a responder at every commit and every outside call.")
+    parser.add_argument("store", help="sqlite, or the URL of an empty PostgreSQL database")
+    parser.add_argument("--pairs", type=int, default=20, help="double kills a scenario")
+    parser.add_argument("--stride", type=int, default=4, help="every so many points of the second scenario")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="responder-crash-") as folder:
+        databases = SqliteFiles(Path(folder)) if given.store == "sqlite" else PostgresTables(given.store)
+        tally = run(databases, given.pairs, given.stride, given.seed)
+    json.dump(asdict(tally), sys.stdout)
+    return 1 if tally.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

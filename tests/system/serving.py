@@ -1,0 +1,107 @@
+"""The responder as people run it: a process of `python -m responder serve`, its configuration, its API."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from responder.demo.installation import Addresses, installed, write_config
+from tests.fakes import pagerduty, slack
+from tests.servers import Server
+from tests.system.outside import CHANNEL, TOKEN, Outside
+
+PAGERS = ("trading-oncall", "quant", "pm", "risk", "cto", "cro")
+
+
+class Responder(Server):
+    """On the shipped rules with times of seconds; Slack and PagerDuty are the fakes' wires. `wipe` forgets everything."""
+
+    program = "python"
+
+    def __init__(self, outside: Outside) -> None:
+        super().__init__()
+        self._outside = outside
+        self.installation = installed(self.folder)
+        self._client = httpx.Client(
+            base_url=f"http://{self.address}",
+            headers={"Authorization": f"Bearer {self.installation.tokens.person}"},
+            trust_env=False,
+            timeout=5.0,
+        )
+
+    @property
+    def webhook(self) -> str:
+        """Where Alertmanager posts to."""
+        return f"http://{self.address}/webhook/alertmanager"
+
+    def configure(self, metrics: str, alertmanagers: list[str]) -> None:
+        """Writes its configuration; the arguments are base addresses."""
+        addresses = Addresses(self.address, self._outside.url, metrics, None)
+        write_config(self.installation, addresses)
+        (self.folder / "platform.token").write_text(TOKEN)
+        (self.folder / "slack.token").write_text(slack.TOKEN)
+        (self.folder / "pagerduty.key").write_text(pagerduty.KEY)
+        config = yaml.safe_load(self.installation.config.read_text())
+        config["alertmanagers"] = [{"url": url} for url in alertmanagers]
+        config["notifiers"] = self._notifiers()
+        self.installation.config.write_text(yaml.safe_dump(config))
+
+    def _notifiers(self) -> dict[str, Mapping[str, Any]]:
+        chat = {
+            "kind": "slack",
+            "token": {"file": "slack.token"},
+            "channel": f"#{CHANNEL}",
+            "base_url": self._outside.slack.base_url,
+        }
+        pager = {
+            "kind": "pagerduty",
+            "routing_key": {"file": "pagerduty.key"},
+            "base_url": self._outside.pagerduty.url,
+        }
+        return {CHANNEL: chat, **dict.fromkeys(PAGERS, pager)}
+
+    def wipe(self) -> None:
+        """Begin anew with an empty store, running."""
+        self.kill()
+        for path in self.folder.glob("responder.db*"):
+            path.unlink()
+        self.start()
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """All incidents with their journals, newest first."""
+        listed = self._get("/api/v1/incidents")["incidents"]
+        return [self._get(f"/api/v1/incidents/{one['id']}") for one in listed]
+
+    def incident(self) -> dict[str, Any]:
+        """The only one; fails when there are others. An empty one while there is none."""
+        found = self.incidents()
+        assert len(found) < 2, f"several incidents: {[(one['target'], one['status']) for one in found]}"
+        return found[0] if found else {"status": "none", "result": None, "runs": [], "events": [], "problems": []}
+
+    def metric(self, name: str) -> float:
+        """The sum over all label sets of a counter."""
+        lines = self._client.get("/metrics").raise_for_status().text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+    def _get(self, path: str) -> dict[str, Any]:
+        return dict(self._client.get(path).raise_for_status().json())
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "responder", "serve", "--config", str(self.installation.config)]
+
+    def _is_ready(self) -> bool:
+        return self._client.get("/-/ready").status_code == httpx.codes.OK
+
+    def _interpreter(self) -> Path:
+        return Path(sys.executable)
+
+
+def told(incident: dict[str, Any]) -> str:
+    """What a failing test should show of an incident: its state and its story."""
+    story = "\n".join(f"  {event['at'][11:23]} {event['text']}" for event in incident["events"])
+    return f"{incident['status']}, {incident['result']}, runs {[r['result'] for r in incident['runs']]}\n{story}"
