@@ -6,7 +6,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.processes import Child, child, free_port
@@ -73,16 +72,7 @@ class Installation:
     @property
     def command(self) -> list[str]:
         """What starts it."""
-        if find_spec("responder.__main__"):
-            return ["-m", "responder", "serve", "--config", str(self.config)]
-        return [
-            "-c",
-            f"""
-import os, sys
-from pathlib import Path
-from responder.app import CATALOGUE, load_config, run
-sys.exit(run(load_config(Path({str(self.config)!r}), CATALOGUE, os.environ)))""",
-        ]
+        return ["-m", "responder", "serve", "--config", str(self.config)]
 
     def asked(self, query: str) -> list[tuple[object, ...]]:
         """Rows of its database, beside the running server."""

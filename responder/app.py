@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import random
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from prometheus_client import CollectorRegistry
 
 from responder import __version__
 from responder.actions import ACTIONS
-from responder.config import Config, load_config
+from responder.config import Address, Config, load_config
 from responder.connections import Connections, open_transport
 from responder.contracts import Catalogue, Clock, Notifier
 from responder.desk import Desk, Shelf
@@ -305,12 +307,25 @@ class _Server(uvicorn.Server):
 
 async def serve(config: Config, environ: Mapping[str, str]) -> int:
     """Build, serve until a signal or an error, stop. Answers the exit status."""
-    app = await build(config, environ)
-    address = config.address
+    with _listening(config.address) as listener:
+        return await _serve(await build(config, environ), config, listener)
+
+
+def _listening(address: Address) -> socket.socket:
+    """The socket, bound before anything else is opened. Raises BadConfig."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=2048)
+    except OSError as error:
+        cure = (
+            "stop what listens there, or choose another port" if error.errno == errno.EADDRINUSE else "choose another"
+        )
+        raise BadConfig(f"listen: {address} cannot be used ({os.strerror(error.errno or 0)}): {cure}") from None
+
+
+async def _serve(app: App, config: Config, listener: socket.socket) -> int:
     settings = uvicorn.Config(
         app.web,
-        host=address.host,
-        port=address.port,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=10,
         access_log=False,
@@ -325,11 +340,11 @@ async def serve(config: Config, environ: Mapping[str, str]) -> int:
         loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(app)))
     await app.start()
-    LOG.info(
-        "listening on http://%s, %d runbooks, store %s", address, len(app.desk.shelf.current.runbooks), _shown(config)
-    )
+    host, port = listener.getsockname()[:2]
+    count = len(app.desk.shelf.current.runbooks)
+    LOG.info("listening on http://%s, %d runbooks, store %s", Address(host, port), count, _shown(config))
     try:
-        await server.serve()
+        await server.serve(sockets=[listener])
     finally:
         await app.stop()
     LOG.info("stopped")

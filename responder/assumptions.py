@@ -1,8 +1,8 @@
-"""What a simulation assumes of the world: a performer that answers every check and every change without asking anybody.
+"""What a simulation assumes of the world: a performer that answers every check and change without asking anybody.
 
-Parameters are rendered and validated as for a real run, so that a bad one is seen. What checks answer is derived from the
-runbook's own expectations: a value that makes `only_if` true before the change, and one that makes `verify` true, or not,
-after it. Not here: time, and what is made of the answers (`simulate`, `decide`).
+Parameters are rendered and validated as for a real run, so that a bad one is seen. What checks answer is derived from
+the runbook's own expectations: a value that makes `only_if` true before the change, and one that makes `verify` true,
+or not, after it. Not here: time, and what is made of the answers (`simulate`, `decide`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Assumption(StrEnum):
 
 
 _SAID: Final[Mapping[Assumption, str]] = {
-    Assumption.FIXED: "changes work and help: checks satisfy verify afterwards, then the alerts resolve",
+    Assumption.FIXED: "changes work and help, people do their steps, then the alerts resolve",
     Assumption.UNFIXED: "changes work and do not help: checks never satisfy verify",
     Assumption.MISSING: "checks give no data; changes work",
     Assumption.FAILED: "every change is refused for good, so nothing gets better",
@@ -92,12 +92,14 @@ def _tree(paths: Sequence[tuple[str, ...]], chosen: Sequence[Any]) -> dict[str, 
 def _candidates(conditions: Iterable[Expression]) -> list[JsonValue]:
     """Constants, what lies beside and between them, and a few of every kind."""
     constants = [value for condition in conditions for value in _constants(condition.root)]
-    numbers = sorted({v for v in constants if isinstance(v, int | float) and not isinstance(v, bool)})
-    found: list[JsonValue] = [near for number in numbers for near in _beside(number)]
-    found += [round((low + high) / 2, 9) for low, high in itertools.pairwise(numbers)]
+    # The grammar reads -1 as 0 - 1, so each number is tried with either sign; as it stands first.
+    plain = sorted({v for v in constants if isinstance(v, int | float) and not isinstance(v, bool)})
+    signed = sorted({*plain, *(-number for number in plain)})
+    found: list[JsonValue] = [near for number in (*plain, *signed) for near in _beside(number)]
+    found += [round((low + high) / 2, 9) for low, high in itertools.pairwise(signed)]
     for text in (v for v in constants if isinstance(v, str)):
         found += [text, f"not {text}"]
-    found += [True, False, 0, 1]
+    found += [True, False, 0, 1, *([None] if None in constants else [])]
     return list({(type(value), value): value for value in found}.values())
 
 

@@ -317,7 +317,7 @@ class Draft:
         fold = sheet.row.fold
         dues = agenda(fold, self.policy_of(fold), self.runbook_of(fold, None))
         if due is not None:
-            # What is due already waits for this work, which looks at it again; a row of its own would come up without end.
+            # What is due already waits for this work, which looks again; a row of its own would come up without end.
             dues = (*(d for d in dues if d.due > self.now), Due(kind=kind, round=0, due=due, work=True))
         if dues != fold.agenda:
             sheet.row = replace(sheet.row, fold=copy(fold, agenda=dues))

@@ -24,6 +24,7 @@ from responder.records import (
     open_key,
 )
 from responder.runbook import Route, Runbook, severity_rank
+from responder.scopes import asked_of
 from responder.telling import AUTHOR
 
 NEWS_KEPT = 20
@@ -68,10 +69,12 @@ class Ingest:
         """The episodes, and the incidents that new ones would join."""
         namespace = self.raw.namespace
         alerts = self.notification.alerts
-        routes = (self.book.current.route(a.labels) for a in alerts if a.firing)
+        routes = [self.book.current.route(a.labels) for a in alerts if a.firing]
+        scopes = (asked_of(r.runbook.runbook, r.target) for r in routes if r.runbook is not None)
         return Keys(
             episodes=frozenset((namespace, a.fingerprint) for a in alerts),
             open_keys=frozenset(open_key(namespace, _name(r.runbook), r.target) for r in routes),
+            scopes=frozenset().union(*scopes),
         )
 
     def apply(self, state: State) -> Change[Received]:

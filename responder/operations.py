@@ -58,7 +58,10 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a Gather brought, from the worker of `epoch`. An owner that was replaced changes nothing: Rejected."""
+    """What a Gather brought, from the worker of `epoch`. An owner that was replaced changes nothing: Rejected.
+
+    `scopes` are those that it will ask for; naming them saves the writer from running it again.
+    """
 
     id: str
     incident: str
@@ -67,10 +70,11 @@ class Report:
     epoch: int
     book: Book
     by: Worker
+    scopes: frozenset[str] = frozenset()
 
     def reads(self) -> Keys:
-        """The incident."""
-        return Keys(incidents=frozenset({self.incident}))
+        """The incident, and the scopes that it was told of."""
+        return Keys(incidents=frozenset({self.incident}), scopes=self.scopes)
 
     def apply(self, state: State) -> Change[Turn]:
         """See the class."""
@@ -153,7 +157,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended, from the worker that intended it. `retry_after` (µs) is what the service asked for."""
+    """How an attempt ended, from the worker that intended it. `retry_after` (µs) is what the service asked for.
+
+    `scopes` as in `Report`.
+    """
 
     id: str
     incident: str
@@ -165,10 +172,11 @@ class Ended:
     book: Book
     by: Worker
     retry_after: int | None = None
+    scopes: frozenset[str] = frozenset()
 
     def reads(self) -> Keys:
-        """The incident."""
-        return Keys(incidents=frozenset({self.incident}))
+        """The incident, and the scopes that it was told of."""
+        return Keys(incidents=frozenset({self.incident}), scopes=self.scopes)
 
     def apply(self, state: State) -> Change[Turn]:
         """See the class."""

@@ -58,6 +58,7 @@ def has_placeholder(source: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
+@lru_cache(maxsize=2_048)
 def parse_template(source: str, position: Position) -> Template:
     """Read `source` as it stands at `position`; raise TemplateError when any value could make it harmful."""
     if not has_placeholder(source):

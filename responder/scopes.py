@@ -96,6 +96,11 @@ def in_force_name(target: str) -> str:
     return f"in_force:{target}"
 
 
+def asked_of(runbook: str, target: str) -> frozenset[str]:
+    """The scopes that every judgement of a run's step asks for, so that an operation can name them beforehand."""
+    return frozenset({PAUSE, lock_name(target), runs_name(runbook, target)})
+
+
 ScopeText = Callable[[str], str | None]
 """Scope name -> body, or None. Raises NotLoaded for a scope that the transaction has not read."""
 

@@ -1,8 +1,8 @@
 """The same engine in virtual time: desk, runs, timers and delivery as in `app`, with stand-ins where the world begins.
 
-Time moves only when nothing can run, so two hours take a moment and nothing is skipped. The store is in memory; messages
-are chosen, ordered and rendered for real and end in a list. For `replay` and tests. Not here: what the world answers
-(`assumptions`, or a test's own), and how it is shown.
+Time moves only when nothing can run, so two hours take a moment and nothing is skipped. The store is in memory;
+messages are chosen, ordered and rendered for real and end in a list. For `replay` and tests. Not here: what the world
+answers (`assumptions`, or a test's own), and how it is shown.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ from responder.engine.loops import Loop
 from responder.engine.runs import Performs, Runs
 from responder.engine.timers import Timers
 from responder.errors import BadPayload
-from responder.facts import Event, Paged
+from responder.facts import Event
 from responder.incident import Incident
 from responder.ingest import Bury, Doubtful, Ingest, Received
-from responder.journal import apply, opened
-from responder.recorded import LIVE, Result
+from responder.recorded import LIVE, Result, StepStatus
 from responder.records import MessageRow, NotificationRow
 from responder.runbook import Rules
 from responder.store import Committed, open_store
-from responder.story import describe
+from responder.tales import Sent, Tale, Teller
 from responder.timing import HOUR, MINUTE, SECOND, format_time
 from responder.virtual_time import VirtualClock, VirtualLoop
 
@@ -48,7 +47,7 @@ ENDLESS: Final = frozenset({"watch"})
 
 @dataclass(frozen=True)
 class Scene:
-    """What a simulation begins with. `performs` makes the world's stand-in; `notifiers` lend names, pacing and forms."""
+    """What a simulation begins with. `performs` makes the world's stand-in; `notifiers` lend their names and forms."""
 
     rules: Rules
     parameters: Mapping[str, Parameter]
@@ -58,43 +57,6 @@ class Scene:
     start: int
     instance: str = "responder"
     fallback: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A message that was delivered, `at` µs since the epoch."""
-
-    at: int
-    destination: str
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One event as it was told; `offset` is µs since the simulation began."""
-
-    offset: int
-    event: Event
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page that woke somebody. `text` is what it said."""
-
-    offset: int
-    destination: str
-    why: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tale:
-    """One incident: how it stands now, what happened, whom it woke."""
-
-    incident: Incident
-    lines: tuple[Line, ...]
-    pages: tuple[Page, ...]
 
 
 class Recorder(Notifier):
@@ -184,7 +146,7 @@ class _Alerts:
 
 
 class Simulation:
-    """See the module. Methods are called from outside any event loop, and return when nothing more happens at that instant.
+    """See the module. Methods are called from outside any event loop, and return when nothing more happens then.
 
     Times given are durations in µs; `close` it at the end.
     """
@@ -267,6 +229,13 @@ class Simulation:
             self._post([{**common, "labels": e.labels, "fingerprint": e.fingerprint} for e in firing], LIVE)
         return bool(firing)
 
+    def does_by_hand(self, actor: str = "somebody") -> bool:
+        """Every manual step that is asked for is done. Answers whether there was one."""
+        asked = [i.id for i in self.incidents() if _asked(i)]
+        for incident in asked:
+            self.person("done", actor, incident=incident)
+        return bool(asked)
+
     def _post(self, entries: list[Any], namespace: str) -> None:
         head = {"version": "4", "receiver": "responder", "groupKey": "simulated"}
         self.post(json.dumps({**head, "alerts": entries}).encode(), namespace)
@@ -306,12 +275,16 @@ class Simulation:
 
     def pauses(self, actor: str = "alice", reason: str = "maintenance") -> None:
         """Automation is switched off."""
-        self._submit(lambda desk: lambda shelf: SetPause(desk.new_id(), True, actor, reason, shelf))
+        self._submit(
+            lambda desk: lambda shelf: SetPause(desk.new_id(), paused=True, actor=actor, reason=reason, book=shelf)
+        )
         self._settle()
 
     def resumes(self, actor: str = "alice") -> None:
         """Automation is switched on again."""
-        self._submit(lambda desk: lambda shelf: SetPause(desk.new_id(), False, actor, "", shelf))
+        self._submit(
+            lambda desk: lambda shelf: SetPause(desk.new_id(), paused=False, actor=actor, reason="", book=shelf)
+        )
         self._settle()
 
     def advance(self, duration: int) -> None:
@@ -323,12 +296,15 @@ class Simulation:
         """Let time pass until `offset` after the beginning."""
         self.advance(max(0, self.scene.start + offset - self.clock()))
 
-    def until_quiet(self, horizon: int = 2 * HOUR) -> bool:
-        """Let time pass until nothing new can come, at most `horizon` from now. Answers whether it became quiet."""
+    def until_quiet(self, horizon: int = 2 * HOUR, *, or_asked: bool = False) -> bool:
+        """Let time pass until nothing new can come, at most `horizon` from now. Answers whether it became quiet.
+
+        With `or_asked`, a manual step that waits for somebody counts as quiet too.
+        """
         end = self.clock() + horizon
         while self.clock() < end:
             following = self._next()
-            if following is None:
+            if following is None or (or_asked and any(map(_asked, self.incidents()))):
                 return True
             self.advance(min(max(following - self.clock(), SECOND), end - self.clock()))
         return False
@@ -368,22 +344,8 @@ class Simulation:
 
     def tales(self) -> list[Tale]:
         """Every incident as it would be told."""
-        return [self._tale(incident) for incident in self.incidents()]
-
-    def _tale(self, incident: Incident) -> Tale:
-        events = self.events(incident)
-        return Tale(incident, tuple(self._lines(events)), tuple(self._pages(incident, events)))
-
-    def _lines(self, events: list[Event]) -> list[Line]:
-        state, lines = opened(events[0]), []
-        for event in events:
-            state = state if event is events[0] else apply(state, event)
-            lines.append(Line(event.at - self.scene.start, event, describe(event, state, self.scene.render)))
-        return lines
-
-    def _pages(self, incident: Incident, events: list[Event]) -> list[Page]:
-        told = [s for s in self.sent if s.message.incident.id == incident.id and s.message.kind == "page"]
-        return [Page(s.at - self.scene.start, s.destination, _why(s, events), s.message.text) for s in told]
+        teller = Teller(self.scene.start, self.scene.render)
+        return [teller.tale(incident, self.events(incident), self.sent) for incident in self.incidents()]
 
     # --- machinery ----------------------------------------------------------------------------------------------------
 
@@ -426,18 +388,18 @@ class Simulation:
         return self._loop.run_until_complete(work)
 
 
-def _why(sent: Sent, events: list[Event]) -> str:
-    """The reason that was recorded when the page was put into the outbox."""
-    since = 0 if sent.message.event is None else sent.message.event.seq
-    for event in events:
-        fact = event.fact
-        if event.seq > since and isinstance(fact, Paged) and fact.key == sent.message.key:
-            return fact.why
-    return ""
+def _asked(incident: Incident) -> bool:
+    run = incident.active_run
+    return run is not None and any(step.status is StepStatus.ASKED for step in run.steps)
+
+
+async def sleep(seconds: float) -> None:
+    """Wait in virtual time."""
+    await asyncio.sleep(seconds)
 
 
 async def _sleep(duration: int) -> None:
-    await asyncio.sleep(duration / SECOND)
+    await sleep(duration / SECOND)
 
 
 async def _call(function: Callable[[], None]) -> None:

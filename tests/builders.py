@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from responder import facts as f
+from responder.config import BUILT_IN_TYPES
+from responder.incident import Incident
+from responder.journal import fold
+from responder.recorded import Cause, Effect, Mode, Outcome, Plan
+from responder.records import Keys, NotLoaded, Operation, State, Writes
+from responder.runbook import Policy, Rules, Runbook
+from responder.timing import MINUTE, SECOND
+from responder.view import View
 
 ALERT: Mapping[str, str] = {
     "alertname": "VaRBreach",
@@ -20,10 +31,7 @@ def an_alert(**labels: str) -> dict[str, str]:
 
 
 def a_runbook(**parts: Any) -> dict[str, Any]:
-    """A runbook as YAML would hold it: it cuts a parameter, verifies, and pages. A part that is None is left out.
-
-    Written with `_` where YAML has `with`: nothing here needs that word at the top.
-    """
+    """A runbook as YAML would hold it: it cuts a parameter and verifies. A part that is None is left out."""
     whole = {
         "runbook": "cut",
         "title": "Too much risk",
@@ -64,3 +72,149 @@ def a_policy(**parts: Any) -> dict[str, Any]:
         {"name": "L2", "after": "15m", "page": "second"},
     ]
     return {"chat": ["room"], "grace": "2m", "acknowledgement": "30m", "levels": levels, **parts}
+
+
+# --- states, without a store ------------------------------------------------------------------------------------------
+
+T0 = 1_795_183_200 * SECOND
+
+
+def rules_of(*runbooks: Mapping[str, Any], **policy: Any) -> Rules:
+    """A set of rules, not checked by the loader."""
+    books = [Runbook.model_validate(book, by_alias=True) for book in runbooks]
+    ladder = Policy.model_validate(a_policy(**policy))
+    return Rules("h1", {b.runbook: b for b in books}, {"ladder": ladder}, {}, "ladder", BUILT_IN_TYPES)
+
+
+def opened(**changes: Any) -> f.Opened:
+    """The first fact of an incident of `a_runbook`."""
+    known: dict[str, Any] = {
+        "id": "i1",
+        "runbook": "cut",
+        "rules_hash": "h1",
+        "policy": "ladder",
+        "target": "risk-api/kelly_fraction",
+        "title": "Too much risk",
+        "severity": "critical",
+        "mode": Mode.AUTO,
+        "labels": {},
+        "inputs": {},
+    }
+    return f.Opened(**{**known, **changes})
+
+
+def fired(fingerprint: str = "a", **changes: Any) -> f.AlertFired:
+    """An alert begins to fire."""
+    known: dict[str, Any] = {
+        "fingerprint": fingerprint,
+        "labels": {"alertname": "TooMuchRisk"},
+        "annotations": {},
+        "severity": "critical",
+        "starts_at": None,
+    }
+    return f.AlertFired(**{**known, **changes})
+
+
+def started(**changes: Any) -> f.RunStarted:
+    """The first run."""
+    known: dict[str, Any] = {
+        "number": 1,
+        "runbook": "cut",
+        "rules_hash": "h1",
+        "target": "risk-api/kelly_fraction",
+        "cause": Cause.ALERT,
+        "mode": Mode.AUTO,
+        "inputs": {},
+        "steps": ("cut",),
+    }
+    return f.RunStarted(**{**known, **changes})
+
+
+def a_plan(effect: Effect = Effect.SET, **changes: Any) -> Plan:
+    """A prepared step."""
+    return Plan(**{"params": {}, "preview": "kelly 0.25 → 0.1", "effect": effect, "prepared_at": T0, **changes})
+
+
+def intended(number: int = 1, plan: Plan | None = None, **changes: Any) -> f.AttemptIntended:
+    """An attempt of the step `cut`."""
+    known: dict[str, Any] = {
+        "run": 1,
+        "step": "cut",
+        "attempt": f"i1.1.cut.{number}",
+        "number": number,
+        "action": "parameter.reduce",
+        "plan": plan or a_plan(),
+        "key": f"responder/test/i1.1.cut.{number}",
+        "deadline": T0 + MINUTE,
+        "epoch": 1,
+    }
+    return f.AttemptIntended(**{**known, **changes})
+
+
+def ended(outcome: Outcome, number: int = 1, **changes: Any) -> f.AttemptEnded:
+    """Its outcome."""
+    return f.AttemptEnded(**{"attempt": f"i1.1.cut.{number}", "outcome": outcome, "detail": "said so", **changes})
+
+
+def told(*happened: f.Fact | int, actor: str = "responder") -> Incident:
+    """The state after these facts from T0 on; a number lets so many µs pass."""
+    now = T0
+    events: list[f.Event] = []
+    for one in happened:
+        if isinstance(one, int):
+            now += one
+        else:
+            number = len(events) + 1
+            events.append(f.Event(id=f"e{number}", incident="i1", seq=number, at=now, actor=actor, fact=one))
+    return fold(events)
+
+
+def a_view(incident: Incident, rules: Rules, now: int, scopes: Mapping[str, str] | None = None) -> View:
+    """What `decide` looks at: no budget is limited, this process is the incident's first owner."""
+    known = scopes or {}
+    return View(incident, lambda digest: rules if digest == rules.hash else None, known.get, lambda name: None, now, 1)
+
+
+@dataclass
+class Ledger:
+    """A store's memory: what operations wrote is there for the next one, and what nobody wrote is not there."""
+
+    state: State = field(default_factory=lambda: State(T0))
+    writes: list[Writes] = field(default_factory=list)
+
+    def do(self, operation: Operation[Any]) -> Any:
+        """Apply an operation as the writer does, and answer what it answers. Raises what it raises."""
+        while True:
+            try:
+                change = operation.apply(self.state)
+            except NotLoaded as missing:
+                self._load(missing.keys)
+                continue
+            self.state.take(change.writes)
+            self.writes.append(change.writes)
+            return change.answer
+
+    def _load(self, keys: Keys) -> None:
+        for table, wanted in (
+            (self.state.incidents, keys.incidents), (self.state.episodes, keys.episodes),
+            (self.state.open_keys, keys.open_keys), (self.state.scopes, keys.scopes),
+            (self.state.messages, keys.messages),
+        ):  # fmt: skip
+            known: dict[Any, Any] = table
+            for key in wanted:
+                known.setdefault(key, None)
+
+    def after(self, duration: int) -> None:
+        """Let time pass (µs)."""
+        self.state.now += duration
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of all facts, in the order of writing."""
+        return [event.fact.kind for writes in self.writes for event in writes.events]
+
+    def incident(self, incident_id: str | None = None) -> Incident:
+        """One incident as it stands; the only one when none is named."""
+        rows = [row for row in self.state.incidents.values() if row is not None]
+        (found,) = [row.fold for row in rows if incident_id in (None, row.id)]
+        return found

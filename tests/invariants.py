@@ -178,7 +178,9 @@ def _effects(found: Found) -> Iterator[str]:
     for case, run, attempt in found.attempts():
         steps[case.row.id, run.number, attempt.step].append(attempt)
     known = {attempt.key for attempts in steps.values() for attempt in attempts}
-    yield from (f"I2: a change without an intent: {call}" for key, calls in keyed.items() if key not in known for call in calls)
+    yield from (
+        f"I2: a change without an intent: {call}" for key, calls in keyed.items() if key not in known for call in calls
+    )
     for (incident, number, step), attempts in steps.items():
         calls = [call for key in {a.key for a in attempts} for call in keyed[key]]
         place = f"{incident} run {number} step {step}"
@@ -255,14 +257,15 @@ def _known_messages(found: Found) -> Iterator[str]:
 
 
 def _budgets(found: Found) -> Iterator[str]:
-    intended: Counter[str] = Counter()
+    intended: dict[str, float] = defaultdict(float)
     for _, run, attempt in found.attempts():
         if attempt is run.attempts_of(attempt.step)[0]:
-            intended.update(attempt.plan.draws)
-    drawn: Counter[str] = Counter()
+            for name, amount in attempt.plan.draws.items():
+                intended[name] += amount
+    drawn: dict[str, float] = defaultdict(float)
     for name, row in found.scopes.items():
         if name.startswith("parameter:"):
-            drawn[name] = sum(d.amount for d in (parsed(Draws, row.body) or Draws()).draws)  # type: ignore[assignment]
+            drawn[name] = sum(d.amount for d in (parsed(Draws, row.body) or Draws()).draws)
     for name in intended.keys() | drawn.keys():
         if abs(intended[name] - drawn[name]) > 1e-9:
             yield f"I4: {name}: intents draw {intended[name]:g}, the scope says {drawn[name]:g}"
@@ -346,9 +349,9 @@ def _locks(found: Found) -> Iterator[str]:
 def _in_force(found: Found) -> Iterator[str]:
     cases = {case.row.id: case for case in found.cases}
     for name, row in found.scopes.items():
-        if name.startswith(in_force_name("")) and row.body:
-            if InForce.model_validate_json(row.body).incident not in cases:
-                yield f"I5: {name} names an incident that is not there"
+        body = parsed(InForce, row.body) if name.startswith(in_force_name("")) else None
+        if body is not None and body.incident not in cases:
+            yield f"I5: {name} names an incident that is not there"
 
 
 # --- I7: the journal --------------------------------------------------------------------------------------------------

@@ -152,14 +152,14 @@ class Written:
 def find_server(said: Said, environ: Mapping[str, str]) -> Server:
     """The server that is meant and the credential for it. Raises Failed.
 
-    The local operator's token goes to this machine only, whatever address is named.
+    The local operator's token goes to the server of this machine's configuration, and to a named one only on loopback.
     """
     named, token = said.url or environ.get("RESPONDER_URL"), _given_token(said.token, environ)
     if named and (token is not None or not _here(_url(named))):
         return Server(_url(named), token)
     written = _written(config_file(said.config), environ)
     url = _url(named) if named else f"http://{_connectable(written.listen)}"
-    return Server(url, token or (_local_token(written.state) if _here(url) else None))
+    return Server(url, token or _local_token(written.state))
 
 
 def _url(text: str) -> str:

@@ -33,13 +33,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-_COMING: Final[Mapping[str, str]] = {
-    "level": "the policy's level {} is told",
-    "countdown": "the countdown to the runbook's next measure begins",
-    "unless_fixed": "the runbook's next measure, unless it is fixed",
-    "acknowledgement": "the acknowledgement runs out",
-}
-"""The kinds of timers that people care about; polls and retries are the program's own."""
 _NAMED: Final = 6
 """Alerts that are named one by one."""
 _ITSELF: Final = "responder"
@@ -135,10 +128,8 @@ def _who(incident: dict[str, Any]) -> str:
 
 def _next(incident: dict[str, Any], now: int) -> list[str]:
     """What comes by itself, soonest first: at most three."""
-    dues = [due for due in incident["agenda"] if due["kind"] in _COMING]
-    return [
-        f"{counted_down(due['at'], now)}: {_COMING[due['kind']].format(due['round'] % 100 + 1)}" for due in dues[:3]
-    ]
+    dues = [due for due in incident["agenda"] if due["what"]]
+    return [f"{counted_down(due['at'], now)}: {due['what']}" for due in dues[:3]]
 
 
 def to_do(incident: dict[str, Any]) -> Iterator[str]:

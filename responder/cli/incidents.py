@@ -68,11 +68,11 @@ def incident_table(incidents: list[dict[str, Any]], now: int) -> Table:
 
 
 def _story(incident: dict[str, Any], now: int) -> Text:
-    told = text(incident["title"], "bold").append_text(text(""))
+    told = text(incident["title"], "bold")
     below = [", ".join(part for part in (incident["target"], who_has(incident)) if part)]
     below += [f"waits for {counted_down(incident['waits_for'], now)}"] if incident.get("waits_for") else []
     for line in below:
-        told.append("\n").append(plain(line), "not bold")
+        told.append("\n").append(plain(line))
     return told
 
 

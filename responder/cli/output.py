@@ -47,10 +47,10 @@ def paper() -> Console:
 
 
 def text(value: object, style: str = "") -> Text:
-    """Somebody's words, on one line and without control characters."""
+    """Somebody's words, on one line and without control characters; what is appended has a style of its own."""
     from rich.text import Text
 
-    return Text(plain(value), style=style)
+    return Text().append(plain(value), style)
 
 
 def word(value: str | None) -> Text:

@@ -54,7 +54,7 @@ class Posted:
     alerts: tuple[Answered, ...] = ()
 
 
-def command(
+def command(  # noqa: PLR0913  (typer takes options as parameters)
     words: Words = None,
     alert: Alert = None,
     rules: RulePaths = None,
@@ -94,10 +94,10 @@ def _play(simulation: Simulation, posted: list[Posted], horizon: int, *, resolve
         if each.at is not None:
             simulation.advance_to(min(each.at - simulation.scene.start, horizon))
         simulation.post(each.body)
-    quiet = simulation.until_quiet(max(horizon - simulation.offset, 0))
-    if quiet and resolves and simulation.resolves_fixed():
-        quiet = simulation.until_quiet(max(horizon - simulation.offset, 0))
-    return quiet
+    while simulation.until_quiet(max(horizon - simulation.offset, 0), or_asked=resolves):
+        if not resolves or not (simulation.does_by_hand() or simulation.resolves_fixed()):
+            return True
+    return False
 
 
 def _prepared(given: Path | None, paths: tuple[str, ...], assumption: Assumption) -> tuple[SceneOf, Rules]:
@@ -142,17 +142,16 @@ class SceneOf:
         )
 
     def _performer(self, clock: Clock) -> Pretending:
-        import asyncio
-
         from responder.actions import ACTIONS
         from responder.assumptions import Pretending, nowhere
+        from responder.simulate import sleep
 
         return Pretending(
             ACTIONS,
             nowhere,
             self.config.parameters,
             clock,
-            asyncio.sleep,
+            sleep,
             assumption=self.assumption,
             rules=self.rules,
             services=self.config.services,

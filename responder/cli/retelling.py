@@ -13,8 +13,8 @@ from responder.alert import Alert
 from responder.assumptions import Assumption
 from responder.recorded import Result, Verdict
 from responder.runbook import Rules, target_inputs
-from responder.simulate import Line, Page, Tale
 from responder.story import alert_text
+from responder.tales import Line, Page, Tale
 from responder.telling import has_line
 from responder.timing import SECOND
 
@@ -49,7 +49,7 @@ class Replay:
 
     @property
     def good(self) -> bool:
-        """Every alert has a runbook, and every incident ended well; a replay in which nothing happened proves nothing."""
+        """Every alert has a runbook, and every incident ended well. When nothing happened, nothing was shown."""
         known = all(a.runbook is not None and not a.problems for a in self.alerts if a.alert.firing)
         return bool(self.tales) and known and all(ended_well(tale) for tale in self.tales)
 

@@ -61,8 +61,6 @@ def _fixed(last: Seen) -> Iterator[Finding]:
     yield _result(last, "fixed")
     yield Finding("the Kelly fraction is 0.10", last.kelly_fraction == REDUCED_TO, f"{last.kelly_fraction:.2f}")
     yield Finding("VaR is below its alert", last.var_pct < last.alert_pct, f"{last.var_pct:.2f} %")
-    people = paged(last)
-    yield Finding("nobody was paged", not people, f"paged {', '.join(people)}")
 
 
 def _unfixed(last: Seen) -> Iterator[Finding]:
@@ -156,5 +154,6 @@ def summary(course: Course) -> Iterator[str]:
     yield f"VaR             {course.worst_pct:.2f} % → {last.var_pct:.2f} %   (alert at {last.alert_pct:.2f} %)"
     shown = " → ".join(f"{name} {at:.1f} s" for name, at in times.items() if at is not None)
     yield f"after the break {shown or 'nothing happened'}"
+    yield f"paged           {', '.join(paged(last)) or 'nobody'}"
     for finding in findings(course):
         yield f"✔ {finding.wanted}" if finding.good else f"✘ {finding.wanted}: {finding.seen}"

@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from responder.errors import Permanent
 
@@ -51,7 +51,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 @contextlib.asynccontextmanager
-async def hosted(app: Starlette, listener: socket.socket) -> AsyncIterator[None]:
+async def hosted(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     """Serves `app` on `listener`, which is closed at the end of the block."""
     config = uvicorn.Config(
         app,

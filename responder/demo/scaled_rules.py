@@ -17,10 +17,10 @@ import yaml
 from responder.runbook import POLL
 from responder.timing import MILLISECOND, SECOND, format_duration, parse_duration
 
-SCALE: Final = 30
-"""Two minutes become four seconds."""
-LADDER_SCALE: Final = 100
-"""For the levels of escalation policies: at 1:30 the second one (15 minutes) would come long after all is over."""
+SCALE: Final = 20
+"""Two minutes become six seconds."""
+LADDER_SCALE: Final = 80
+"""For the levels of escalation policies: at 1:20 the second one (15 minutes) would come long after all is over."""
 FRESHEST: Final = 5 * SECOND
 """No `max_age` below this: samples are as old as a scrape interval, however short the story is."""
 
@@ -44,7 +44,7 @@ def scaled_text(text: str) -> str:
 
 
 def scaled(duration: str, scale: int) -> str:
-    """A duration divided by `scale`, to the millisecond: `2m` by 30 is `4s`. What is no duration stays."""
+    """A duration divided by `scale`, to the millisecond: `2m` by 20 is `6s`. What is no duration stays."""
     if _duration.fullmatch(duration) is None:
         return duration
     return format_duration(max(MILLISECOND, parse_duration(duration) // scale // MILLISECOND * MILLISECOND))

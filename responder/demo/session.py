@@ -112,7 +112,7 @@ def _cast(plan: Monitoring, addresses: Addresses) -> list[str]:
         f"  platform      {addresses.platform}  (Kelly fraction, VaR, changes)",
         *watching,
         f"  responder     http://{addresses.listen}  (SQLite, the shipped rules of edge-risk)",
-        f"Times are scaled 1:{SCALE} (2 minutes are 4 seconds), the levels of escalation 1:{LADDER_SCALE}.",
+        f"Times are scaled 1:{SCALE} (2 minutes are 6 seconds), the levels of escalation 1:{LADDER_SCALE}.",
         "Slack channels and pagers are lines on this screen; nobody is really paged.",
         "",
     ]

@@ -21,6 +21,7 @@ from responder.perform import Ended as Performed
 from responder.recorded import EvidenceItem, Observation, Outcome, Plan
 from responder.records import Operation
 from responder.runbook import Check, Evidence, Runbook, Step
+from responder.scopes import asked_of
 from responder.timing import SECOND
 from responder.view import Gather, values_of
 
@@ -118,7 +119,14 @@ class Runs:
             self._reading.discard(incident.id)
         await self._report(
             lambda shelf: Report(
-                self._desk.new_id(), incident.id, gather, learned, turn.epoch, shelf, self._desk.worker
+                self._desk.new_id(),
+                incident.id,
+                gather,
+                learned,
+                turn.epoch,
+                shelf,
+                self._desk.worker,
+                _scopes(incident),
             )
         )
 
@@ -218,7 +226,7 @@ class Runs:
         doing = turn.next
         assert isinstance(doing, Intended)
         performed = await self._perform(doing)
-        await self._outcome(doing, performed)
+        await self._outcome(doing, performed, _scopes(turn.incident))
 
     async def _perform(self, doing: Intended) -> Performed:
         """Never past the deadline, up to which the lease holds: a process that was stopped meanwhile sends nothing."""
@@ -227,11 +235,11 @@ class Runs:
             return Performed(Outcome.TEMPORARY, "not sent: this process was held up for too long")
         return await self.performer.act(doing.action, doing.plan, doing.key, left)
 
-    async def _outcome(self, doing: Intended, performed: Performed) -> None:
+    async def _outcome(self, doing: Intended, performed: Performed, scopes: frozenset[str]) -> None:
         pause = 0.2
         while True:
             try:
-                turn = await self._desk.submit(lambda shelf: self._ended(doing, performed, shelf))
+                turn = await self._desk.submit(lambda shelf: self._ended(doing, performed, shelf, scopes))
             except Rejected as refused:
                 LOG.warning("the outcome of %s came too late: %s", doing.attempt, refused)
                 return
@@ -243,7 +251,7 @@ class Runs:
             self.take(turn)
             return
 
-    def _ended(self, doing: Intended, performed: Performed, shelf: Shelf) -> Operation[Turn]:
+    def _ended(self, doing: Intended, performed: Performed, shelf: Shelf, scopes: frozenset[str]) -> Operation[Turn]:
         """A new id for each try: the attempt's own state tells whether its outcome is known already."""
         return Ended(
             self._desk.new_id(),
@@ -256,4 +264,11 @@ class Runs:
             shelf,
             self._desk.worker,
             performed.retry_after_us,
+            scopes,
         )
+
+
+def _scopes(incident: Incident) -> frozenset[str]:
+    """What the next judgement of the run under way will ask for."""
+    run = incident.active_run
+    return frozenset() if run is None else asked_of(run.runbook, run.target)

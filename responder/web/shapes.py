@@ -98,7 +98,7 @@ def details(incident: Incident, now: int) -> dict[str, Any]:
 
 
 def _due(due: Due) -> dict[str, Any]:
-    return {"kind": due.kind, "round": due.round, "at": moment(due.due)}
+    return {"kind": due.kind, "round": due.round, "at": moment(due.due), "what": due.what}
 
 
 def _alert(episode: Episode) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Where a timeline is played: the whole engine in virtual time before a world, told in offsets such as "4:30".
 
-Closed world: at the end no loop fails, no template is broken and nothing was logged as an error unless the test says so.
+Closed world: at the end no loop fails, no template is broken, and nothing was logged as an error that the test does
+not name.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ from responder.notifiers import NOTIFIERS, message_templates
 from responder.perform import Performer
 from responder.runbook import Rules
 from responder.services import SERVICES
-from responder.simulate import Scene, Simulation
+from responder.simulate import Scene, Simulation, sleep
 from responder.sources import Folders, read_sources, shipped_rules
 from responder.timing import SECOND, parse_duration
 from tests.acceptance.world import World
@@ -75,7 +75,7 @@ class Stage(Simulation):
     def _performer(self, config: Config) -> Callable[[Clock], Performer]:
         def made(clock: Clock) -> Performer:
             self.world = World(clock)
-            return Performer(ACTIONS, self.world.connect, config.parameters, clock, asyncio.sleep)
+            return Performer(ACTIONS, self.world.connect, config.parameters, clock, sleep)
 
         return made
 
@@ -159,7 +159,9 @@ def shipped() -> tuple[Rules, Config]:
     """The edge-risk rules with their example configuration."""
     path = shipped_rules() / "edge-risk" / "_responder.example.yaml"
     config = load_config(path, CATALOGUE, {"HOME": "/var/ops"}, check_secrets=False)
-    return load_rules(read_sources(config.rules, Folders(shipped_rules(), config.folder)), CATALOGUE, config).rules, config
+    return load_rules(
+        read_sources(config.rules, Folders(shipped_rules(), config.folder)), CATALOGUE, config
+    ).rules, config
 
 
 def own(*runbooks: Mapping[str, Any], mode: str = "auto", **policy: Any) -> tuple[Rules, Config]:

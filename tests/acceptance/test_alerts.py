@@ -56,7 +56,7 @@ def test_a_newcomer_during_verification_must_be_verified_too() -> None:
         stage.at("0:20")
         stage.fires(symbol("ETH-USD"))
         stage.at("0:45")
-        assert stage.incident.result is None
+        assert stage.last_run.active
         stage.at("0:56")
         assert stage.incident.result is Result.FIXED
         assert stage.did == [("0:00", "/api/risk/emergency-reduce")]

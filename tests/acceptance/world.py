@@ -6,7 +6,6 @@ answered: an unknown request ends the test.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 from responder.contracts import Clock
 from responder.errors import Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
+from responder.simulate import sleep
 from responder.timing import SECOND
 
 Number = float | None
@@ -87,7 +87,7 @@ class Connection:
     async def _change(self, call: HttpCall) -> HttpAnswer:
         world = self.world
         if world.slow:
-            await asyncio.sleep(world.slow)
+            await sleep(world.slow)
         if world.refused:
             return self._answer(call, world.refused.pop(0), {"error": "no"})
         if world.lost != "not applied":

@@ -15,9 +15,11 @@ import pytest
 import uvicorn
 
 from responder import facts as f
+from responder.app import CATALOGUE, state_folder
 from responder.cli import run
 from responder.cli.client import Said, find_server
 from responder.cli.lint import rule_sets
+from responder.config import load_config
 from responder.notifiers import message_templates
 from responder.recorded import Outcome
 from responder.sources import shipped_rules
@@ -194,6 +196,7 @@ async def test_a_manual_step_is_done_by_the_command_that_is_shown(
         told = (await desk.run("incident", incident)).out
         assert "do by hand: Look at it. Then:" in told
         (shown,) = [line.split()[1:] for line in told.splitlines() if line.startswith("  responder done ")]
+        assert "step other is not waiting" in (await desk.run("done", incident, "other")).err
         assert (await desk.run(*shown, "--note", "looked", by="anna")).status == 0
         assert ("anna", f.ManualDone(run=1, step="look", note="looked")) in await desk.facts(incident)
         again = await desk.run("done", incident)
@@ -213,6 +216,8 @@ async def test_an_unknown_change_is_settled_by_the_command_that_is_shown(
         refused = await desk.run("settle", incident, "--applied", "--reason", "seen", by="anna")
         assert refused.status == 2
         assert "needs the role operator" in refused.err
+        other = await desk.run("settle", incident, "--applied", "--reason", "seen", "--attempt", "other")
+        assert "say which with --attempt" in other.err
         assert (await desk.run("settle", incident[:8], "--not-applied", "--reason", "the API shows 0.25")).status == 0
         settled = [(actor, fact) for actor, fact in await desk.facts(incident) if isinstance(fact, f.Settled)]
         assert [(a, s.applied, s.reason) for a, s in settled] == [("otto", False, "the API shows 0.25")]
@@ -337,6 +342,26 @@ def test_the_local_token_stays_on_this_machine(tmp_path: Path) -> None:
     assert asked(home, "http://localhost:1/") == ("http://localhost:1", "local-token")
     assert asked(home, "https://responder.example.com") == ("https://responder.example.com", None)
     assert asked({**home, "RESPONDER_URL": "http://10.0.0.1:9099"}) == ("http://10.0.0.1:9099", None)
+    Path("responder.yaml").write_text("listen: 10.0.0.1:9099")
+    assert asked(home) == ("http://10.0.0.1:9099", "local-token")
+
+
+@pytest.mark.parametrize("store", ["", "store: sqlite:///own/r.db", "store: {env: STORE}", "store: {env: DATABASE}"])
+def test_the_token_is_looked_for_where_the_server_makes_it(store: str, tmp_path: Path) -> None:
+    database = "postgresql://db/responder"
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "STORE": f"sqlite:///{tmp_path}/s/r.db", "DATABASE": database}
+    Path("responder.yaml").write_text(store)
+    folder = state_folder(load_config(Path("responder.yaml"), CATALOGUE, environ))
+    folder.mkdir(parents=True, exist_ok=True)
+    assert asked(environ)[1] is None
+    (folder / "operator.token").write_text("made-by-the-server")
+    assert asked(environ)[1] == "made-by-the-server"
+
+
+def test_a_named_server_elsewhere_needs_no_configuration() -> None:
+    Path("responder.yaml").write_text("listen: [")
+    assert asked({}, "https://responder.example.com/base/")[0] == "https://responder.example.com/base"
+    assert asked({"RESPONDER_TOKEN": "t"}, "http://127.0.0.1:1") == ("http://127.0.0.1:1", "t")
 
 
 def test_whose_token_counts(tmp_path: Path) -> None:

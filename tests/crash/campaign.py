@@ -1,15 +1,17 @@
-"""`python -m tests.crash.campaign sqlite|URL`: kill at every point, recover, judge; prints its result as one JSON object.
+"""`python -m tests.crash.campaign sqlite|URL`: kill at every point, recover, judge; prints its result as JSON.
 
-A process of its own, because only one without threads may fork, and pytest's plugins have some. For each scenario k = 1,
-2, … until a cycle ends without a kill: that is every commit and every outside call, before and after. Then pairs: the
-recovery is killed too. What must be unknown is told by the kill points alone: an unsafe attempt whose intent was
-committed and whose outcome was not.
+A process of its own, because only one without threads may fork, and pytest's plugins have some. For each scenario
+k = 1, 2, … until a cycle ends without a kill: that is every commit and every outside call, before and after. Then
+pairs: the recovery is killed too. What must be unknown is told by the kill points alone: an unsafe attempt whose
+intent was committed and whose outcome was not.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import os
 import random
 import sys
 import tempfile
@@ -33,6 +35,7 @@ class Tally:
 
     cycles: int = 0
     kills: int = 0
+    stops: int = 0
     lost: int = 0
     doubled: int = 0
     unknown: int = 0
@@ -78,6 +81,26 @@ class Campaign:
         for _ in range(count):
             self.cycle(Plan(scenario, (chosen.randint(1, highest), chosen.randint(1, highest))))
 
+    def stops(self, scenario: str, first: int, stride: int) -> None:
+        """Stop a process at every `stride`-th point where it holds nothing of the database's, and let another go on."""
+        self._databases.fresh()
+        points = Cycle(self._databases, World(scenario), repeats=False).run().points
+        where = [k for k, point in enumerate(points, 1) if point.startswith(("after commit", "arrived"))]
+        for k in where[first::stride]:
+            self._stop(scenario, k)
+
+    def _stop(self, scenario: str, k: int) -> None:
+        self._databases.fresh()
+        cycle = Cycle(self._databases, World(scenario), repeats=k % 2 == 0)
+        zombie = cycle.run(stop_at=k)
+        self.tally.cycles += 1
+        self.tally.stops += 1
+        for ended in (cycle.meanwhile, zombie):
+            for said in ended.report["violations"] if ended is not None else ["I5: nobody took over"]:
+                self.tally.failed(f"{scenario} stopped at {k} {zombie.points[k - 1]!r}", said)
+        if len(zombie.report["incidents"]) != 1:
+            self.tally.failed(f"{scenario} stopped at {k}", f"I1: {zombie.report['incidents']}")
+
     def cycle(self, plan: Plan) -> bool:
         """One world from the first notification to the end. True when the first kill happened."""
         self._databases.fresh()
@@ -118,9 +141,7 @@ class Campaign:
 def must_be_unknown(lives: list[Ended]) -> bool:
     """An unsafe attempt was intended in a life that ended before its outcome was committed."""
     for life in lives:
-        marks = [
-            mark for p in life.points if p.startswith("after commit ") for mark in p.split() if mark in MARKS
-        ]
+        marks = [mark for p in life.points if p.startswith("after commit ") for mark in p.split() if mark in MARKS]
         if life.killed and marks.count(MARKS[0]) > marks.count(MARKS[1]):
             return True
     return False
@@ -141,10 +162,21 @@ def expected(scenario: str, unknown: bool, incident: dict[str, Any], locks: dict
     return None
 
 
+def run_stops(databases: Databases, stride: int, seed: int) -> Tally:
+    """Stop and wake processes instead: for a store that replicas share."""
+    databases.prepare()
+    gc.freeze()
+    campaign = Campaign(databases)
+    campaign.stops(EVERY_EFFECT, seed % stride, stride)
+    campaign.stops(TOO_WEAK, seed % stride, 3 * stride)
+    return campaign.tally
+
+
 def run(databases: Databases, pairs: int, stride: int, seed: int) -> Tally:
     """The whole campaign: every point of the first scenario, every `stride`-th of the second, `pairs` of each."""
     databases.prepare()
-    campaign, chosen = Campaign(databases), random.Random(seed)  # noqa: S311  reproducible, not secret
+    gc.freeze()  # else every child copies the pages that its collector looks at
+    campaign, chosen = Campaign(databases), random.Random(seed)
     for scenario, step in ((EVERY_EFFECT, 1), (TOO_WEAK, stride)):
         campaign.every(scenario, 1 + seed % step, step)
         campaign.pairs(scenario, chosen, pairs)
@@ -158,10 +190,16 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=20, help="double kills a scenario")
     parser.add_argument("--stride", type=int, default=4, help="every so many points of the second scenario")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stop", action="store_true", help="stop and wake processes instead of killing them")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="responder-crash-") as folder:
+    # In memory where that is to be had: what a killed process has written stays, and no test here pulls the plug.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="responder-crash-", dir=memory) as folder:
         databases = SqliteFiles(Path(folder)) if given.store == "sqlite" else PostgresTables(given.store)
-        tally = run(databases, given.pairs, given.stride, given.seed)
+        if given.stop:
+            tally = run_stops(databases, given.stride, given.seed)
+        else:
+            tally = run(databases, given.pairs, given.stride, given.seed)
     json.dump(asdict(tally), sys.stdout)
     return 1 if tally.failures else 0
 

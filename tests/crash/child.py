@@ -2,8 +2,8 @@
 
 Time moves only while nothing can run and the store's thread has nothing to write, so that leases, timeouts and hours of
 escalation cost nothing and every campaign finds the same kill points. Patched from outside, for the product has no test
-branch: the session's commit (kill points), the writer's `submit` (to know that it works), the offset of PostgreSQL's time
-(which does not know about virtual time).
+branch: the session's commit (kill points), the writer's turns, and the offset of PostgreSQL's time, which knows nothing
+of virtual time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
@@ -45,17 +45,20 @@ from tests.invariants import Accepted, Call, Ledger, Sent, violations
 LEASE: Final = 15 * SECOND
 LONGEST: Final = 20 * MINUTE
 """Virtual time after which a process is judged as it stands."""
+LOOKS: Final = 5
+"""Virtual seconds between two looks whether all is quiet."""
 TEMPLATES: Final = message_templates(None)
 
 
 @dataclass(frozen=True)
 class Life:
-    """One process: its store, who it is, when (µs) it starts and at which kill point it dies (0: never)."""
+    """One process: its store, who it is, when (µs) it starts, and at which point it dies or is stopped (0: never)."""
 
     url: str
     owner: str
     start: int
     kill_at: int = 0
+    stop_at: int = 0
 
 
 class _Turns:
@@ -94,9 +97,10 @@ class _Turns:
             self._given = False
             resolve(writer, *args)
 
-        Writer.submit = counted  # type: ignore[method-assign]
-        Writer._taken = in_turn  # type: ignore[method-assign]
-        Writer._resolve = answered  # type: ignore[method-assign]
+        patched: Any = Writer
+        patched.submit = counted
+        patched._taken = in_turn
+        patched._resolve = answered
 
 
 class _Waiting(_Selector):
@@ -197,8 +201,8 @@ class Process:
         tasks = [asyncio.create_task(loop.run()) for loop in self.loops]
         told = asyncio.create_task(self._alertmanager())
         end = self.clock() + LONGEST
-        while self.clock() < end and not await self._quiet():
-            await asyncio.sleep(5)
+        while self.clock() < end and not await self._quiet():  # noqa: ASYNC110  from outside, as a test looks
+            await asyncio.sleep(LOOKS)
         for task in (*tasks, told):
             task.cancel()
 
@@ -279,7 +283,8 @@ def in_child(work: Callable[[], Coroutine[Any, Any, None]], clock: VirtualClock)
 
 def main(end: socket.socket, life: Life) -> None:
     """Live, and report if that comes to an end by itself."""
-    wire, clock = Wire(end, life.kill_at), VirtualClock(life.start)
+    clock = VirtualClock(life.start)
+    wire = Wire(end, life.kill_at, life.stop_at, lambda now: clock.move(max(0, now - clock()) / SECOND))
     _kill_around_commits(wire)
 
     async def work() -> None:
@@ -289,6 +294,3 @@ def main(end: socket.socket, life: Life) -> None:
 
     in_child(work, clock)
     os._exit(0)
-
-
-__all__ = ["Life", "Process", "asdict", "in_child", "main"]

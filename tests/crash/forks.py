@@ -1,6 +1,6 @@
 """The fork server: it has imported everything and opened nothing; every process of a cycle is a fork of it.
 
-While a child lives, its lines are answered from the world; when the line ends, so did the child, and the kernel says how.
+While a child lives, its lines are answered from the world; when they end, so did the child, and the kernel says how.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from responder.timing import SECOND
 from tests.crash import child
 from tests.crash.scenarios import TOTALS
 from tests.crash.world import World
+from tests.invariants import Accepted
 
 T0 = 1_800_000_000 * SECOND
 RESTART = 2 * SECOND
@@ -46,7 +47,10 @@ class Ended:
 
 
 def fork(work: Callable[[socket.socket], None], answer: Callable[[dict[str, Any], Ended], Any | None]) -> Ended:
-    """Run `work` in a child and answer its lines until it is gone. Raises Broken unless it was killed or ended well."""
+    """Run `work` in a child and answer its lines until it is gone. Raises Broken unless it was killed or ended well.
+
+    A child that stops itself is woken after its line `stopping` was answered: what happens meanwhile happens there.
+    """
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     pid = os.fork()
@@ -59,7 +63,12 @@ def fork(work: Callable[[socket.socket], None], answer: Callable[[dict[str, Any]
         for line in lines:
             if not line.endswith(b"\n"):
                 break
-            said = answer(json.loads(line), ended)
+            told = json.loads(line)
+            if "stopping" in told:
+                os.waitpid(pid, os.WUNTRACED)
+            said = answer(told, ended)
+            if "stopping" in told:
+                os.kill(pid, signal.SIGCONT)
             if said is not None:
                 try:
                     lines.write(json.dumps(said).encode() + b"\n")
@@ -130,9 +139,10 @@ class PostgresTables(Databases):
 
     def fresh(self) -> None:
         """The connection of a killed process may still hold locks; then this waits for its end."""
-        tables = "notifications episodes incidents events timers messages scopes dead_letters versions commits".split()
+        tables = ("notifications", "episodes", "incidents", "events", "timers", "messages", "scopes")
+        more = ("dead_letters", "versions", "commits")
         with psycopg.connect(self.url) as connection:
-            for table in tables:
+            for table in tables + more:
                 connection.execute(f"DELETE FROM {table}".encode())
 
 
@@ -147,10 +157,13 @@ class Cycle:
     now: int = T0
     lives: int = 0
 
-    def run(self, kill_at: int = 0) -> Ended:
-        """The next process, up to its end."""
+    meanwhile: Ended | None = None
+    """The life of the other replica while one was stopped."""
+
+    def run(self, kill_at: int = 0, stop_at: int = 0) -> Ended:
+        """The next process, up to its end; while it is stopped another one lives."""
         self.lives += 1
-        life = child.Life(self.databases.url, f"process-{self.lives}", self.now, kill_at)
+        life = child.Life(self.databases.url, f"process-{self.lives}", self.now, kill_at, stop_at)
         ended = fork(lambda end: child.main(end, life), self._answer)
         self.now = max(self.now, ended.last) + RESTART
         return ended
@@ -166,9 +179,12 @@ class Cycle:
 
     def accepted(self, said: dict[str, Any]) -> None:
         """A notification was answered."""
-        from tests.invariants import Accepted
-
         self.world.accepted.append(Accepted(said["status"], tuple(said["fingerprints"])))
+
+    def replace(self, ended: Ended) -> None:
+        """A process is stopped: another one takes over."""
+        self.now = max(self.now, ended.last)
+        self.meanwhile = self.run()
 
     def repeated(self) -> dict[str, Any]:
         """What a restarted process is sent once more although it was acknowledged."""
@@ -184,6 +200,8 @@ _ANSWERS: dict[str, Callable[[Cycle, Any, Ended], Any | None]] = {
     "repeated": lambda c, _s, _e: c.repeated(),
     "notification": lambda c, said, _e: {"body": c.world.notification(said).decode()},
     "accepted": lambda c, said, _e: c.accepted(said),
+    "stopping": lambda c, _s, ended: c.replace(ended),
+    "resumed": lambda c, _s, _e: c.now,
     "ledger": lambda c, _s, _e: asdict(c.world.ledger(TOTALS)),
     "report": lambda _c, said, ended: ended.report.update(said),
 }

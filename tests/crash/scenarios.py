@@ -1,5 +1,5 @@
 """The runbooks of the crash campaigns: one that uses every effect class, and one that does not help, so that people are
-paged and a machine timer halts trading.
+paged, chat is told, and a machine timer halts trading.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ _EVERY_EFFECT: Final = Runbook.model_validate({
         _call("stop", "risk-api", "POST", "/api/stop-trading", probe=_HALTED),
     ],
     "evidence": [{"action": "prometheus.query", "with": {"service": "metrics", "query": "max(var_pct)"}}],
-    "verify": {"check": "var", "expect": "value < 1.7", "settle": "5s", "within": "20s", "hold": "5s"},
+    "verify": {"check": "var", "expect": "value < 1.7", "settle": "5s", "within": "1m", "hold": "5s"},
     "unless_fixed": {"4m": {"page": "pm"}, "6m": {"run": "halt-trading", "page": "cro", "countdown": "1m"}},
-    "escalation": "ladder",
+    "escalation": "pages-only",
 })  # fmt: skip
 
 _TOO_WEAK: Final = Runbook.model_validate({
@@ -85,8 +85,7 @@ _HALT: Final = Runbook.model_validate({
     "verify": {"check": "halted", "expect": 'value.body.trading == "halted"', "within": "10s"},
 })  # fmt: skip
 
-_LADDER: Final = Policy.model_validate({
-    "chat": ["room"],
+_PAGES_ONLY: Final = Policy.model_validate({
     "grace": "90s",
     "levels": [
         {"name": "L1", "after": "0s", "page": "oncall"},
@@ -94,12 +93,15 @@ _LADDER: Final = Policy.model_validate({
     ],
 })  # fmt: skip
 
+# Chat doubles the kill points, so only one of the two scenarios has it.
+_LADDER: Final = _PAGES_ONLY.model_copy(update={"chat": ("room",)})
+
 CHATS: Final = ("room",)
 PAGERS: Final = ("oncall", "quant", "pm", "cro")
 RULES: Final = Rules(
     "rules-of-the-crash-tests",
     {r.runbook: r for r in (_EVERY_EFFECT, _TOO_WEAK, _HALT)},
-    {"ladder": _LADDER},
+    {"ladder": _LADDER, "pages-only": _PAGES_ONLY},
     {},
     "ladder",
 )

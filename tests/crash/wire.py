@@ -26,12 +26,17 @@ LINE: Final = 1 << 16
 
 
 class Wire:
-    """The child's end. `kill_at`: the number of the kill point that kills this process, 0 for none."""
+    """The child's end. `kill_at`: the point (from 1) that kills this process, `stop_at`: that stops it; 0 for none.
 
-    def __init__(self, end: socket.socket, kill_at: int) -> None:
+    `resumed` is told the time (µs) when a stopped process goes on.
+    """
+
+    def __init__(self, end: socket.socket, kill_at: int, stop_at: int, resumed: Callable[[int], None]) -> None:
         self._file = end.makefile("rwb")
         self._lock = threading.Lock()
         self._kill_at = kill_at
+        self._stop_at = stop_at
+        self._resumed = resumed
         self._points = 0
 
     def ask(self, **line: Any) -> Any:
@@ -44,9 +49,15 @@ class Wire:
         """A kill point: from here on nothing may happen, if it is its turn."""
         with self._lock:
             self._points += 1
-            self._tell({"point": name})
+            self._file.write(json.dumps({"point": name}).encode() + b"\n")
             if self._points == self._kill_at:
+                self._file.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self._points == self._stop_at:
+                self._tell({"stopping": True})
+                os.kill(os.getpid(), signal.SIGSTOP)
+                self._tell({"resumed": True})
+                self._resumed(json.loads(self._file.readline()))
 
     def tell(self, **line: Any) -> None:
         """Send a line that has no answer."""

@@ -1,4 +1,4 @@
-"""Waiting for what a real server does in its own time: bounded, and telling what was seen last when it does not come."""
+"""Waiting for what a real server does in its own time: bounded, and telling what was seen last if it does not come."""
 
 from __future__ import annotations
 

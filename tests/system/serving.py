@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +16,25 @@ import yaml
 
 from responder.demo.installation import Addresses, installed, write_config
 from tests.fakes import pagerduty, slack
-from tests.servers import Server
+from tests.provision import CHECKOUT
+from tests.servers import Server, free_port
 from tests.system.outside import CHANNEL, TOKEN, Outside
 
 PAGERS = ("trading-oncall", "quant", "pm", "risk", "cto", "cro")
 
 
 class Responder(Server):
-    """On the shipped rules with times of seconds; Slack and PagerDuty are the fakes' wires. `wipe` forgets everything."""
+    """On the shipped rules with times of seconds; Slack and PagerDuty are the fakes' wires."""
 
     program = "python"
 
     def __init__(self, outside: Outside) -> None:
-        super().__init__()
+        # Not the base's: it looks for a program that is installed, and this one is the checkout's own.
+        self.binary = Path(sys.executable)
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="responder-served-"))
+        self.log = self.folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
         self._outside = outside
         self.installation = installed(self.folder)
         self._client = httpx.Client(
@@ -33,6 +43,10 @@ class Responder(Server):
             trust_env=False,
             timeout=5.0,
         )
+
+    def __exit__(self, *exception: object) -> None:
+        self._client.close()
+        super().__exit__(*exception)
 
     @property
     def webhook(self) -> str:
@@ -49,7 +63,7 @@ class Responder(Server):
         config = yaml.safe_load(self.installation.config.read_text())
         config["alertmanagers"] = [{"url": url} for url in alertmanagers]
         config["notifiers"] = self._notifiers()
-        self.installation.config.write_text(yaml.safe_dump(config))
+        self.installation.config.write_text(json.dumps(config))  # is YAML too, without aliases
 
     def _notifiers(self) -> dict[str, Mapping[str, Any]]:
         chat = {
@@ -92,13 +106,13 @@ class Responder(Server):
         return dict(self._client.get(path).raise_for_status().json())
 
     def _command(self) -> list[str]:
-        return [sys.executable, "-m", "responder", "serve", "--config", str(self.installation.config)]
+        return [str(self.binary), "-m", "responder", "serve", "--config", str(self.installation.config)]
 
     def _is_ready(self) -> bool:
         return self._client.get("/-/ready").status_code == httpx.codes.OK
 
-    def _interpreter(self) -> Path:
-        return Path(sys.executable)
+    def _identity(self) -> dict[str, Any]:
+        return {"env": {**os.environ, "PYTHONPATH": str(CHECKOUT)}}
 
 
 def told(incident: dict[str, Any]) -> str:

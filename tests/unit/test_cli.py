@@ -315,3 +315,12 @@ def test_functions_of_commands_say_what_they_do() -> None:
 
     for name in ("ack", "takeover", "done", "settle", "unlock", "restore", "pause", "resume"):
         assert len(inspect.getdoc(getattr(verbs, name)) or "") > 40
+
+
+def test_colour_ends_with_the_word_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    from responder.cli.output import word
+
+    Console(force_terminal=True, color_system="standard", no_color=False).print(word("acting").append(" now"))
+    assert capsys.readouterr().out == "\x1b[33macting\x1b[0m now\n"

@@ -1,0 +1,138 @@
+"""`responder demo` as a newcomer runs it: a process, its screen, its exit status; and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.demo.scenario import Scenario
+from tests.provision import CHECKOUT, find
+from tests.system.outside import HALT, REDUCE
+
+WITHIN = 75.0
+"""Seconds for one demo: it ends by itself within a minute, and a busy machine needs longer to start a process."""
+CHANGES = {Scenario.VAR_BREACH: [REDUCE], Scenario.VAR_BREACH_UNFIXED: [REDUCE, HALT]}
+
+
+def demo(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """The process, whose temporary files are below `folder`."""
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(folder), "COLUMNS": "80"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "responder", "demo", *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Its exit status, what it printed, and what it complained about."""
+    try:
+        printed, complained = process.communicate(timeout=WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        printed, complained = process.communicate()
+        pytest.fail(f"the demo did not end within {WITHIN:g} s:\n{printed}{complained}")
+    return process.returncode, printed, complained
+
+
+PLAYED = [
+    (Scenario.VAR_BREACH, "prometheus"),
+    (Scenario.VAR_BREACH_UNFIXED, "prometheus"),
+    (Scenario.VAR_BREACH_UNFIXED, "built-in"),  # the fourth is what a person sees, below
+]
+
+
+@pytest.fixture(scope="module")
+def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Path, subprocess.Popen[str]]]]:
+    """Every one of `PLAYED`, all at once: they mostly wait."""
+    find("prometheus")
+    find("alertmanager")
+    started = []
+    for scenario, monitoring in PLAYED:
+        folder = tmp_path_factory.mktemp("demo")
+        flags = ["--built-in"] if monitoring == "built-in" else []
+        started.append((folder, demo(folder, "--scenario", scenario.value, "--json", *flags)))
+    yield started
+    for _, process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=WITHIN)
+
+
+@pytest.mark.parametrize("place", range(len(PLAYED)), ids=[" ".join(played) for played in PLAYED])
+def test_it_ends_as_the_scenario_promises(place: int, playing: list[tuple[Path, subprocess.Popen[str]]]) -> None:
+    (scenario, monitoring), (folder, process) = PLAYED[place], playing[place]
+    status, printed, timeline = finished(process)
+    assert status == 0, f"{timeline}\n{printed}"
+    ending: dict[str, Any] = json.loads(printed)
+    assert (ending["good"], ending["monitoring"]) == (True, monitoring)
+    assert [change["path"] for change in ending["changes"]] == CHANGES[scenario]
+    assert ending["kelly_fraction"] == {"before": 0.25, "after": 0.1}
+    assert ("PAGE → pm" in timeline) == (scenario is Scenario.VAR_BREACH_UNFIXED)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_person_sees_the_story_within_80_columns(tmp_path: Path) -> None:
+    status, printed, complaints = finished(demo(tmp_path, "--built-in", "--keep"))
+    assert status == 0, f"{printed}\n{complaints}"
+    assert max(len(line) for line in printed.splitlines()) <= 80
+    for part in ("Times are scaled", "the market gets", "acts on", "0.25 → 0.1", "VaR is back", "Closed", "Next:"):
+        assert part in printed
+    kept = re.search(r"kept: (\S+)", complaints)
+    assert kept is not None
+    assert {"responder.yaml", "rules", "responder.log"} <= {path.name for path in Path(kept[1]).iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything(number: signal.Signals, tmp_path: Path) -> None:
+    find("prometheus")
+    process = demo(tmp_path)
+    deadline = time.monotonic() + WITHIN
+    while not _children(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = _children(process.pid)
+    assert children, "the servers never started"
+    process.send_signal(number)
+    status, printed, complaints = finished(process)
+    assert status == 130, f"{printed}\n{complaints}"
+    assert [child for child in children if Path(f"/proc/{child}").exists()] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()] if path.exists() else []
+
+
+def test_a_server_that_does_not_start_is_shown_with_its_last_words(tmp_path: Path) -> None:
+    broken = tmp_path / "bin"
+    broken.mkdir()
+    for name in ("prometheus", "alertmanager"):
+        (broken / name).write_text("#!/bin/sh\necho 'opening storage failed: no space left' >&2\nexit 3\n")
+        (broken / name).chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PATH": f"{broken}:{os.environ['PATH']}"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "responder", "demo"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "ended with code 3" in ended.stderr
+    assert "no space left" in ended.stderr
+    assert "--built-in" in ended.stderr

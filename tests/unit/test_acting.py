@@ -1,0 +1,175 @@
+"""A run that acts: the way from one step to the next, and what ends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from responder import facts as f
+from responder.decide import decide
+from responder.incident import Incident
+from responder.recorded import Effect, Mode, Outcome, ProbeAnswer, Result, StepStatus
+from responder.scopes import Lock, Pause
+from responder.timing import MINUTE, SECOND
+from responder.view import Ask, Finish, Gather, Next, Perform, Tell, WaitUntil
+from tests.builders import (
+    T0,
+    a_plan,
+    a_runbook,
+    a_view,
+    cut_step,
+    ended,
+    fired,
+    intended,
+    opened,
+    rules_of,
+    started,
+    told,
+)
+
+BEGUN = (opened(), fired(), started())
+TARGET = "risk-api/kelly_fraction"
+
+
+def ready(**plan: Any) -> f.Gathered:
+    return f.Gathered(run=1, plan=a_plan(**plan), step="cut")
+
+
+def following(incident: Incident, at: int = 0, scopes: dict[str, str] | None = None, **parts: Any) -> Next:
+    return decide(a_view(incident, rules_of(a_runbook(**parts), levels=[]), T0 + at, scopes))
+
+
+def fact(found: Next) -> Any:
+    assert isinstance(found, Tell | Ask | Finish), found
+    return found.fact
+
+
+def test_a_fresh_plan_that_passes_is_performed() -> None:
+    found = following(told(*BEGUN, ready()))
+    assert isinstance(found, Perform)
+    assert [v.gate for v in found.verdicts] == ["pause", "cooldown", "runs", "ineffective", "lock", "only_if", "budget"]
+
+
+def test_an_old_plan_is_made_again() -> None:
+    assert isinstance(following(told(*BEGUN, ready()), 30 * SECOND), Perform)
+    assert following(told(*BEGUN, ready()), 31 * SECOND) == Gather(runbook="cut", rules_hash="h1", run=1, step="cut")
+
+
+def test_after_a_local_refusal_nothing_is_asked() -> None:
+    paused = {"pause:global": Pause(paused=True, actor="al", at=T0).model_dump_json()}
+    assert fact(following(told(*BEGUN), scopes=paused)).kind == "waiting"
+
+
+def test_waiting_is_told_once() -> None:
+    held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0).model_dump_json()}
+    first = fact(following(told(*BEGUN), scopes=held))
+    again = following(told(*BEGUN, first), 5 * SECOND, held)
+    assert again == WaitUntil(T0 + 10 * SECOND, "gate")
+
+
+def test_a_refusal_is_told_then_ends_the_run() -> None:
+    held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0, unknown=True).model_dump_json()}
+    refused = fact(following(told(*BEGUN), scopes=held))
+    assert (refused.kind, refused.urgent) == ("refused", True)
+    assert fact(following(told(*BEGUN, refused), scopes=held)).result is Result.CANCELLED
+
+
+def test_nothing_to_do_is_done() -> None:
+    found = fact(following(told(*BEGUN, ready(nothing_to_do="already 0.1"))))
+    assert (found.kind, found.status, found.why) == ("step_ended", StepStatus.DONE, "already 0.1")
+
+
+def test_observing_previews_even_what_would_be_refused() -> None:
+    observing = told(opened(), fired(), started(mode=Mode.OBSERVE), ready())
+    paused = {"pause:global": Pause(paused=True, actor="al", at=T0).model_dump_json()}
+    assert fact(following(observing, scopes=paused)).kind == "previewed"
+
+
+def test_a_manual_step_is_asked_for_once() -> None:
+    steps = [{"id": "cut", "manual": "Look"}]
+    asked = fact(following(told(*BEGUN), steps=steps))
+    assert (asked.kind, asked.instruction) == ("manual_asked", "Look")
+    assert following(told(*BEGUN, asked), steps=steps) == WaitUntil()
+
+
+@pytest.mark.parametrize("stop", [f.TakenOver(), f.AlertResolved(fingerprint="a", ends_at=None)])
+def test_before_the_next_change_it_stops(stop: f.Fact) -> None:
+    found = following(told(*BEGUN, ready(), stop))
+    assert fact(found).result is Result.CANCELLED
+    acted = told(opened(), fired(), started(steps=("one", "cut")), intended(step="one"), ended(Outcome.OK),
+                 f.StepEnded(run=1, step="one", status=StepStatus.DONE), stop)  # fmt: skip
+    steps = [cut_step(id="one"), cut_step()]
+    assert fact(following(acted, steps=steps)).kind == "verifying", "what was changed is verified"
+
+
+def test_a_step_in_flight_is_never_cut_short() -> None:
+    found = following(told(*BEGUN, intended(), f.TakenOver()))
+    assert found == WaitUntil(T0 + MINUTE + 2 * SECOND, "deadline")
+
+
+@pytest.mark.parametrize(
+    ("tries", "retry_at", "expected"),
+    [(1, 5 * SECOND, WaitUntil(T0 + 5 * SECOND, "retry")), (2, None, "failed")],
+)
+def test_retries_end(tries: int, retry_at: int | None, expected: object) -> None:
+    facts: list[f.Fact] = []
+    for number in range(1, tries + 1):
+        at = None if retry_at is None else T0 + retry_at
+        facts += [intended(number), ended(Outcome.TEMPORARY, number, retry_at=at)]
+    found = following(told(*BEGUN, *facts), steps=[cut_step(retry={"attempts": 2, "first": "5s"})])
+    if expected == "failed":
+        assert fact(found).why == "said so after 2 attempts"
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "kind"),
+    [("abort", "run_ended"), ("continue", "verifying")],
+)
+def test_what_a_failed_step_means(on_failure: str, kind: str) -> None:
+    failed = f.StepEnded(run=1, step="cut", status=StepStatus.FAILED, why="no")
+    incident = told(*BEGUN, intended(), ended(Outcome.PERMANENT), failed)
+    assert fact(following(incident, steps=[cut_step(on_failure=on_failure)])).kind == kind
+
+
+def test_a_second_send_has_the_plan_and_key_of_the_first() -> None:
+    found = following(told(*BEGUN, intended(plan=a_plan(Effect.KEYED)), ended(Outcome.UNKNOWN)))
+    assert isinstance(found, Perform)
+    assert found.again is not None
+    assert found.again.key == "responder/test/i1.1.cut.1"
+    assert found.plan == found.again.plan
+
+
+@pytest.mark.parametrize(
+    ("answer", "over", "status"),
+    [
+        (ProbeAnswer.APPLIED, False, StepStatus.DONE),
+        (ProbeAnswer.UNCLEAR, False, StepStatus.UNKNOWN),
+        (ProbeAnswer.NOT_APPLIED, True, StepStatus.SKIPPED),
+    ],
+)
+def test_what_a_probe_makes_of_it(answer: ProbeAnswer, over: bool, status: StepStatus) -> None:
+    facts: list[f.Fact] = [intended(), ended(Outcome.UNKNOWN), f.Probed(attempt="i1.1.cut.1", answer=answer)]
+    facts += [f.AlertResolved(fingerprint="a", ends_at=None)] if over else []
+    assert fact(following(told(*BEGUN, *facts))).status is status
+
+
+def test_sending_again_waits_for_the_pause() -> None:
+    paused = {"pause:global": Pause(paused=True, actor="al", at=T0).model_dump_json()}
+    found = following(told(*BEGUN, intended(plan=a_plan(Effect.KEYED)), ended(Outcome.UNKNOWN)), scopes=paused)
+    assert fact(found).kind == "waiting"
+
+
+@pytest.mark.parametrize(("expect", "status"), [("value.ok == true", "done"), ("value.ok == false", "failed"),
+                                                ("value.gone == 1", "failed")])  # fmt: skip
+def test_an_output_is_judged(expect: str, status: str) -> None:
+    incident = told(*BEGUN, intended(), ended(Outcome.OK, output={"ok": True}))
+    assert fact(following(incident, steps=[cut_step(expect=expect)])).status.value == status
+
+
+def test_without_verification_nobody_claims_success() -> None:
+    done = f.StepEnded(run=1, step="cut", status=StepStatus.DONE)
+    found = fact(following(told(*BEGUN, intended(), ended(Outcome.OK), done), verify=None))
+    assert found.result is Result.UNVERIFIED

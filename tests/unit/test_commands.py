@@ -1,0 +1,138 @@
+"""What people may say when, and what they are told when it makes no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from responder import facts as f
+from responder.commands import VERBS, Command, SetPause
+from responder.desk import Shelf
+from responder.draft import Draft
+from responder.errors import Rejected
+from responder.recorded import Outcome, Result, StepStatus
+from responder.records import Change, Keys, State
+from tests.builders import Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started
+
+BOOK = Shelf(rules_of(a_runbook(steps=[call_step("cut")])), "test")
+UNKNOWN: tuple[f.Fact, ...] = (
+    started(),
+    intended(),
+    ended(Outcome.UNKNOWN),
+    f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN, why="lost"),
+    f.RunEnded(run=1, result=Result.UNKNOWN, why="lost"),
+)
+
+
+class Happens:
+    """Facts, as they would have come."""
+
+    id = "before"
+
+    def __init__(self, facts: tuple[f.Fact, ...]) -> None:
+        self.facts = facts
+
+    def reads(self) -> Keys:
+        return Keys()
+
+    def apply(self, state: State) -> Change[None]:
+        draft = Draft(self.id, state, BOOK)
+        draft.open(opened())
+        for fact in (fired(), *self.facts):
+            draft.record("i1", fact)
+        return Change(draft.writes(), None)
+
+
+def after(*facts: f.Fact) -> Ledger:
+    ledger = Ledger()
+    ledger.do(Happens(facts))
+    return ledger
+
+
+def says(ledger: Ledger, verb: str, actor: str = "alice", note: str = "", **said: Any) -> None:
+    ledger.do(Command(f"c{len(ledger.writes)}", "i1", verb, actor, BOOK, None, note=note, **said))
+
+
+@pytest.mark.parametrize(
+    ("facts", "verb", "said", "reason"),
+    [
+        ((), "hug", {}, "there is no verb hug; there are ack, done"),
+        ((f.Closed(why="over"),), "ack", {}, "is closed: over"),
+        ((f.Closed(why="over"),), "takeover", {}, "is closed"),
+        ((), "done", {}, "waits for no manual step"),
+        ((started(), f.ManualAsked(run=1, step="cut", instruction="x")), "done", {"step": "other"}, "cut is"),
+        (UNKNOWN, "settle", {"note": "seen"}, "--applied or --not-applied"),
+        (UNKNOWN, "settle", {"applied": True}, "a --reason"),
+        (UNKNOWN, "settle", {"applied": True, "note": "seen", "attempt": "x"}, "say which with --attempt: i1.1.cut.1"),
+        ((), "settle", {"applied": True, "note": "seen"}, "no unknown change to settle"),
+        ((), "unlock", {"note": "x"}, "is not locked"),
+        ((started(), intended()), "unlock", {}, "--reason"),
+        ((started(), intended()), "unlock", {"note": "x"}, "is being done right now"),
+        ((), "restore", {}, "no change in force"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_would(
+    facts: tuple[f.Fact, ...], verb: str, said: dict[str, Any], reason: str
+) -> None:
+    ledger = after(*facts)
+    before = ledger.kinds
+    with pytest.raises(Rejected, match=reason):
+        says(ledger, verb, **said)
+    assert ledger.kinds == before
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("ack", "acknowledged"), ("takeover", "taken_over")])
+def test_the_same_person_saying_it_twice_says_it_once(verb: str, kind: str) -> None:
+    ledger = after()
+    says(ledger, verb)
+    says(ledger, verb)
+    assert ledger.kinds.count(kind) == 1
+    says(ledger, verb, "bob")
+    assert ledger.kinds.count(kind) == 2
+
+
+def test_who_said_it_is_kept() -> None:
+    ledger = after()
+    says(ledger, "ack", "alice", "on it")
+    held = ledger.incident().acknowledged
+    assert held is not None
+    assert (held.actor, held.note) == ("alice", "on it")
+
+
+def test_settling_names_the_only_one_and_frees_its_lock() -> None:
+    ledger = after(*UNKNOWN)
+    lock = ledger.state.scopes["lock:risk-api/kelly_fraction"]
+    assert lock is not None
+    assert '"unknown":true' in lock.body
+    says(ledger, "settle", note="seen in the log", applied=False)
+    lock = ledger.state.scopes["lock:risk-api/kelly_fraction"]
+    assert lock is not None
+    assert lock.body == ""
+    with pytest.raises(Rejected, match="no unknown change"):
+        says(ledger, "settle", note="again", applied=True)
+
+
+def test_an_unlock_frees_the_target_and_leaves_the_question() -> None:
+    ledger = after(*UNKNOWN)
+    says(ledger, "unlock", note="looked")
+    lock = ledger.state.scopes["lock:risk-api/kelly_fraction"]
+    assert lock is not None
+    assert lock.body == ""
+    assert len(ledger.incident().unsettled) == 1
+
+
+def test_pausing_twice_keeps_who_said_it_first() -> None:
+    ledger = Ledger()
+    first = ledger.do(SetPause("p1", paused=True, actor="alice", reason="tests", book=BOOK))
+    again = ledger.do(SetPause("p2", paused=True, actor="bob", reason="me too", book=BOOK))
+    assert (first, again.actor) == (again, "alice")
+    assert not ledger.do(SetPause("p3", paused=False, actor="bob", reason="", book=BOOK)).paused
+
+
+def test_resuming_what_was_never_paused_is_fine() -> None:
+    assert not Ledger().do(SetPause("p", paused=False, actor="bob", reason="", book=BOOK)).paused
+
+
+def test_every_verb_is_tried_here() -> None:
+    assert set(VERBS) == {"ack", "takeover", "done", "settle", "unlock", "restore"}

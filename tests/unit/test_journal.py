@@ -1,0 +1,112 @@
+"""Folding: every fact on every state gives a state, and the ones that matter give the right one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from responder import facts as f
+from responder.journal import fold
+from responder.recorded import Effect, Observation, Outcome, Plan, Result, StepStatus
+from responder.story import KINDS
+from responder.timing import MINUTE, SECOND
+from tests.builders import T0, a_plan, ended, fired, intended, opened, started, told
+
+SEEN = Observation(check="risk", value=0.5, observed_at=T0, asked_at=T0)
+ANY: list[f.Fact] = [
+    fired(), fired("b", joined=True), f.AlertResolved(fingerprint="a", ends_at=None),
+    f.AlertResolved(fingerprint="never", ends_at=None), f.SeverityRose(before=None, severity="critical", policy="p"),
+    f.ProblemFound(problem="p"), started(), started(number=2), f.Gathered(run=1, observations=(SEEN,), holds=True),
+    f.Gathered(run=1, plan=a_plan(), step="cut"), f.Gathered(run=7, observations=(SEEN,)),
+    f.EvidenceGathered(run=1, items=()), f.StepSkipped(run=1, step="cut", why=""),
+    f.StepSkipped(run=1, step="no", why=""),
+    f.StepFailed(run=1, step="cut", why=""), f.Waiting(run=1, step="cut", verdicts=(), until=T0),
+    f.Refused(run=1, step="cut", verdicts=()), f.Previewed(run=1, step="cut", preview="", verdicts=()),
+    f.ManualAsked(run=1, step="cut", instruction=""), f.ManualDone(run=1, step="cut"), intended(), intended(2),
+    ended(Outcome.OK), ended(Outcome.UNKNOWN, 2), ended(Outcome.OK, 9), f.Probed(attempt="none", answer="unclear"),
+    f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN), f.Verifying(run=1), f.Verifying(run=9),
+    f.RunEnded(run=1, result=Result.FIXED, why=""), f.RunEnded(run=3, result=Result.FAILED, why=""),
+    f.Watched(observation=SEEN, holds=True), f.Relapsed(why=""),
+    f.LevelReached(round=0, index=0, name="L1", page=(), why=""),
+    f.MachineAnnounced(round=0, index=0, runbook="x", at=T0),
+    f.MachineGathered(round=0, index=0, observation=SEEN, holds=False), f.MachineFired(round=0, index=0, runbook="x"),
+    f.Acknowledged(), f.AcknowledgementExpired(count=1, page=()), f.TakenOver(),
+    f.Settled(attempt="i1.1.cut.2", applied=True, reason=""), f.Unlocked(target="t", reason=""),
+    f.OwnerChanged(owner="o", epoch=2, why=""), f.RestoreReminded(attempt="a", step="s", preview="", since=T0),
+    f.Paged(destination="first", key="k", why=""), f.PageAccepted(destination="first"),
+    f.MessageDead(destination="room", lane="thread", error=""), f.Closed(why=""),
+]  # fmt: skip
+
+
+def test_every_kind_of_fact_is_tried() -> None:
+    assert {fact.kind for fact in ANY} | {"opened"} == KINDS
+
+
+@given(st.lists(st.sampled_from(ANY), max_size=12))
+def test_an_old_journal_always_folds(facts: list[f.Fact]) -> None:
+    state = told(opened(), *facts)
+    assert state.seq == len(facts) + 1
+    assert state.status
+
+
+def test_a_journal_begins_with_its_opening() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        fold([])
+    with pytest.raises(TypeError, match="begins with 'opened'"):
+        told(fired())
+
+
+def test_a_newcomer_restarts_verification_and_is_looked_at_after_a_run() -> None:
+    verifying = told(opened(), fired(), started(), f.Verifying(run=1), MINUTE, fired("b", joined=True))
+    assert verifying.runs[0].verify_from == T0 + MINUTE
+    over = told(opened(), fired(), started(), f.RunEnded(run=1, result=Result.FIXED, why=""), fired("b", joined=True))
+    assert (over.recheck, over.rejoined) == (True, True)
+    acting = told(opened(), fired(), started(), fired("b", joined=True))
+    assert (acting.recheck, acting.rejoined) == (False, False)
+
+
+def test_the_first_urgent_reason_is_the_one_that_is_told() -> None:
+    state = told(opened(), f.ProblemFound(problem="one"), MINUTE, f.ProblemFound(problem="two"))
+    assert (state.urgent, state.urgent_at, state.problems) == ("one", T0, ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("result", "urgent"),
+    [(Result.FIXED, False), (Result.CONTAINED, False), (Result.CANCELLED, False), (Result.OBSERVED, False),
+     (Result.INEFFECTIVE, True), (Result.UNVERIFIED, True), (Result.FAILED, True), (Result.UNKNOWN, True)],
+)  # fmt: skip
+def test_which_results_wake_people_at_once(result: Result, urgent: bool) -> None:
+    state = told(opened(), fired(), started(), f.RunEnded(run=1, result=result, why="x"))
+    assert (state.urgent is not None) is urgent
+
+
+def test_holding_begins_anew_after_a_gap() -> None:
+    def polled(held: bool) -> f.Gathered:
+        return f.Gathered(run=1, observations=(SEEN,), holds=held)
+
+    begun = (opened(), fired(), started(), f.Verifying(run=1))
+    state = told(*begun, polled(True), SECOND, polled(False), SECOND, polled(True), SECOND, polled(True))  # noqa: FBT003
+    assert state.runs[0].held_from == T0 + 2 * SECOND
+
+
+def test_what_was_intended_as_a_reading_is_no_act() -> None:
+    read = intended(plan=Plan(params={}, preview="", effect=Effect.READ, prepared_at=T0))
+    assert not told(opened(), started(), read).runs[0].acted
+    assert told(opened(), started(), intended()).runs[0].acted
+
+
+def test_an_unknown_is_open_until_it_is_settled() -> None:
+    unknown = (opened(), started(), intended(), ended(Outcome.UNKNOWN),
+               f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN))  # fmt: skip
+    assert [a.id for a in told(*unknown).unsettled] == ["i1.1.cut.1"]
+    assert told(*unknown, f.Settled(attempt="i1.1.cut.1", applied=False, reason="x")).unsettled == ()
+
+
+def test_only_a_fix_restarts_the_climb() -> None:
+    fixed = told(opened(), started(), f.RunEnded(run=1, result=Result.FIXED, why=""), MINUTE, f.Relapsed(why=""))
+    assert (fixed.ladder_round, fixed.clock_round, fixed.ladder_from) == (1, 1, T0 + MINUTE)
+    useless = f.RunEnded(run=1, result=Result.INEFFECTIVE, why="")
+    state = told(opened(), started(), useless, MINUTE, f.Relapsed(why=""))
+    assert (state.ladder_round, state.clock_round, state.ladder_from) == (0, 1, T0)
+    assert state.urgent is not None

@@ -1,0 +1,126 @@
+"""Locks, counters, draws and changes in force, as facts change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from responder import facts as f
+from responder.recorded import Cause, Effect, Outcome, Recorded, Result, StepStatus
+from responder.scopes import Draw, Draws, InForce, Lock, RunCount, recent
+from responder.scoping import ScopeChange, scopes_after
+from responder.timing import DAY, HOUR
+from tests.builders import T0, a_plan, a_runbook, cut_step, ended, fired, intended, opened, rules_of, started, told
+
+TARGET = "risk-api/kelly_fraction"
+RUNBOOK = rules_of(a_runbook(steps=[cut_step(restore={"approval": "desk", "remind": "4h"})])).runbooks["cut"]
+BEGUN: tuple[f.Fact, ...] = (opened(), fired(), started())
+OURS, THEIRS = Lock(incident="i1", run=1, since=T0), Lock(incident="i9", run=4, since=T0)
+UNKNOWN = f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN)
+
+
+def after(*facts: f.Fact, **known: Recorded) -> dict[str, Any]:
+    """What the last of the facts changes; scopes are given by the kind of their name."""
+    event = f.Event(id="e", incident="i1", seq=len(facts), at=T0, actor="responder", fact=facts[-1])
+    names = {"lock": f"lock:{TARGET}", "runs": f"runs:cut|{TARGET}", "in_force": f"in_force:{TARGET}",
+             "budget": f"parameter:{TARGET}"}  # fmt: skip
+    bodies = {names[kind]: body.model_dump_json() for kind, body in known.items()}
+    changes: list[ScopeChange] = scopes_after(told(*facts), event, RUNBOOK, bodies.get)
+    return {change.name.partition(":")[0]: change.body for change in changes}
+
+
+def test_an_intent_takes_the_lock_counts_the_run_and_what_it_takes_off() -> None:
+    plan = a_plan(draws={f"parameter:{TARGET}": 0.15})
+    changed = after(*BEGUN, intended(plan=plan))
+    assert changed["lock"] == OURS
+    assert changed["runs"] == RunCount(started=(T0,))
+    assert changed["parameter"] == Draws(draws=(Draw(at=T0, amount=0.15, incident="i1"),))
+
+
+def test_a_second_attempt_takes_nothing_twice() -> None:
+    plan = a_plan(draws={f"parameter:{TARGET}": 0.15})
+    facts = (*BEGUN, intended(plan=plan), ended(Outcome.UNKNOWN), intended(2, plan))
+    assert after(*facts, lock=OURS, runs=RunCount(started=(T0,))) == {}
+
+
+def test_reading_takes_nothing() -> None:
+    assert after(*BEGUN, intended(plan=a_plan(Effect.READ))) == {}
+
+
+def test_a_brake_that_passes_a_lock_leaves_it_to_its_owner() -> None:
+    assert "lock" not in after(*BEGUN, intended(), lock=THEIRS)
+    over = f.RunEnded(run=1, result=Result.FIXED, why="")
+    assert "lock" not in after(*BEGUN, intended(), ended(Outcome.OK), over, lock=THEIRS)
+
+
+def test_draws_of_the_day_before_are_forgotten() -> None:
+    old = Draws(draws=(Draw(at=T0 - DAY, amount=1, incident="i8"), Draw(at=T0 - HOUR, amount=2, incident="i9")))
+    changed = after(*BEGUN, intended(plan=a_plan(draws={f"parameter:{TARGET}": 0.1})), budget=old)
+    assert [draw.amount for draw in changed["parameter"].draws] == [2, 0.1]
+
+
+@pytest.mark.parametrize("result", list(Result))
+def test_every_known_end_releases_the_lock_and_starts_the_cooldown(result: Result) -> None:
+    changed = after(*BEGUN, intended(), ended(Outcome.OK), f.RunEnded(run=1, result=result, why=""), lock=OURS)
+    useless = result in (Result.INEFFECTIVE, Result.HARMFUL)
+    assert changed == {"lock": None, "runs": RunCount(ended=T0, ineffective=(T0,) if useless else ())}
+
+
+def test_what_nobody_knows_keeps_it() -> None:
+    facts = (*BEGUN, intended(), ended(Outcome.UNKNOWN), UNKNOWN)
+    assert after(*facts, lock=OURS)["lock"].unknown
+    over = (*facts, f.RunEnded(run=1, result=Result.FIXED, why=""))
+    assert after(*over, lock=OURS)["lock"].unknown
+    settled = (*over, f.Settled(attempt="i1.1.cut.1", applied=True, reason="x"))
+    assert after(*settled, lock=OURS) == {"lock": None}
+    assert after(*settled, lock=THEIRS) == {}
+
+
+def test_settling_during_the_run_leaves_the_lock_to_its_end() -> None:
+    facts = (*BEGUN, intended(), ended(Outcome.UNKNOWN), UNKNOWN)
+    assert after(*facts, f.Settled(attempt="i1.1.cut.1", applied=True, reason="x"), lock=OURS) == {}
+
+
+def test_a_run_that_changed_nothing_leaves_no_trace() -> None:
+    assert after(*BEGUN, f.RunEnded(run=1, result=Result.CANCELLED, why="")) == {}
+
+
+def test_a_change_in_force_is_remembered_until_it_is_put_back() -> None:
+    done = f.StepEnded(run=1, step="cut", status=StepStatus.DONE)
+    plan = a_plan(before=0.25, target=0.1)
+    body = after(*BEGUN, intended(plan=plan), ended(Outcome.OK), done)["in_force"]
+    assert (body.attempt, body.before, body.value, body.remind) == ("i1.1.cut.1", 0.25, 0.1, 4 * HOUR)
+    restore = started(number=2, cause=Cause.RESTORE, restores="i1.1.cut.1")
+    back = intended(run=2, attempt="i1.2.cut.1")
+    for result, gone in ((Result.FIXED, True), (Result.FAILED, False)):
+        changed = after(*BEGUN, restore, back, f.RunEnded(run=2, result=result, why=""), in_force=body)
+        assert ("in_force" in changed) is gone
+        assert changed.get("in_force") is None
+        assert "runs" not in changed, "a person's command counts against no limit"
+
+
+def test_unlocking_frees_the_target_whoever_holds_it() -> None:
+    assert after(*BEGUN, f.Unlocked(target=TARGET, reason="x"), lock=THEIRS) == {"lock": None}
+
+
+def test_a_reminder_reminds_again() -> None:
+    known: Any = {
+        "incident": "i1",
+        "attempt": "i1.1.cut.1",
+        "step": "cut",
+        "target": TARGET,
+        "preview": "",
+        "remind": HOUR,
+    }
+    body = InForce(**known, before=1, value=0, since=T0)
+    reminded = f.RestoreReminded(attempt="i1.1.cut.1", step="cut", preview="", since=T0)
+    event = f.Event(id="e", incident="i1", seq=9, at=T0 + HOUR, actor="responder", fact=reminded)
+    state = told(*BEGUN, intended(), ended(Outcome.OK))
+    (change,) = scopes_after(state, event, RUNBOOK, {f"in_force:{TARGET}": body.model_dump_json()}.get)
+    assert change.remind is not None
+    assert change.remind.due == T0 + 2 * HOUR
+
+
+def test_a_counter_forgets_after_a_week() -> None:
+    assert recent((T0 - 8 * DAY, T0 - 6 * DAY), T0) == (T0 - 6 * DAY,)
