@@ -22,7 +22,7 @@ def memory(folder: Path, *, quick: bool) -> Iterator[Figure]:
         time.sleep(3)
         yield Figure("memory, idle", ours.memory, "MB", most=110)
         send(Stream(ours.port, UNROUTED, "many", count // 20, alerts=20, clients=4))
-        told = wait_for(lambda: not installation.untold(), "everything is told", patience=40)
+        told = wait_for(lambda: not installation.untold(), "everything is told", patience=240)
         time.sleep(3)
         before = ours.cpu
         time.sleep(5)

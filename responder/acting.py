@@ -9,11 +9,11 @@ from pydantic import JsonValue
 
 from responder import facts as f
 from responder.expressions import evaluate, explain, parse_expression
-from responder.guards import INFORMED, LOCAL, PLAN_MAX_AGE, Case, judge
+from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, Case, judge
 from responder.incident import Attempt, Run, StepState
 from responder.recorded import Answer, Cause, Effect, Mode, Outcome, Phase, ProbeAnswer, Result, StepStatus, Verdict
 from responder.runbook import Runbook, Step
-from responder.timing import SECOND
+from responder.timing import SECOND, format_duration
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
 
 SENDS = 4
@@ -22,6 +22,12 @@ SENDS = 4
 LOST = 15 * SECOND
 """How long after its deadline an attempt's own process may still record the outcome; after that nobody will."""
 
+PROBES = 5
+"""How often a probe is asked that gives no clear answer, with growing patience: half a minute in all."""
+
+HELD_BACK = 60 * SECOND
+"""A machine's next step that could not begin within this time is for people: what called for it is old."""
+
 SETTLED = (StepStatus.DONE, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.UNKNOWN)
 
 
@@ -29,13 +35,12 @@ def acting(view: View) -> Next | None:
     run = view.incident.active_run
     if run is None or run.phase is not Phase.ACTING:
         return None
-    runbook = view.runbook_of(run)
-    if runbook is None:
-        why = f"runbook {run.runbook} of rules {run.rules_hash[:12]} cannot be read"
-        return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=why))
     attempt = run.open_attempt
     if attempt is not None:
         return _in_flight(view, attempt)
+    runbook = view.runbook_of(run)
+    if runbook is None:
+        return _unreadable(run)
     if any(s.status is StepStatus.UNKNOWN for s in run.steps):
         return _acted(run, runbook)
     failed = next((s for s in run.steps if s.status is StepStatus.FAILED and _aborts(run, runbook, s)), None)
@@ -45,6 +50,18 @@ def acting(view: View) -> Next | None:
     if state is None:
         return _acted(run, runbook)
     return _step(view, run, runbook, state)
+
+
+def _unreadable(run: Run) -> Next:
+    """Without its runbook a run can only end; what is not known to have happened stays unknown."""
+    why = f"runbook {run.runbook} of rules {run.rules_hash[:12]} cannot be read"
+    for state in run.steps:
+        attempts = run.attempts_of(state.id)
+        if state.status is StepStatus.RUNNING and attempts and attempts[-1].outcome is Outcome.UNKNOWN:
+            lost = f"it may or may not have happened: {attempts[-1].detail}; {why}"
+            return Tell(f.StepEnded(run=run.number, step=state.id, status=StepStatus.UNKNOWN, why=lost))
+    result = Result.UNKNOWN if unknown_why(run) else Result.FAILED
+    return Finish(f.RunEnded(run=run.number, result=result, why=unknown_why(run) or why))
 
 
 def _aborts(run: Run, runbook: Runbook, state: StepState) -> bool:
@@ -103,6 +120,10 @@ def _stopped(view: View, run: Run) -> Next | None:
         return _leave(run, f"taken over by {view.incident.taken_over.actor}")
     if not view.incident.firing:
         return _leave(run, "the alert resolved before the next change")
+    if run.cause is Cause.UNLESS_FIXED and not run.acted and view.now - run.started_at > HELD_BACK:
+        # The evidence that called for it is old by now.
+        why = f"held back for {format_duration((view.now - run.started_at) // SECOND * SECOND)}: people decide now"
+        return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=why))
     return None
 
 
@@ -119,6 +140,9 @@ def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
         answer = evaluate(parse_expression(step.when), values_of(view.incident, run))
         if not answer.holds:
             return Tell(f.StepSkipped(run=run.number, step=step.id, why=f"when {step.when} is not true"))
+    if step.manual is not None and run.mode is not Mode.AUTO:
+        preview = f"a person would be asked: {step.manual}"
+        return Tell(f.Previewed(run=run.number, step=step.id, preview=preview, verdicts=()))
     if step.manual is not None:
         return Ask(f.ManualAsked(run=run.number, step=step.id, instruction=step.manual))
     return _prepared(view, run, runbook, step)
@@ -135,15 +159,13 @@ def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
 
 def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
     """What is not known, or known too long ago, before this step may be judged."""
-    plan = run.plan if run.plan_step == step.id else None
-    stale = plan is None or view.now - plan.prepared_at > PLAN_MAX_AGE
+    # Counted from when the answers came in: a check that answers slowly must not be asked for ever, its gate says why.
+    recent = run.gathered_at is not None and view.now - run.gathered_at <= GATHERED_MAX_AGE
+    stale = run.plan is None or run.plan_step != step.id or not recent
     checks: tuple[str, ...] = ()
-    if runbook.only_if is not None and not run.acted and run.cause is not Cause.RESTORE:
+    if runbook.only_if is not None and not run.may_have_changed and run.cause is not Cause.RESTORE:
         name = runbook.only_if.check
-        seen = run.observations.get(name)
-        max_age = runbook.checks[name].max_age
-        asked = seen is not None and view.now - seen.asked_at <= min(max_age, PLAN_MAX_AGE)
-        checks = () if asked else (name,)
+        checks = () if recent and name in run.observations else (name,)
     if not stale and not checks:
         return None
     return Gather(
@@ -244,7 +266,11 @@ def _recover(view: View, run: Run, step: Step, attempt: Attempt, state: StepStat
         return _send_again(view, run, step, attempt, "the service honours the same key")
     if effect is Effect.UNSAFE:
         return _ended(run, step, StepStatus.UNKNOWN, f"it may or may not have happened: {attempt.detail}")
-    if attempt.probe is None:
+    if attempt.probe is None or (attempt.probe is ProbeAnswer.UNCLEAR and attempt.probes < PROBES):
+        asked = attempt.probed_at
+        again = None if asked is None else asked + SECOND * 2**attempt.probes
+        if again is not None and again > view.now:
+            return WaitUntil(again, "probe")
         return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, probe=attempt.id)
     if attempt.probe is ProbeAnswer.APPLIED:
         return _ended(run, step, StepStatus.DONE, f"it happened: {attempt.probe_detail}")
@@ -259,11 +285,15 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt, why: str) ->
     runbook = view.runbook_of(run)
     known = attempt.probe is ProbeAnswer.NOT_APPLIED or attempt.plan.effect is Effect.READ
     give_up = StepStatus.FAILED if known else StepStatus.UNKNOWN
-    if len(run.attempts_of(step.id)) > SENDS or runbook is None:
+    sent = len(run.attempts_of(step.id))
+    if sent > SENDS or runbook is None:
         return _ended(run, step, give_up, f"given up after {SENDS} attempts: {attempt.detail}")
     if _stopped(view, run) is not None:
         status = StepStatus.SKIPPED if known else StepStatus.UNKNOWN
         return _ended(run, step, status, "not sent again: the alert resolved or a person took over")
+    patience = (attempt.ended_at or view.now) + (SECOND * 2 ** (sent - 1) if sent > 1 else 0)
+    if patience > view.now:
+        return WaitUntil(patience, "retry")  # the first time at once; a service that is in trouble gets time after that
     case = Case(view.incident, run, runbook, step, attempt.plan, view.scope, view.totals, view.now)
     verdicts = judge(case, LOCAL)
     if verdicts[-1].answer is Answer.WAIT and verdicts[-1].until is not None:

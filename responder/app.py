@@ -40,6 +40,7 @@ from responder.errors import BadConfig, ResponderError, StoreUnavailable
 from responder.ingest import Announce, News
 from responder.metrics import Metrics, Vocabulary
 from responder.notifiers import NOTIFIERS, message_templates
+from responder.operations import Touch
 from responder.perform import Performer
 from responder.rulesets import RuleSets, Start
 from responder.runbook import Rules
@@ -188,14 +189,20 @@ class App:
         except StoreUnavailable as error:
             await self.emergency.store_down(str(error))
             return now + STORE_EVERY
-        reason, self._down = self._down, None
-        if reason is not None:
-            # It answers questions but could not write a moment ago: that counts, until a write succeeds.
-            await self.emergency.store_down(reason)
-        elif self.emergency.pending:
-            await self.emergency.store_back()
+        if self._down is not None or self.emergency.pending:
+            await self._look_whether_it_writes()
         self.metrics.open_incidents(count)
         return now + STORE_EVERY
+
+    async def _look_whether_it_writes(self) -> None:
+        """Answering questions is not enough: only a write that succeeds ends an outage."""
+        try:
+            await self.store.submit(Touch(_new_id()))
+        except StoreUnavailable as error:
+            await self.emergency.store_down(str(error))
+            return
+        self._down = None
+        await self.emergency.store_back()
 
     # --- reloading ----------------------------------------------------------------------------------------------------
 
@@ -220,7 +227,9 @@ class App:
             await notifier.start()
         await self._sets.keep(loaded)
         before, self.config = self.desk.shelf.current, config
-        self._retired.append(self.connections)
+        for retired in self._retired:
+            await retired.close()
+        self._retired = [self.connections]
         self.connections, self.runs.performer = connections, performer
         self.desk.shelf = self.desk.shelf.replaced(loaded.rules, config.parameters)
         self.delivery.destinations = destinations

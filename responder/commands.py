@@ -102,13 +102,16 @@ def _settle(command: Command, draft: Draft, incident: Incident) -> f.Fact | None
 def _unlock(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     if not command.note:
         raise Rejected("say a --reason")
+    if not incident.live:
+        raise Rejected("a replay holds no locks")
     run = incident.run
     target = run.target if run is not None else incident.target
     held = parsed(Lock, draft.scope(lock_name(target)))
     if held is None:
         raise Rejected(f"{target} is not locked")
-    if run is not None and run.open_attempt is not None:
-        raise Rejected(f"step {run.open_attempt.step} is being done right now; its lock ends with it")
+    holding = draft.incident(held.incident).active_run
+    if holding is not None and holding.open_attempt is not None:
+        raise Rejected(f"step {holding.open_attempt.step} is being done right now; its lock ends with it")
     return f.Unlocked(target=target, reason=command.note)
 
 

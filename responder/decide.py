@@ -20,6 +20,10 @@ from responder.verification import closing, idle, verifying, watching
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 
 
+ONE_PAGE = 60 * SECOND
+"""Pages of one incident within this time are one page (design 5.7)."""
+
+
 def decide(view: View) -> Next:
     """The next thing. Total: it always names one, at the latest WaitUntil(None)."""
     for rule in _RULES:
@@ -29,30 +33,56 @@ def decide(view: View) -> Next:
     return WaitUntil()
 
 
+def people(view: View) -> Next | None:
+    """Only what people are to be told now; an intent does not wait with it for its outcome."""
+    return next((found for rule in _PEOPLE if (found := rule(view)) is not None), None)
+
+
 # --- people: levels and acknowledgements ------------------------------------------------------------------------------
 
 
 def _levels(view: View) -> Next | None:
     for entry in escalation.levels(view.incident, view.policy):
-        if entry.due > view.now:
-            return None
-        why = view.incident.urgent or _unanswered(view)
-        late = view.now - entry.due
-        return Tell(
-            f.LevelReached(
-                round=entry.round,
-                index=entry.index,
-                name=entry.level.name,
-                page=entry.level.page,
-                why=why,
-                late=late if late > 5 * SECOND else 0,
-            )
-        )
+        return Tell(_level(view, entry, _unanswered(view))) if entry.due <= view.now else None
     return None
 
 
+def _level(view: View, entry: escalation.DueLevel, why: str) -> f.LevelReached:
+    late = view.now - entry.due
+    return f.LevelReached(
+        round=entry.round,
+        index=entry.index,
+        name=entry.level.name,
+        page=entry.level.page,
+        why=why,
+        late=late if late > 5 * SECOND else 0,
+    )
+
+
+def _urgency(view: View) -> Next | None:
+    """Whatever the ladder says, an acknowledgement and a take-over too: this was not known when they were given."""
+    incident = view.incident
+    if not incident.live or incident.urgent_number <= incident.urgent_told:
+        return None
+    first = next(escalation.levels(incident, view.policy), None)
+    if first is not None and first.index == 0:
+        return Tell(_level(view, first, incident.urgent or ""))
+    page = () if _has_heard(view) else escalation.whom(incident, view.policy)
+    return Tell(f.UrgentTold(number=incident.urgent_number, page=page, why=incident.urgent or ""))
+
+
+def _has_heard(view: View) -> bool:
+    """Paged a moment ago, or somebody has it: the thread tells them. What nobody knows still wakes people."""
+    incident = view.incident
+    just_paged = incident.last_paged is not None and view.now - incident.last_paged < ONE_PAGE
+    somebody = incident.acknowledged is not None or incident.taken_over is not None
+    return just_paged or (somebody and not incident.unsettled)
+
+
 def _unanswered(view: View) -> str:
-    """Why people are told when nothing else made it urgent."""
+    """Why the next level is told: what was urgent last, else that nothing has helped."""
+    if view.incident.urgent is not None:
+        return view.incident.urgent
     lasted = (view.now - view.incident.clock_from) // SECOND * SECOND
     if lasted == 0:
         return view.incident.problems[0] if view.incident.problems else "it has just begun"
@@ -72,10 +102,11 @@ def _acknowledgement(view: View) -> Next | None:
 
 def _promises(view: View) -> Next | None:
     for entry in escalation.promises(view.incident, view.runbook):
-        if entry.announce is not None and entry.announce <= view.now and entry.due > view.now:
+        if entry.announce is not None and entry.announce <= view.now:
+            at = max(entry.due, view.now + entry.promise.countdown)
             runbook = entry.promise.run or ""
-            return Tell(f.MachineAnnounced(round=entry.round, index=entry.index, runbook=runbook, at=entry.due))
-        if entry.due <= view.now:
+            return Tell(f.MachineAnnounced(round=entry.round, index=entry.index, runbook=runbook, at=at))
+        if entry.due <= view.now and not escalation.waits_for_run(view.incident, entry):
             return _promise_due(view, entry)
     return None
 
@@ -143,7 +174,11 @@ def _start_machine(view: View, key: str, name: str) -> Next | None:
         return Finish(f.RunEnded(run=active.number, result=Result.INEFFECTIVE, why=why))
     runbook = view.rules.runbooks.get(name) if view.rules else None
     if runbook is None:
-        return Tell(f.ProblemFound(problem=f"runbook {name} is not in the rules that this incident began with"))
+        number, index = (int(part) for part in key.split(":"))
+        held = f"runbook {name} cannot be read in the rules that this incident began with: people decide"
+        return Tell(
+            f.MachineFired(round=number, index=index, held=held, page=escalation.whom(view.incident, view.policy))
+        )
     return Tell(_started(view, runbook, Cause.UNLESS_FIXED, key))
 
 
@@ -165,9 +200,10 @@ def _started(view: View, runbook: Runbook, cause: Cause, machine: str | None = N
     )
 
 
+_PEOPLE: tuple[Callable[[View], Next | None], ...] = (_urgency, _levels, _acknowledgement)
+
 _RULES: tuple[Callable[[View], Next | None], ...] = (
-    _levels,
-    _acknowledgement,
+    *_PEOPLE,
     _promises,
     _start,
     acting,

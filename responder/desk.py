@@ -55,7 +55,10 @@ class Shelf:
 
     def replaced(self, current: Rules, parameters: Mapping[str, Parameter]) -> Shelf:
         """The shelf after a reload: what was current is an older set now."""
-        return Shelf(current, self.instance, parameters, {**self.older, self.current.hash: self.current})
+        # What could not be read may be readable with today's configuration.
+        known = {rules_hash: rules for rules_hash, rules in self.older.items() if rules is not None}
+        kept = dict(list(known.items())[-OLD_SETS + 1 :])
+        return Shelf(current, self.instance, parameters, {**kept, self.current.hash: self.current})
 
 
 class Desk:

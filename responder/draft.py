@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from responder import facts as f
-from responder.decide import decide
+from responder.decide import decide, people
 from responder.errors import Rejected
 from responder.escalation import agenda
 from responder.incident import Due, Incident, Run
 from responder.journal import apply, copy, opened
-from responder.recorded import Plan
+from responder.recorded import Mode, Plan
 from responder.records import (
     DeadLetterRow,
     EpisodeRow,
@@ -34,7 +34,7 @@ from responder.runbook import Policy, Rules, Runbook
 from responder.scoping import ScopeChange, scopes_after
 from responder.telling import AUTHOR, told
 from responder.timing import SECOND
-from responder.view import Gather, Perform, View, WaitUntil
+from responder.view import Gather, Perform, Tell, View, WaitUntil
 
 TURNS = 200
 """More facts than any turn can give; reaching it is a mistake in this program, and stops the turn loudly."""
@@ -80,6 +80,8 @@ class Worker:
     id: str
     lease: int = 15 * SECOND
     alone: bool = False
+    stopping: bool = False
+    """True while the process stops: nothing new is intended, since nobody would do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ class Draft:
         subject = f"scope:{change.name}"
         if change.remind is not None:
             self._timers.append(TimerRow(subject, change.remind))
-        elif change.body is None:
+        elif change.name.startswith("in_force:"):
             self._timers.append(TimerRow(subject, Due(kind="remind", round=0, due=0), gone=True))
 
     def bookkeep(self, incident_id: str, **changes: object) -> None:
@@ -264,7 +266,22 @@ class Draft:
 
     def _view(self, incident_id: str) -> View:
         row, book = self.row(incident_id), self.book
-        return View(row.fold, book.rules, self.scope, book.total, self.now, row.epoch, book.current.ceiling)
+        return View(
+            row.fold,
+            self.policy_of(row.fold),
+            book.rules,
+            self.scope,
+            book.total,
+            self.now,
+            row.epoch,
+            self._ceiling(row.fold),
+        )
+
+    def _ceiling(self, incident: Incident) -> Mode:
+        """No run goes further than today's configuration and today's version of the runbook."""
+        today = self.book.current.runbooks.get(incident.runbook or "")
+        modes = [self.book.current.ceiling, *([today.mode] if today else [])]
+        return min(modes, key=list(Mode).index)
 
     def _work(self, incident_id: str, following: Gather | Perform) -> Turn:
         if not self._claim(incident_id):
@@ -273,6 +290,8 @@ class Draft:
             self._hold_for(incident_id, following)
             # While its lease holds, the answers come from this worker; after that, anybody may ask again.
             return self._rest(incident_id, following, self.row(incident_id).lease_until, "gather")
+        if self.by is not None and self.by.stopping:
+            return self._rest(incident_id, None, self.now, "work")
         return self._intend(incident_id, following)
 
     def _intend(self, incident_id: str, perform: Perform) -> Turn:
@@ -298,6 +317,8 @@ class Draft:
             ),
         )
         sheet.row = replace(sheet.row, lease_until=max(sheet.row.lease_until, deadline + GRACE))
+        while isinstance(told_now := people(self._view(incident_id)), Tell):
+            self.record(incident_id, told_now.fact)
         doing = Intended(
             incident_id,
             perform.run,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from responder.incident import Due, Incident
-from responder.recorded import Mode, Result, StepStatus
+from responder.recorded import Mode, Phase, Result, StepStatus
 from responder.runbook import Level, Policy, Promise, Runbook
 
 
@@ -47,18 +47,20 @@ def climbs(incident: Incident) -> bool:
 
 
 def levels(incident: Incident, policy: Policy) -> Iterator[DueLevel]:
-    """The levels still to come, lowest first. The first waits for the policy's grace, unless people are needed at
-    once.
-    """
+    """The levels still to come, lowest first. The first waits for the policy's grace."""
     if not climbs(incident):
         return
     for index, level in enumerate(policy.levels):
         if f"{incident.ladder_round}:{index}" in incident.levels_reached:
             continue
         due = incident.ladder_from + max(level.after, policy.grace)
-        if index == 0 and incident.urgent_at is not None:
-            due = min(due, max(incident.urgent_at, incident.ladder_from))
         yield DueLevel(incident.ladder_round, index, level, due)
+
+
+def whom(incident: Incident, policy: Policy) -> tuple[str, ...]:
+    """Who is told of something urgent: those who were told last, else the first level."""
+    level = last_reached(incident, policy) or next(iter(policy.levels), None)
+    return level.page if level is not None else ()
 
 
 def last_reached(incident: Incident, policy: Policy) -> Level | None:
@@ -87,9 +89,20 @@ def promises(incident: Incident, runbook: Runbook | None) -> Iterator[DuePromise
         if timer is not None and timer.fired:
             continue
         due = incident.clock_from + after
-        tell = promise.run is not None and promise.countdown > 0 and (timer is None or not timer.announced)
-        announce = due - promise.countdown if tell and armed(incident) else None
+        counts = promise.run is not None and promise.countdown > 0
+        if counts and timer is not None and timer.announced is not None:
+            # Announced late, it comes late: nobody is surprised by a halt (design 5.7).
+            due = max(due, timer.announced + promise.countdown)
+            counts = False
+        announce = due - promise.countdown if counts and armed(incident) else None
         yield DuePromise(incident.clock_round, index, promise, due, announce)
+
+
+def waits_for_run(incident: Incident, entry: DuePromise) -> bool:
+    """It has looked, found it good, and a run is still being verified: that run's end decides, not this moment."""
+    timer, run = incident.machine.get(entry.key), incident.active_run
+    looked = timer is not None and timer.gathered and incident.watch_holds
+    return looked and run is not None and run.phase is Phase.VERIFYING
 
 
 def armed(incident: Incident) -> bool:
@@ -104,6 +117,8 @@ def agenda(incident: Incident, policy: Policy, runbook: Runbook | None) -> tuple
     """Everything that comes by time alone, for the timer rows."""
     dues = [_level_due(entry) for entry in levels(incident, policy)]
     for entry in promises(incident, runbook):
+        if waits_for_run(incident, entry):
+            continue
         dues.extend(_promise_dues(incident, entry))
     ends = acknowledgement_ends(incident, policy)
     if ends is not None:

@@ -113,6 +113,8 @@ class Gathered(Recorded):
     step: str | None = None
     holds: bool | None = None
     """During verification: whether the expectation held."""
+    anew: bool = False
+    """During verification: nobody looked for a while, so that settling is over and holding begins again."""
 
 
 class EvidenceGathered(Recorded):
@@ -267,6 +269,8 @@ class Relapsed(Recorded):
 
     kind: Literal["relapsed"] = "relapsed"
     why: str
+    restarts: bool = True
+    """The clock of `unless_fixed` begins anew. Not while a promise is still to come: newcomers must not put it off."""
 
 
 class LevelReached(Recorded):
@@ -279,6 +283,15 @@ class LevelReached(Recorded):
     page: tuple[str, ...]
     why: str
     late: int = 0
+
+
+class UrgentTold(Recorded):
+    """People are told at once, whatever the ladder says: nobody knows, it failed, it was refused (design 5.7)."""
+
+    kind: Literal["urgent_told"] = "urgent_told"
+    number: int
+    page: tuple[str, ...]
+    why: str
 
 
 class MachineAnnounced(Recorded):
@@ -431,6 +444,7 @@ Fact = Annotated[
     | Watched
     | Relapsed
     | LevelReached
+    | UrgentTold
     | MachineAnnounced
     | MachineGathered
     | MachineFired

@@ -20,8 +20,8 @@ from responder.timing import DAY, SECOND, format_duration
 RECHECK = 5 * SECOND
 """How often a waiting run looks again."""
 
-PLAN_MAX_AGE = 30 * SECOND
-"""A preparation older than this is done again: the state before may have changed."""
+GATHERED_MAX_AGE = 30 * SECOND
+"""Answers and preparations that came in longer ago are asked for again: the world may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Case:
 
     @property
     def brake(self) -> bool:
-        """True for a step that can only lower risk."""
-        return self.runbook.brake if self.step.brake is None else self.step.brake
+        """True for a step that can only lower risk. Putting back what a brake did is none."""
+        return not self.by_person and (self.runbook.brake if self.step.brake is None else self.step.brake)
 
     @property
     def by_person(self) -> bool:
@@ -139,7 +139,7 @@ def lock(case: Case) -> Verdict:
 def evidence(case: Case) -> Verdict:
     """`only_if` holds on an answer that is fresh enough."""
     given = case.runbook.only_if
-    if given is None or case.by_person or case.run.acted:
+    if given is None or case.by_person or case.run.may_have_changed:
         return allow("only_if", "not asked for")
     seen = case.run.observations.get(given.check)
     max_age = case.runbook.checks[given.check].max_age
@@ -178,7 +178,7 @@ def budget(case: Case) -> Verdict:
     for scope, amount in case.plan.draws.items():
         total = case.totals(scope)
         body = parsed(Draws, case.scope(scope)) or Draws()
-        used = body.within(DAY, case.now)
+        used = body.within(DAY, case.now) - body.own(case.incident.id, case.run.number, case.step.id)
         if total is not None and used + amount > total * (1 + 1e-9):
             name = scope.removeprefix("parameter:")
             numbers = f"{used:g} taken off in 24h, {amount:g} more would pass the total of {total:g}"

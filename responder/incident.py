@@ -24,6 +24,9 @@ from responder.recorded import (
     Verdict,
 )
 
+EPISODES_KEPT = 50
+"""Episodes that have ended and are still shown; the journal has them all."""
+
 RUNS_KEPT = 20
 """Runs that the folded state remembers; older ones stay in the journal."""
 
@@ -59,12 +62,20 @@ class Attempt(Recorded):
     ended_at: int | None = None
     probe: ProbeAnswer | None = None
     probe_detail: str = ""
+    probes: int = 0
+    probed_at: int | None = None
     settled: bool = False
+    settled_applied: bool = False
 
     @property
     def open(self) -> bool:
         """An intent without an outcome."""
         return self.outcome is None
+
+    @property
+    def happened(self) -> bool:
+        """It is known that the change was made."""
+        return self.outcome is Outcome.OK or self.probe is ProbeAnswer.APPLIED or self.settled_applied
 
 
 class StepState(Recorded):
@@ -101,6 +112,8 @@ class Run(Recorded):
     """The checks as they were before the first change, for `harmful`."""
     plan: Plan | None = None
     plan_step: str | None = None
+    gathered_at: int | None = None
+    """When the last answers came in; how old they may be before they are asked for again counts from here."""
     verdicts: tuple[Verdict, ...] = ()
     waits_until: int | None = None
     verify_from: int | None = None
@@ -120,6 +133,12 @@ class Run(Recorded):
     def acted(self) -> bool:
         """True when an attempt that changes something was intended."""
         return any(a.plan.effect is not Effect.READ for a in self.attempts)
+
+    @property
+    def may_have_changed(self) -> bool:
+        """True unless it is known that no attempt has changed anything."""
+        known = (Outcome.TEMPORARY, Outcome.PERMANENT)
+        return any(a.plan.effect is not Effect.READ and a.outcome not in known for a in self.attempts)
 
     def step(self, step_id: str) -> StepState:
         """The state of one step. Raises KeyError for a step that the run does not have."""
@@ -160,7 +179,8 @@ class Due(Recorded):
 class MachineTimer(Recorded):
     """One entry of `unless_fixed` in one round of the clock."""
 
-    announced: bool = False
+    announced: int | None = None
+    """When the countdown was announced."""
     gathered: bool = False
     fired: bool = False
     held: str | None = None
@@ -194,7 +214,9 @@ class Incident(Recorded):
     """A problem that keeps every run from starting."""
     urgent: str | None = None
     """Why people are paged at once instead of after the grace (design 5.7)."""
-    urgent_at: int | None = None
+    urgent_number: int = 0
+    """How many urgent reasons there were; each is told once."""
+    urgent_told: int = 0
     ladder_from: int
     ladder_round: int = 0
     levels_reached: dict[str, int] = Field(default_factory=dict)
@@ -203,6 +225,8 @@ class Incident(Recorded):
     clock_round: int = 0
     machine: dict[str, MachineTimer] = Field(default_factory=dict)
     """`"round:index"` -> the entry of `unless_fixed`."""
+    last_paged: int | None = None
+    """When somebody was last paged by the ladder or for something urgent."""
     paged: tuple[tuple[str, str], ...] = ()
     """Whom a page went to: (destination, deduplication key); closing resolves each."""
     acknowledged: Person | None = None

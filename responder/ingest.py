@@ -102,13 +102,21 @@ class _Taking:
     op: Ingest
     draft: Draft
     touched: dict[str, None] = field(default_factory=dict)
+    seen: dict[str, EpisodeRow] = field(default_factory=dict)
     opened: int = 0
     fired: int = 0
     resolved: int = 0
     repeated: int = 0
 
     def _known(self, alert: Alert) -> EpisodeRow | None:
+        """The fingerprint's episode as this notification has left it so far."""
+        if alert.fingerprint in self.seen:
+            return self.seen[alert.fingerprint]
         return self.draft.state.episode(self.op.raw.namespace, alert.fingerprint)
+
+    def _keep(self, episode: EpisodeRow) -> None:
+        self.seen[episode.fingerprint] = episode
+        self.draft.keep(episode=episode)
 
     def check_doubts(self) -> None:
         doubtful = {a.fingerprint for a in self.op.notification.alerts if a.firing and _outdated(a, self._known(a))}
@@ -179,7 +187,7 @@ class _Taking:
         self.resolved += 1
         self.draft.record(known.incident, f.AlertResolved(fingerprint=alert.fingerprint, ends_at=alert.ends_at))
         ended = alert.ends_at if alert.ends_at is not None else self.draft.now
-        self.draft.keep(episode=replace(known, firing=False, ended_at=ended))
+        self._keep(replace(known, firing=False, ended_at=ended))
         self.touched[known.incident] = None
 
     def _remember(self, alert: Alert, incident_id: str) -> None:
@@ -193,7 +201,7 @@ class _Taking:
             ended_at=None,
             severity=alert.severity,
         )
-        self.draft.keep(episode=row)
+        self._keep(row)
 
     def bury(self, bad: BadAlert) -> None:
         """An alert that cannot be understood: kept, told, and the rest of its batch goes on (design 5.1)."""

@@ -10,7 +10,17 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from responder import facts as f
-from responder.incident import RUNS_KEPT, Attempt, Episode, Incident, MachineTimer, Person, Run, StepState
+from responder.incident import (
+    EPISODES_KEPT,
+    RUNS_KEPT,
+    Attempt,
+    Episode,
+    Incident,
+    MachineTimer,
+    Person,
+    Run,
+    StepState,
+)
 from responder.recorded import Answer, Cause, Phase, Result, StepStatus
 
 
@@ -64,11 +74,11 @@ def _with_attempt(incident: Incident, attempt_id: str, **changes: Any) -> Incide
     return incident if found is None else _with_run(incident, found[0].number, change)
 
 
-def _urgent(incident: Incident, why: str, at: int) -> Incident:
-    """The first reason for paging at once is the one that is told."""
-    if incident.urgent is not None:
+def _urgent(incident: Incident, why: str) -> Incident:
+    """A reason for telling people at once. One that only repeats the last is not told again."""
+    if incident.urgent is not None and incident.urgent in why:
         return incident
-    return cast(Incident, copy(incident, urgent=why, urgent_at=at))
+    return cast(Incident, copy(incident, urgent=why, urgent_number=incident.urgent_number + 1))
 
 
 def _alert_fired(incident: Incident, fact: f.AlertFired, event: f.Event) -> Incident:
@@ -96,7 +106,17 @@ def _alert_resolved(incident: Incident, fact: f.AlertResolved, event: f.Event) -
     if episode is None:
         return incident
     ended = copy(episode, firing=False, ended=event.at)
-    return cast(Incident, copy(incident, episodes={**incident.episodes, fact.fingerprint: ended}, recheck=True))
+    episodes = _remembered({**incident.episodes, fact.fingerprint: ended})
+    return cast(Incident, copy(incident, episodes=episodes, recheck=True))
+
+
+def _remembered(episodes: dict[str, Episode]) -> dict[str, Episode]:
+    """Without the oldest of those that ended long ago: alerts that come and go must not make the state grow."""
+    over = [e for e in episodes.values() if not e.firing]
+    if len(over) <= EPISODES_KEPT:
+        return episodes
+    oldest = min(over, key=lambda e: e.ended or 0)
+    return {k: e for k, e in episodes.items() if e is not oldest}
 
 
 def _severity_rose(incident: Incident, fact: f.SeverityRose, event: f.Event) -> Incident:
@@ -119,7 +139,7 @@ def _problem_found(incident: Incident, fact: f.ProblemFound, event: f.Event) -> 
     after = cast(
         Incident, copy(incident, problems=(*incident.problems, fact.problem), blocked=incident.blocked or fact.blocks)
     )
-    return _urgent(after, fact.problem, event.at) if fact.urgent else after
+    return _urgent(after, fact.problem) if fact.urgent else after
 
 
 def _run_started(incident: Incident, fact: f.RunStarted, event: f.Event) -> Incident:
@@ -147,10 +167,12 @@ def _gathered(incident: Incident, fact: f.Gathered, event: f.Event) -> Incident:
         changes: dict[str, Any] = {"observations": seen}
         if not run.acted:
             changes["before"] = {**run.before, **{o.check: o for o in fact.observations}}
+        changes["gathered_at"] = event.at
         if fact.step is not None:
             changes |= {"plan": fact.plan, "plan_step": fact.step, "waits_until": None}
         if run.phase is Phase.VERIFYING:
-            held = run.held_from if run.held_from is not None else event.at
+            held = run.held_from if run.held_from is not None and not fact.anew else event.at
+            changes |= {"verify_from": event.at} if fact.anew else {}
             changes |= {"held_from": held if fact.holds else None, "polled_at": event.at}
         return cast(Run, copy(run, **changes))
 
@@ -177,7 +199,7 @@ def _attempt_intended(incident: Incident, fact: f.AttemptIntended, event: f.Even
 
     passed = "; ".join(v.reason for v in fact.verdicts if v.warn)
     after = _with_run(incident, fact.run, change)
-    return _urgent(after, passed, event.at) if passed else after
+    return _urgent(after, passed) if passed else after
 
 
 def _attempt_ended(incident: Incident, fact: f.AttemptEnded, event: f.Event) -> Incident:
@@ -192,7 +214,7 @@ def _attempt_ended(incident: Incident, fact: f.AttemptEnded, event: f.Event) -> 
 
 def _step_ended(incident: Incident, fact: f.StepEnded, event: f.Event) -> Incident:
     after = _with_run(incident, fact.run, lambda r: _with_step(r, fact.step, status=fact.status, why=fact.why))
-    return _urgent(after, fact.why, event.at) if fact.status is StepStatus.UNKNOWN else after
+    return _urgent(after, fact.why) if fact.status is StepStatus.UNKNOWN else after
 
 
 def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident:
@@ -205,25 +227,25 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
     holds = fact.result in (Result.FIXED, Result.CONTAINED)
     ended = next((r for r in after.runs if r.number == fact.run), None)
     if ended is not None and ended.cause is Cause.RESTORE:
-        return after
-    after = cast(Incident, copy(after, result=fact.result, watch_holds=fact.result is Result.FIXED))
+        return after if holds else _urgent(after, f"put back: {fact.result.value}: {fact.why}")
+    # A promise that looked while this run was verified looks again, now that it has ended.
+    machine = {k: m if m.fired else copy(m, gathered=False) for k, m in after.machine.items()}
+    changes = {"result": fact.result, "watch_holds": fact.result is Result.FIXED, "machine": machine}
+    after = cast(Incident, copy(after, **changes))
     if holds or fact.result in (Result.CANCELLED, Result.OBSERVED):
         return after
-    return _urgent(after, f"{fact.result.value}: {fact.why}", event.at)
+    return _urgent(after, f"{fact.result.value}: {fact.why}")
 
 
 def _relapsed(incident: Incident, fact: f.Relapsed, event: f.Event) -> Incident:
-    anew = {
-        "clock_from": event.at,
-        "clock_round": incident.clock_round + 1,
-        "result": None,
-        "watch_holds": False,
-        "recheck": False,
-        "rejoined": False,
-    }
+    anew: dict[str, Any] = {"result": None, "watch_holds": False, "recheck": False, "rejoined": False}
+    if fact.restarts:
+        anew |= {"clock_from": event.at, "clock_round": incident.clock_round + 1}
     if incident.result is Result.FIXED:
         # Only a fix had stopped the climb. Where it goes on, newcomers must not put the next level off again and again.
-        anew |= {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1, "urgent": None, "urgent_at": None}
+        # Who had acknowledged it had it until it was fixed.
+        anew |= {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1, "acknowledged": None}
+        anew |= {"urgent": None, "urgent_told": incident.urgent_number}
     return cast(Incident, copy(incident, **anew))
 
 
@@ -259,7 +281,7 @@ def _step_failed(incident: Incident, fact: f.StepFailed, event: f.Event) -> Inci
 def _refused(incident: Incident, fact: f.Refused, event: f.Event) -> Incident:
     after = _with_run(incident, fact.run, lambda r: copy(r, verdicts=fact.verdicts))
     reasons = "; ".join(v.reason for v in fact.verdicts if v.answer is Answer.DENY)
-    return _urgent(after, f"refused: {reasons}", event.at) if fact.urgent else after
+    return _urgent(after, f"refused: {reasons}") if fact.urgent else after
 
 
 def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
@@ -268,25 +290,44 @@ def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
 
 def _acknowledgement_expired(incident: Incident, fact: f.AcknowledgementExpired, event: f.Event) -> Incident:
     # The climb stood still while somebody had it, so the ladder moves on by that time.
-    stood = event.at - incident.acknowledged.at if incident.acknowledged else 0
+    stood = event.at - max(incident.acknowledged.at, incident.ladder_from) if incident.acknowledged else 0
     return cast(Incident, copy(incident, acknowledged=None, ladder_from=incident.ladder_from + stood))
 
 
 def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
     person = Person(actor=event.actor, at=event.at, note=fact.note)
     # The climb has stood still since the first of several; what stood before the last one is counted here.
-    stood = event.at - incident.acknowledged.at if incident.acknowledged else 0
+    stood = event.at - max(incident.acknowledged.at, incident.ladder_from) if incident.acknowledged else 0
     changes = {"acknowledgements": incident.acknowledgements + 1, "ladder_from": incident.ladder_from + stood}
     return cast(Incident, copy(incident, acknowledged=person, **changes))
 
 
 def _level_reached(incident: Incident, fact: f.LevelReached, event: f.Event) -> Incident:
     key = f"{fact.round}:{fact.index}"
-    return cast(Incident, copy(incident, levels_reached={**incident.levels_reached, key: event.at}))
+    reached = {**incident.levels_reached, key: event.at}
+    # The first level is told for the reason that is urgent, if there is one.
+    told = incident.urgent_number if fact.index == 0 else incident.urgent_told
+    return _paged(cast(Incident, copy(incident, levels_reached=reached, urgent_told=told)), fact.page, event)
+
+
+def _urgent_told(incident: Incident, fact: f.UrgentTold, event: f.Event) -> Incident:
+    return _paged(cast(Incident, copy(incident, urgent_told=fact.number)), fact.page, event)
+
+
+def _paged(incident: Incident, page: tuple[str, ...], event: f.Event) -> Incident:
+    return cast(Incident, copy(incident, last_paged=event.at)) if page else incident
 
 
 def _settled(incident: Incident, fact: f.Settled, event: f.Event) -> Incident:
-    return _with_attempt(incident, fact.attempt, settled=True, probe_detail=fact.reason)
+    changes = {"settled": True, "settled_applied": fact.applied, "probe_detail": fact.reason}
+    return _with_attempt(incident, fact.attempt, **changes)
+
+
+def _probed(incident: Incident, fact: f.Probed, event: f.Event) -> Incident:
+    found = incident.attempt(fact.attempt)
+    count = found[1].probes + 1 if found else 1
+    changes = {"probe": fact.answer, "probe_detail": fact.detail, "probes": count, "probed_at": event.at}
+    return _with_attempt(incident, fact.attempt, **changes)
 
 
 def _verifying(incident: Incident, fact: f.Verifying, event: f.Event) -> Incident:
@@ -318,14 +359,15 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     ),
     f.AttemptIntended: _attempt_intended,
     f.AttemptEnded: _attempt_ended,
-    f.Probed: lambda i, x, e: _with_attempt(i, x.attempt, probe=x.answer, probe_detail=x.detail),
+    f.Probed: _probed,
     f.StepEnded: _step_ended,
     f.Verifying: _verifying,
     f.RunEnded: _run_ended,
     f.Watched: lambda i, x, e: copy(i, watch=x.observation, watch_holds=x.holds, recheck=False),
     f.Relapsed: _relapsed,
     f.LevelReached: _level_reached,
-    f.MachineAnnounced: lambda i, x, e: _machine(i, f"{x.round}:{x.index}", announced=True),
+    f.MachineAnnounced: lambda i, x, e: _machine(i, f"{x.round}:{x.index}", announced=e.at),
+    f.UrgentTold: _urgent_told,
     f.MachineGathered: _machine_gathered,
     f.MachineFired: _machine_fired,
     f.Acknowledged: _acknowledged,

@@ -16,12 +16,16 @@ from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
 from responder.incident import Attempt, Due, Incident, Run
 from responder.recorded import EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
-from responder.records import Change, Keys, State, TimerRow
-from responder.runbook import Step
+from responder.records import Change, Keys, ScopeRow, State, TimerRow, Writes
+from responder.runbook import POLL, Step
 from responder.scopes import InForce, parsed
+from responder.scoping import ScopeChange
 from responder.timing import backoff
 from responder.verification import holds
 from responder.view import Gather
+
+UNWATCHED = 4 * POLL
+"""A pause between two polls after which nobody can say that it has held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,8 @@ class Report:
 
     def _held(self, draft: Draft, incident: Incident, run: Run | None) -> bool:
         runbook = draft.runbook_of(incident, run)
-        return runbook is not None and holds(runbook, self.learned.observations[0], draft.now)
+        since = run.verify_from if run is not None else None
+        return runbook is not None and holds(runbook, self.learned.observations[0], draft.now, since)
 
     def _watched(self, draft: Draft, incident: Incident) -> None:
         held, seen = self._held(draft, incident, None), self.learned.observations[0]
@@ -113,7 +118,7 @@ class Report:
 
     def _probed(self, draft: Draft, incident: Incident, attempt_id: str) -> None:
         found = incident.attempt(attempt_id)
-        if found is None or found[1].probe is not None:
+        if found is None or found[1].probe in (ProbeAnswer.APPLIED, ProbeAnswer.NOT_APPLIED):
             return
         answer = self.learned.probe or ProbeAnswer.UNCLEAR
         draft.record(self.incident, f.Probed(attempt=attempt_id, answer=answer, detail=self.learned.probe_detail))
@@ -142,11 +147,22 @@ class Report:
         held, seen = self._held(draft, incident, run), self.learned.observations[0]
         before = run.observations.get(seen.check)
         first = run.polled_at is None or run.polled_at < (run.verify_from or 0)
-        if first or before is None or before.missing != seen.missing or (run.held_from is not None) != held:
-            draft.record(self.incident, f.Gathered(run=run.number, observations=(seen,), holds=held))
+        anew = draft.now > self._wanted_by(draft, incident, run, first)
+        if anew or first or before is None or before.missing != seen.missing or (run.held_from is not None) != held:
+            fact = f.Gathered(run=run.number, observations=(seen,), holds=held, anew=anew)
+            draft.record(self.incident, fact)
             return
         known = run.model_copy(update={"observations": {**run.observations, seen.check: seen}, "polled_at": draft.now})
         draft.bookkeep(self.incident, runs=tuple(known if r.number == run.number else r for r in incident.runs))
+
+    def _wanted_by(self, draft: Draft, incident: Incident, run: Run, first: bool) -> int:
+        """When this poll should have come at the latest; after that, what was not watched cannot be judged."""
+        runbook = draft.runbook_of(incident, run)
+        verify = runbook.verify if runbook is not None else None
+        if runbook is None or verify is None:
+            return draft.now
+        start = (run.verify_from or 0) + verify.settle if first else run.polled_at or 0
+        return start + UNWATCHED + runbook.checks[verify.check].timeout
 
     def _unprepared(self, draft: Draft, run: Run, step_id: str, why: str) -> f.StepFailed:
         step, tries = _step_of(draft, self.incident, run, step_id), run.step(step_id).tries + 1
@@ -241,12 +257,48 @@ class Remind:
         """See the class."""
         draft = Draft(self.id, state, self.book)
         body = parsed(InForce, draft.scope(self.scope))
-        if body is None:
-            draft.forget_timer(TimerRow(f"scope:{self.scope}", Due(kind="remind", round=0, due=0)))
-        else:
+        if body is not None:
             fact = f.RestoreReminded(attempt=body.attempt, step=body.step, preview=body.preview, since=body.since)
             draft.record(body.incident, fact)
+        # The row is written in any case: one that stayed due would be looked at for ever.
+        again = body.remind if body is not None else None
+        remind = Due(kind="remind", round=0, due=draft.now + again) if again else None
+        draft.set_scope(ScopeChange(self.scope, body, remind))
         return Change(draft.writes(), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """A write that means nothing: it shows that the store can be written."""
+
+    id: str
+
+    def reads(self) -> Keys:
+        """Nothing."""
+        return Keys()
+
+    def apply(self, state: State) -> Change[None]:
+        """See the class."""
+        return Change(Writes(scopes=(ScopeRow("store:touched", "", state.now),)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """Look at these timers later: looking at them failed, and must not keep others from being looked at."""
+
+    id: str
+    subject: str
+    dues: tuple[Due, ...]
+    until: int
+
+    def reads(self) -> Keys:
+        """Nothing."""
+        return Keys()
+
+    def apply(self, state: State) -> Change[None]:
+        """See the class."""
+        rows = (TimerRow(self.subject, due.model_copy(update={"due": self.until})) for due in self.dues)
+        return Change(Writes(timers=tuple(rows)), None)
 
 
 def _owned(draft: Draft, incident_id: str, by: Worker, epoch: int) -> None:

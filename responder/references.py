@@ -114,6 +114,10 @@ class _Checker:
             )
 
     def match(self) -> Iterator[Problem]:
+        if self.runbook.unless_fixed and not self.runbook.match:
+            message = "not yet: what another runbook starts has no promises of its own"
+            hint = "move it to the `unless_fixed` of the runbook that starts this one"
+            yield self.document.at_key(("unless_fixed",), message, hint)
         try:
             matchers = self.runbook.matchers
         except BadSyntax as error:

@@ -44,6 +44,8 @@ class Draw(Recorded):
     at: int
     amount: float
     incident: str
+    run: int = 0
+    step: str = ""
 
 
 class Draws(Recorded):
@@ -54,6 +56,10 @@ class Draws(Recorded):
     def within(self, window: int, now: int) -> float:
         """The sum of the last `window` µs, in the parameter's own unit."""
         return sum(d.amount for d in self.draws if d.at > now - window)
+
+    def own(self, incident: str, run: int, step: str) -> float:
+        """What this very step has drawn already: trying it again takes nothing more."""
+        return sum(d.amount for d in self.draws if (d.incident, d.run, d.step) == (incident, run, step))
 
 
 class Pause(Recorded):

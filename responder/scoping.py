@@ -65,15 +65,16 @@ def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope
         count = parsed(RunCount, scope(name)) or RunCount()
         started = (*recent(count.started, event.at), event.at)
         yield ScopeChange(name, count.model_copy(update={"started": started}))
-    if len(run.attempts_of(fact.step)) == 1:
-        for name, amount in fact.plan.draws.items():
-            yield ScopeChange(name, _drawn(scope, name, amount, incident, event.at))
+    for name, amount in fact.plan.draws.items():
+        before = parsed(Draws, scope(name)) or Draws()
+        more = amount - before.own(incident.id, run.number, fact.step)
+        if more > 0:
+            draw = Draw(at=event.at, amount=more, incident=incident.id, run=run.number, step=fact.step)
+            yield ScopeChange(name, _drawn(before, draw))
 
 
-def _drawn(scope: ScopeText, name: str, amount: float, incident: Incident, now: int) -> Draws:
-    before = parsed(Draws, scope(name)) or Draws()
-    kept = tuple(d for d in before.draws if d.at > now - DAY)
-    return Draws(draws=(*kept, Draw(at=now, amount=amount, incident=incident.id)))
+def _drawn(before: Draws, draw: Draw) -> Draws:
+    return Draws(draws=(*(d for d in before.draws if d.at > draw.at - DAY), draw))
 
 
 def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
@@ -83,10 +84,10 @@ def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, sco
     if run is None:
         return
     if fact.status is StepStatus.UNKNOWN:
-        held = parsed(Lock, scope(lock_name(run.target)))
-        if held is not None and (held.incident, held.run) == (incident.id, run.number):
-            yield ScopeChange(lock_name(run.target), held.model_copy(update={"unknown": True}))
-    done = [a for a in run.attempts_of(fact.step) if not a.open]
+        # Also over another run's lock, which a brake has passed: what is unknown must stay locked.
+        lock = Lock(incident=incident.id, run=run.number, since=event.at, unknown=True)
+        yield ScopeChange(lock_name(run.target), lock)
+    done = [a for a in run.attempts_of(fact.step) if a.happened]
     if fact.status is StepStatus.DONE and done and runbook is not None and run.cause is not Cause.RESTORE:
         yield from _in_force(event, runbook, run, done[-1], scope)
 
@@ -122,7 +123,10 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     if run.cause is Cause.RESTORE:
         if fact.result is Result.FIXED:
             body = parsed(InForce, scope(in_force_name(run.target)))
-            yield ScopeChange(in_force_name(run.target), None if body is None else body.beneath)
+            beneath = None if body is None else body.beneath
+            again = beneath.remind if beneath is not None else None
+            remind = Due(kind="remind", round=0, due=event.at + again) if again else None
+            yield ScopeChange(in_force_name(run.target), beneath, remind)
         return
     name = runs_name(run.runbook, run.target)
     count = parsed(RunCount, scope(name)) or RunCount()
@@ -135,7 +139,8 @@ def _released(incident: Incident, run: Run, scope: ScopeText) -> Iterator[ScopeC
     held = parsed(Lock, scope(lock_name(run.target)))
     if held is None or (held.incident, held.run) != (incident.id, run.number):
         return
-    open_questions = {a.id for a in incident.unsettled} & {a.id for a in run.attempts}
+    unsettled = {a.id for a in incident.unsettled}
+    open_questions = any(a.open or a.id in unsettled for a in run.attempts)
     yield ScopeChange(lock_name(run.target), held.model_copy(update={"unknown": True}) if open_questions else None)
 
 
@@ -143,8 +148,13 @@ def _settled(incident: Incident, event: f.Event, runbook: Runbook | None, scope:
     fact = event.fact
     assert isinstance(fact, f.Settled)
     found = incident.attempt(fact.attempt)
-    if found is not None and not found[0].active:
-        yield from _released(incident, found[0], scope)
+    if found is None:
+        return
+    run, attempt = found
+    if not run.active:
+        yield from _released(incident, run, scope)
+    if fact.applied and runbook is not None and run.cause is not Cause.RESTORE:
+        yield from _in_force(event, runbook, run, attempt, scope)
 
 
 def _unlocked(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
@@ -153,21 +163,10 @@ def _unlocked(incident: Incident, event: f.Event, runbook: Runbook | None, scope
     yield ScopeChange(lock_name(fact.target), None)
 
 
-def _reminded(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
-    fact = event.fact
-    assert isinstance(fact, f.RestoreReminded)
-    found = incident.attempt(fact.attempt)
-    body = parsed(InForce, scope(in_force_name(found[0].target))) if found else None
-    if found is not None and body is not None and body.remind:
-        again = Due(kind="remind", round=0, due=event.at + body.remind)
-        yield ScopeChange(in_force_name(found[0].target), body, again)
-
-
 _RULES: dict[type[Any], Callable[[Incident, f.Event, Runbook | None, ScopeText], Iterator[ScopeChange]]] = {
     f.AttemptIntended: _intended,
     f.StepEnded: _step_ended,
     f.RunEnded: _run_ended,
     f.Settled: _settled,
     f.Unlocked: _unlocked,
-    f.RestoreReminded: _reminded,
 }

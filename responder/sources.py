@@ -43,6 +43,7 @@ def read_sources(entries: Sequence[str], folders: Folders) -> Mapping[str, str]:
     begin with `_` other than `_defaults.yaml`. Raises BadRules with everything that could not be read.
     """
     found: dict[str, Path] = {f"rules/{_ALWAYS}": folders.shipped / _ALWAYS}
+    reached = {path.resolve() for path in found.values()}
     problems: list[Problem] = []
     for entry in entries:
         place = _place(entry, folders)
@@ -50,7 +51,7 @@ def read_sources(entries: Sequence[str], folders: Folders) -> Mapping[str, str]:
             problems.append(place)
             continue
         for name, path in _files(*place):
-            _add(found, name, path)
+            _add(found, reached, name, path)
     texts = {name: _read(name, path, problems) for name, path in found.items()}
     if problems:
         raise BadRules(problems)
@@ -86,11 +87,12 @@ def _files(name: str, path: Path) -> Iterator[tuple[str, Path]]:
             yield shown, inner
 
 
-def _add(found: dict[str, Path], name: str, path: Path) -> None:
+def _add(found: dict[str, Path], reached: set[Path], name: str, path: Path) -> None:
     """Add a file once, also when two entries reach it; another file of the same name gets its whole path as name."""
     real = path.resolve()
-    if any(real == other.resolve() for other in found.values()):
+    if real in reached:
         return
+    reached.add(real)
     found[name if name not in found else real.as_posix()] = path
 
 

@@ -53,6 +53,8 @@ def has_line(fact: f.Fact) -> bool:
         return fact.joined
     if isinstance(fact, f.AttemptEnded):
         return fact.outcome is not Outcome.OK
+    if isinstance(fact, f.UrgentTold):
+        return bool(fact.page)
     if isinstance(fact, f.StepEnded):
         return fact.status is not StepStatus.FAILED
     return fact.kind not in SILENT
@@ -95,17 +97,23 @@ def _row(incident: Incident, event: f.Event, lane: Lane, to: str, template: str,
 
 def _pages(incident: Incident, event: f.Event, instance: str) -> Iterator[MessageRow]:
     fact = event.fact
-    if not isinstance(fact, f.LevelReached | f.MachineFired | f.AcknowledgementExpired):
+    if not isinstance(fact, f.LevelReached | f.MachineFired | f.AcknowledgementExpired | f.UrgentTold):
         return
-    # A pager appends a second trigger of an open key without waking anybody, so a new round has a key of its own
-    # (contracts.md C1).
-    again = f"/r{fact.count}" if isinstance(fact, f.AcknowledgementExpired) else _round(incident)
     for to in dict.fromkeys(fact.page):
-        yield _row(incident, event, Lane.PAGE, to, "page", f"responder/{instance}/{incident.id}/{to}{again}")
+        yield _row(incident, event, Lane.PAGE, to, "page", f"responder/{instance}/{incident.id}/{to}/{_occasion(fact)}")
 
 
-def _round(incident: Incident) -> str:
-    return f"/l{incident.ladder_round}" if incident.ladder_round else ""
+def _occasion(fact: f.LevelReached | f.MachineFired | f.AcknowledgementExpired | f.UrgentTold) -> str:
+    """What makes a page's key its own: a pager appends to an open key without waking anybody (contracts.md C1)."""
+    match fact:
+        case f.LevelReached():
+            return f"l{fact.round}.{fact.index}"
+        case f.MachineFired():
+            return f"m{fact.round}.{fact.index}"
+        case f.AcknowledgementExpired():
+            return f"a{fact.count}"
+        case f.UrgentTold():
+            return f"u{fact.number}"
 
 
 def _resolves(incident: Incident, event: f.Event) -> Iterator[MessageRow]:
@@ -130,4 +138,6 @@ def _why(fact: f.Fact) -> str:
         return f"level {fact.name}: {fact.why}"
     if isinstance(fact, f.AcknowledgementExpired):
         return "acknowledged, and nothing followed"
+    if isinstance(fact, f.UrgentTold):
+        return fact.why
     return "not fixed in time"

@@ -10,13 +10,17 @@ from pydantic import JsonValue
 
 from responder import facts as f
 from responder.acting import unknown_why
+from responder.escalation import promises
 from responder.expressions import evaluate, explain, parse_expression
 from responder.guards import why_missing
 from responder.incident import Incident, Run
 from responder.recorded import Cause, Observation, Phase, Result
 from responder.runbook import POLL, Runbook, Verify
-from responder.timing import SECOND, format_duration
+from responder.timing import MINUTE, SECOND, format_duration
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
+
+LINGER = 15 * MINUTE
+"""How long an incident that is called fixed may stay open before people are told."""
 
 WATCH = 30 * SECOND
 """How often an open incident without an active run looks at its check."""
@@ -65,6 +69,8 @@ def _not_held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEn
     seen = run.observations.get(verify.check)
     within = format_duration(verify.within)
     missing = why_missing(seen, runbook.checks[verify.check].max_age, view.now)
+    if missing is None and seen is not None and (seen.observed_at or 0) < (run.verify_from or 0):
+        missing = "its sample is older than the change"
     unknown = unknown_why(run)
     if unknown:
         return f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown)
@@ -92,13 +98,21 @@ def watching(view: View) -> Next | None:
     if incident.closed or incident.active_run is not None or runbook is None or not incident.runs:
         return None
     if runbook.verify is None:
-        return Tell(f.Relapsed(why="it fired again after the run")) if incident.rejoined and incident.firing else None
+        again = incident.rejoined and bool(incident.firing)
+        return Tell(_relapse(view, "it fired again after the run")) if again else None
     if _went_bad(view, runbook, runbook.verify):
-        return Tell(f.Relapsed(why=_bad_why(incident, runbook.verify)))
+        return Tell(_relapse(view, _bad_why(incident, runbook.verify)))
     last = incident.watched_at or (incident.run.ended_at if incident.run else None) or incident.opened_at
     if not incident.recheck and view.now < last + WATCH:
         return None
     return Gather(runbook=runbook.runbook, rules_hash=incident.rules_hash, checks=(runbook.verify.check,), watch=True)
+
+
+def _relapse(view: View, why: str) -> f.Relapsed:
+    """The clock begins anew when it had stopped or run out; a promise still to come is kept (docs/adr/0010)."""
+    incident = view.incident
+    coming = any(promises(incident, view.runbook)) and incident.result is not Result.FIXED
+    return f.Relapsed(why=why, restarts=not coming)
 
 
 def _went_bad(view: View, runbook: Runbook, verify: Verify) -> bool:
@@ -108,13 +122,17 @@ def _went_bad(view: View, runbook: Runbook, verify: Verify) -> bool:
     if not incident.firing or incident.taken_over or incident.result is None or seen is None:
         return False
     ended = incident.run.ended_at if incident.run else None
-    if seen.asked_at < (ended or 0) or incident.recheck or seen.missing:
+    if seen.asked_at < (ended or 0) or incident.recheck:
         return False
+    if seen.missing:
+        return incident.rejoined  # what is not shown to hold is answered again, through the gates
     return not incident.watch_holds and (incident.result is Result.FIXED or incident.rejoined)
 
 
 def _bad_why(incident: Incident, verify: Verify) -> str:
-    value = None if incident.watch is None else incident.watch.value
+    if incident.watch is None or incident.watch.missing:
+        return f"it fired again, and check {verify.check} gives no evidence"
+    value = incident.watch.value
     return f"{explain(parse_expression(verify.expect), {'value': value})} does not hold any more"
 
 
@@ -144,13 +162,28 @@ def idle(view: View) -> Next | None:
     watched = runbook is not None and runbook.verify is not None and bool(incident.runs)
     if incident.closed or incident.active_run is not None or not watched:
         return None
+    problem = _lingering(view)
+    if problem is not None and problem not in incident.problems:
+        return Tell(f.ProblemFound(problem=problem))
     last = incident.watched_at or (incident.run.ended_at if incident.run else None) or incident.opened_at
     return WaitUntil(max(last + WATCH, view.now), "watch")
 
 
-def holds(runbook: Runbook, seen: Observation, now: int) -> bool:
+def _lingering(view: View) -> str | None:
+    """Called fixed, and yet it does not end: people look, before everybody forgets it."""
+    incident = view.incident
+    ended = incident.run.ended_at if incident.run else None
+    if incident.result is not Result.FIXED or ended is None or view.now < ended + LINGER:
+        return None
+    what = "the alert still fires" if incident.firing else "its check does not hold"
+    return f"fixed {format_duration(LINGER)} ago, but {what}"
+
+
+def holds(runbook: Runbook, seen: Observation, now: int, since: int | None) -> bool:
     """Whether the verification's expectation holds on a fresh sample; missing, stale and NaN do not."""
     verify = runbook.verify
+    if since is not None and (seen.observed_at or 0) < since:
+        return False  # a sample from before the change proves nothing about it
     if verify is None or why_missing(seen, runbook.checks[verify.check].max_age, now) is not None:
         return False
     return evaluate(parse_expression(verify.expect), {"value": seen.value}).holds

@@ -85,6 +85,7 @@ class View:
     """All that `decide` may look at. `rules_of` answers the set that a run began with, or None when it cannot be read."""
 
     incident: Incident
+    policy: Policy
     rules_of: Callable[[str], Rules | None]
     scope: ScopeText
     totals: Callable[[str], float | None]
@@ -96,11 +97,6 @@ class View:
     def rules(self) -> Rules | None:
         """The set that the incident began with."""
         return self.rules_of(self.incident.rules_hash)
-
-    @property
-    def policy(self) -> Policy:
-        """The incident's policy; an empty one when its rules cannot be read."""
-        return self.rules.policy(self.incident.policy) if self.rules is not None else Policy()
 
     @property
     def runbook(self) -> Runbook | None:
@@ -115,13 +111,16 @@ class View:
         return None if rules is None else rules.runbooks.get(run.runbook)
 
 
-def values_of(incident: Incident, run: Run) -> dict[str, object]:
+def values_of(incident: Incident, run: Run | None) -> dict[str, object]:
     """The variables of a run: its inputs, `steps.<id>`, `incident`, `run`, and the checks' values."""
+    about = {"id": incident.id, "severity": incident.severity or "", "target": incident.target}
+    if run is None:
+        return {**incident.inputs, "incident": about}
     steps = {s.id: _step_values(run, s) for s in run.steps}
     return {
         **run.inputs,
         "steps": steps,
-        "incident": {"id": incident.id, "severity": incident.severity or "", "target": incident.target},
+        "incident": about,
         "run": {"number": run.number, "runbook": run.runbook, "cause": run.cause.value},
         "checks": {name: seen.value for name, seen in run.observations.items() if not seen.missing},
     }

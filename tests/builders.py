@@ -172,7 +172,10 @@ def told(*happened: f.Fact | int, actor: str = "responder") -> Incident:
 def a_view(incident: Incident, rules: Rules, now: int, scopes: Mapping[str, str] | None = None) -> View:
     """What `decide` looks at: no budget is limited, this process is the incident's first owner."""
     known = scopes or {}
-    return View(incident, lambda digest: rules if digest == rules.hash else None, known.get, lambda name: None, now, 1)
+    policy = rules.policy(incident.policy)
+    return View(
+        incident, policy, lambda digest: rules if digest == rules.hash else None, known.get, lambda name: None, now, 1
+    )
 
 
 @dataclass

@@ -314,9 +314,18 @@ def _unknowns(found: Found) -> Iterator[str]:
         held = case.incident.acknowledged or case.incident.taken_over
         if unknown and case.incident.live and not pages and not held:
             yield f"I6: {case.row.id} has an unknown, and nobody was paged"
+        if pages and not held:
+            yield from _paged_at_once(case, min(m.created_at for m in pages))
         for run in case.incident.runs:
             if {a.id for a in run.attempts} & {a.id for a in case.incident.unsettled}:
                 yield from _kept_lock(found, case, run)
+
+
+def _paged_at_once(case: Case, first_page: int) -> Iterator[str]:
+    for event in case.events:
+        unknown = isinstance(event.fact, f.StepEnded) and event.fact.status is StepStatus.UNKNOWN
+        if unknown and first_page > event.at:
+            yield f"I6: {case.row.id}: people were not paged in the transaction of the unknown {event.fact}"
 
 
 def _kept_lock(found: Found, case: Case, run: Run) -> Iterator[str]:

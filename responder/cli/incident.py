@@ -28,7 +28,7 @@ from responder.cli.output import (
 from responder.timing import humanize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from rich.console import RenderableType
     from rich.text import Text

@@ -196,9 +196,7 @@ class Delivery:
     async def _root(self, row: MessageRow) -> MessageRow | None:
         if row.lane is Lane.PAGE:
             return None
-        wanted = root_id(row.incident, row.destination)
-        rows = await self._desk.store.messages_of(row.incident)
-        return next((m for m in rows if m.id == wanted), None)
+        return await self._desk.store.message(root_id(row.incident, row.destination))
 
     def _wait(self, case: _Case, now: int) -> int | None:
         """Microseconds to wait, None for a line whose root message has not been sent."""
@@ -342,7 +340,8 @@ def _useless(case: _Case) -> str | None:
     """Why a row must not be sent any more, or None."""
     if not case.incident.live and not case.notifier.replays:
         return "a replay tells nobody outside"
-    if case.row.template == PAGE and case.incident.closed:
+    closed = case.incident.closed_at
+    if case.row.template == PAGE and closed is not None and case.row.created_at <= closed:
         # PagerDuty would open a new page for a trigger that follows its resolve (contracts.md C1).
         return "the incident closed before the page could be sent"
     return None

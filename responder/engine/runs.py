@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from responder.contracts import Probe
@@ -93,6 +94,7 @@ class Runs:
     async def stop(self, patience: float) -> None:
         """Take nothing new, and wait up to `patience` seconds for what is under way; the rest is recovered later."""
         self._stopping = True
+        self._desk.worker = replace(self._desk.worker, stopping=True)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=patience)
         for task in self._tasks:
@@ -145,10 +147,11 @@ class Runs:
         runbook = self._runbook(gather)
         if runbook is None:
             return Learned(failed=f"runbook {gather.runbook} of rules {gather.rules_hash[:12]} cannot be read")
-        run = next((r for r in incident.runs if r.number == gather.run), incident.run)
+        # Without a run it is the incident's own check that is read, whatever run was the last.
+        run = next((r for r in incident.runs if r.number == gather.run), None)
         if gather.probe is not None:
             return await self._probe(incident, gather.probe)
-        values = values_of(incident, run) if run is not None else dict(incident.inputs)
+        values = values_of(incident, run)
         checks = asyncio.gather(*(self.performer.observe(n, runbook.checks[n], values) for n in gather.checks))
         prepared, observations = await asyncio.gather(self._prepare(incident, gather, runbook, run), checks)
         return Learned(

@@ -138,6 +138,11 @@ class Reads:
         due: int | None = self._rows(_NEXT_MESSAGE)[0]["min_1"]
         return due
 
+    def message(self, message_id: str) -> MessageRow | None:
+        """One message by its id."""
+        found = self._rows(select(t.messages).where(t.messages.c.id == message_id))
+        return rows.message_row(found[0]) if found else None
+
     def messages_of(self, incident_id: str) -> list[MessageRow]:
         """Every message of an incident, in the order of writing."""
         c = t.messages.c

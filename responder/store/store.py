@@ -155,6 +155,10 @@ class Store:
         """The earliest `next_at` of what waits to be sent and is first of its order key; None: nothing waits."""
         return await self._read(self._reads.next_message_due)
 
+    async def message(self, message_id: str) -> MessageRow | None:
+        """One message by its id, or None."""
+        return await self._read(self._reads.message, message_id)
+
     async def messages_of(self, incident_id: str) -> list[MessageRow]:
         """Every message of an incident, in the order of writing."""
         return await self._read(self._reads.messages_of, incident_id)

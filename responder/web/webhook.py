@@ -190,7 +190,7 @@ class _Delivery:
         """Store it, whatever it is. Raises StoreUnavailable."""
         try:
             notification, stored = await self._understood()
-            received = await self._ingested(notification, self._row(notification, stored))
+            received = await self._whole_or_each(notification, stored)
         except StoreUnavailable:
             raise
         except BadPayload as error:
@@ -199,10 +199,33 @@ class _Delivery:
             log.exception("a notification from %s could not be taken in", self._source)
             return await self._dead(f"internal error {type(error).__name__}; report it with this body", "internal")
         self._parts.metrics.received(notification)
-        content = _counts(notification, [received])
+        content = _counts(notification, received)
         if notification.truncated_alerts:
-            content = _counts(notification, [received, *await self._completed(notification)])
+            content = _counts(notification, [*received, *await self._completed(notification)])
         return Answer(200, content)
+
+    async def _whole_or_each(self, notification: Notification, stored: bytes) -> list[Received]:
+        """One transaction for the batch; where a mistake of ours stumbles over one alert, the others go on without."""
+        try:
+            return [await self._ingested(notification, self._row(notification, stored))]
+        except StoreUnavailable:
+            raise
+        except Exception:
+            if len(notification.alerts) < 2:
+                raise
+            log.exception("a notification from %s could not be taken in as a whole", self._source)
+        received = []
+        for alert in notification.alerts:
+            alone = replace(notification, alerts=(alert,), bad=())
+            try:
+                received.append(await self._ingested(alone, self._row(alone, stored)))
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                log.exception("an alert from %s could not be taken in", self._source)
+                said = f"internal error {type(error).__name__} with alert {alert.fingerprint}; report it with this body"
+                await bury(self._parts, self._source, said, payload(alone), "internal")
+        return received
 
     async def _understood(self) -> tuple[Notification, bytes]:
         limits = self._parts.alert_limits

@@ -25,6 +25,8 @@ from tests.crash.scenarios import EVERY_EFFECT, TOO_WEAK, UNSAFE_STEP
 from tests.crash.world import World
 
 MARKS: Final = ("INTENDED-UNSAFE", "ENDED-UNSAFE")
+CHANGES: Final = ("arrived POST risk-api", "arrived POST broker", "arrived PUT risk-api")
+"""Points in the middle of an attempt that changes something."""
 TOLD: Final = 20
 """Failures of one campaign that are described."""
 
@@ -36,6 +38,7 @@ class Tally:
     cycles: int = 0
     kills: int = 0
     stops: int = 0
+    rejected: int = 0
     lost: int = 0
     doubled: int = 0
     unknown: int = 0
@@ -98,6 +101,11 @@ class Campaign:
         for ended in (cycle.meanwhile, zombie):
             for said in ended.report["violations"] if ended is not None else ["I5: nobody took over"]:
                 self.tally.failed(f"{scenario} stopped at {k} {zombie.points[k - 1]!r}", said)
+        point = zombie.points[k - 1]
+        in_attempt = point.startswith(CHANGES) or "attempt_intended" in point
+        self.tally.rejected += zombie.report["rejected"]
+        if in_attempt and not zombie.report["rejected"]:
+            self.tally.failed(f"{scenario} stopped at {k} {point!r}", "its outcome was not refused when it woke")
         if len(zombie.report["incidents"]) != 1:
             self.tally.failed(f"{scenario} stopped at {k}", f"I1: {zombie.report['incidents']}")
 

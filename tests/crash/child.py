@@ -27,6 +27,7 @@ from responder.engine.delivery import Delivery, Destinations
 from responder.engine.loops import Loop
 from responder.engine.runs import Runs
 from responder.engine.timers import Timers
+from responder.errors import Rejected
 from responder.ingest import Ingest, Received
 from responder.notifiers import message_templates
 from responder.perform import Performer
@@ -69,6 +70,7 @@ class _Turns:
 
     def __init__(self) -> None:
         self.open = 0
+        self.rejected = 0
         self._given = False
         self._turn = threading.Semaphore(0)
 
@@ -86,6 +88,9 @@ class _Turns:
             self.open += 1
             try:
                 return await submit(writer, operation)
+            except Rejected:
+                self.rejected += 1
+                raise
             finally:
                 self.open -= 1
 
@@ -253,7 +258,7 @@ def ledger_of(told: dict[str, Any]) -> Ledger:
     )
 
 
-async def _report(store: Store, wire: Wire) -> None:
+async def _report(store: Store, wire: Wire, rejected: int) -> None:
     found = await violations(store, ledger_of(wire.ask(ledger=True)))
     rows = await store.incidents()
     runs = [
@@ -268,17 +273,17 @@ async def _report(store: Store, wire: Wire) -> None:
     ]
     locks = {s.name: s.body for s in await store.scopes("lock:") if s.body}
     journal = [[e.seq, e.at, e.fact.model_dump_json()] for r in rows for e in await store.events(r.id)]
-    wire.tell(report={"violations": found, "incidents": runs, "locks": locks, "journal": journal})
+    wire.tell(report={"violations": found, "incidents": runs, "locks": locks, "journal": journal, "rejected": rejected})
 
 
-def in_child(work: Callable[[], Coroutine[Any, Any, None]], clock: VirtualClock) -> None:
+def in_child(work: Callable[[_Turns], Coroutine[Any, Any, None]], clock: VirtualClock) -> None:
     """Run it on a loop of virtual time that waits for the store's thread."""
     turns = _Turns()
     turns.install()
     PostgresDatabase.offset = lambda self: 0  # type: ignore[method-assign]
     loop = _Loop(clock, turns)
     loop.set_default_executor(_AtOnce(1))
-    loop.run_until_complete(work())
+    loop.run_until_complete(work(turns))
 
 
 def main(end: socket.socket, life: Life) -> None:
@@ -287,10 +292,10 @@ def main(end: socket.socket, life: Life) -> None:
     wire = Wire(end, life.kill_at, life.stop_at, lambda now: clock.move(max(0, now - clock()) / SECOND))
     _kill_around_commits(wire)
 
-    async def work() -> None:
+    async def work(turns: _Turns) -> None:
         process = Process(life, wire, RULES, clock)
         await process.live()
-        await _report(process.store, wire)
+        await _report(process.store, wire, turns.rejected)
 
     in_child(work, clock)
     os._exit(0)

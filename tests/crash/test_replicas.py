@@ -29,9 +29,11 @@ def test_a_stopped_replica_is_taken_over_and_changes_nothing_when_it_wakes(datab
         tally = campaign.tally()
     finally:
         campaign.end()
-    print(f"crash: {tally['stops']} processes stopped and woken, {tally['doubled']} changes doubled")  # noqa: T201
+    counts = f"{tally['doubled']} changes doubled, {tally['rejected']} late answers refused"
+    print(f"crash: {tally['stops']} processes stopped and woken, {counts}")  # noqa: T201  what it is for
     assert not tally["failures"], "\n".join(tally["failures"])
     assert tally["stops"] > 5
+    assert tally["rejected"] > 0
 
 
 async def test_a_notification_that_two_replicas_get_at_once_is_one_incident_with_one_run(database: str) -> None:
