@@ -138,10 +138,11 @@ class Sender:
         connection.close()
 
     async def _flat_out(self, waiting: Iterator[Prepared]) -> None:
-        connection = await connected(self._stream.port)
+        connection = await (self._connected_again() if self._stream.again else connected(self._stream.port))
         for items, raw in waiting:
             while not await self._delivered(connection, items, raw):
-                connection = await self._connected_again(connection)
+                connection.close()
+                connection = await self._connected_again()
         connection.close()
 
     async def _delivered(self, connection: Connection, items: Sequence[str], raw: bytes) -> bool:
@@ -154,8 +155,7 @@ class Sender:
             return False
         return status < 300 or not self._stream.again
 
-    async def _connected_again(self, connection: Connection) -> Connection:
-        connection.close()
+    async def _connected_again(self) -> Connection:
         while True:
             await asyncio.sleep(0.02)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -34,14 +35,19 @@ def killed(folder: Path, *, quick: bool) -> Iterator[Figure]:
 
 
 def _under_fire(installation: Installation, desk: Service, count: int) -> Told:
-    load = None
+    load = sending(Stream(installation.port, SILENT, "fire", count, clients=16, again=True))
+    try:
+        return _through_kills(installation, desk, load, count)
+    finally:
+        load.kill()
+
+
+def _through_kills(installation: Installation, desk: Service, load: subprocess.Popen[bytes], count: int) -> Told:
     for number in range(KILLS):
         with installation.running() as ours:
-            load = load or sending(Stream(ours.port, SILENT, "fire", count, clients=16, again=True))
             aim = count * (number + 1) // (KILLS + 1)
             wait_for(lambda aim=aim: len(desk.arrivals()) >= aim, "the storm goes on", step=0.002)  # type: ignore[misc]
             ours.kill()
-    assert load is not None
     with installation.running():
         sent = told(load)[0]
         wait_for(lambda: installation.runs_ended() >= count, "every run ends")

@@ -16,13 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from sqlalchemy import Column, Connection, Engine, NullPool, StaticPool, create_engine, event, text
+from sqlalchemy import Column, Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event, text
 from sqlalchemy.dialects import sqlite as dialect
 from sqlalchemy.sql.elements import TextClause
 
 from responder.errors import BadConfig
 from responder.store.database import Database, Failure, Query, Session, Statement
 
+READERS: Final = 8
+"""Connections for reading; a further reader waits for one."""
 BUSY_TIMEOUT: Final = 5.0  # seconds
 CHECKPOINT_EVERY: Final = 1.0  # seconds between looks at the log while there are commits
 LOG_LIMIT: Final = 64 * 1024 * 1024  # bytes; a log that grew beyond is cut down to this after a full checkpoint
@@ -101,7 +103,9 @@ class SqliteDatabase(Database):
     def reading(self) -> Engine:
         if self._memory is not None:
             return self._in_memory()
-        return create_engine("sqlite://", creator=self._connect_reading, isolation_level="AUTOCOMMIT")
+        # Named, because for this URL SQLAlchemy would choose a pool that closes connections which other threads read with.
+        pool = {"poolclass": QueuePool, "pool_size": READERS, "max_overflow": 0}
+        return create_engine("sqlite://", creator=self._connect_reading, isolation_level="AUTOCOMMIT", **pool)
 
     def migrating(self) -> Engine:
         engine = self._in_memory() if self._memory is not None else self._on_file()

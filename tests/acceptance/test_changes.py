@@ -146,8 +146,13 @@ def test_a_probe_that_cannot_tell_leaves_it_unknown() -> None:
         stage.world.slow = 1.0
         stage.fires(RISK)
         stage.world.blind = True
-        stage.at("0:15")
+        stage.at("0:30")
+        assert stage.last_run.step("halt").status is StepStatus.RUNNING, "it is asked again before people are"
+        assert stage.pages == []
+        stage.at("0:32")
         assert stage.last_run.step("halt").status is StepStatus.UNKNOWN
+        assert stage.told("probed") == ["0:01", "0:03", "0:07", "0:15", "0:31"]
+        assert stage.pages == [("0:31", "first")]
         assert len(stage.did) == 1
 
 

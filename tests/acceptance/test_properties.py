@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from responder.timing import MINUTE, SECOND
 from tests.acceptance.stage import Stage, own, playing
 from tests.builders import a_runbook, an_alert, call_step, cut_step
 
+EXAMPLES = int(os.environ.get("RESPONDER_EXAMPLES", "60"))
+"""More of them before a release: a hundred take about half a minute."""
 SYMBOLS = ("AAA-USD", "BBB-USD", "not a pair")
 LEVELS = [{"name": "L1", "after": 0, "page": "first"}, {"name": "L2", "after": "5m", "page": "second"}]
 
@@ -123,7 +126,7 @@ HAPPENINGS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.sampled_from([0.25, 0.35, 0.45]), st.lists(HAPPENINGS, min_size=1, max_size=15))
 def test_whatever_happens(kelly: float, happenings: list[Happening]) -> None:
     with playing(rules()) as stage:

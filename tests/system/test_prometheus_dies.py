@@ -48,6 +48,7 @@ def test_after_the_run_an_end_without_evidence_closes_nothing(arena: Arena) -> N
 
     eventually("Alertmanager says that it ended", arena.responder.incident, said_to_have_ended)
     eventually("people are told", lambda: _thread(arena), lambda text: "People are needed" in text)
+    eventually("somebody is paged", lambda: list(arena.outside.pagerduty.pages), bool)
     kept_open_and_unchanged(arena, seconds=5)
 
 

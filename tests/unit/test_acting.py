@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from responder import facts as f
+from responder.acting import HELD_BACK, PROBES
 from responder.decide import decide
 from responder.incident import Incident
-from responder.recorded import Effect, Mode, Outcome, ProbeAnswer, Result, StepStatus
+from responder.recorded import Cause, Effect, Mode, Observation, Outcome, ProbeAnswer, Result, StepStatus
 from responder.scopes import Lock, Pause
 from responder.timing import MINUTE, SECOND
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, WaitUntil
@@ -72,7 +73,9 @@ def test_a_refusal_is_told_then_ends_the_run() -> None:
     held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0, unknown=True).model_dump_json()}
     refused = fact(following(told(*BEGUN), scopes=held))
     assert (refused.kind, refused.urgent) == ("refused", True)
-    assert fact(following(told(*BEGUN, refused), scopes=held)).result is Result.CANCELLED
+    urgent = fact(following(told(*BEGUN, refused), scopes=held))
+    assert (urgent.kind, urgent.number, urgent.why) == ("urgent_told", 1, f"refused: {refused.verdicts[-1].reason}")
+    assert fact(following(told(*BEGUN, refused, urgent), scopes=held)).result is Result.CANCELLED
 
 
 def test_nothing_to_do_is_done() -> None:
@@ -91,6 +94,32 @@ def test_a_manual_step_is_asked_for_once() -> None:
     asked = fact(following(told(*BEGUN), steps=steps))
     assert (asked.kind, asked.instruction) == ("manual_asked", "Look")
     assert following(told(*BEGUN, asked), steps=steps) == WaitUntil()
+
+
+def test_observing_only_says_what_a_person_would_be_asked() -> None:
+    observing = told(opened(), fired(), started(mode=Mode.OBSERVE))
+    found = fact(following(observing, steps=[{"id": "cut", "manual": "Look"}]))
+    assert (found.kind, found.preview) == ("previewed", "a person would be asked: Look")
+
+
+def test_what_a_machine_could_not_begin_in_time_is_for_people() -> None:
+    held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0).model_dump_json()}
+    machine = told(opened(), fired(), started(cause=Cause.UNLESS_FIXED))
+    assert fact(following(machine, HELD_BACK, held)).kind == "waiting"
+    found = fact(following(machine, HELD_BACK + 1, held))
+    assert (found.result, found.why) == (Result.FAILED, "held back for 1m: people decide now")
+    begun = told(opened(), fired(), started(cause=Cause.UNLESS_FIXED), intended(), ended(Outcome.TEMPORARY))
+    late = following(begun, HELD_BACK + 1, steps=[cut_step(retry={"attempts": 2, "first": "5s"})])
+    assert isinstance(late, Gather), "what it has begun it goes on with"
+
+
+def test_answers_count_from_when_they_came_in() -> None:
+    slow = {"risk": {"action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}, "max_age": "5s"}}
+    parts = {"checks": slow, "only_if": {"check": "risk", "expect": "value > 1"}}
+    asked = Observation(check="risk", value=2.0, observed_at=T0, asked_at=T0)
+    incident = told(*BEGUN, 6 * SECOND, f.Gathered(run=1, observations=(asked,), plan=a_plan(), step="cut"))
+    refused = fact(following(incident, 6 * SECOND, **parts))
+    assert (refused.kind, refused.verdicts[-1].gate) == ("refused", "only_if"), "it is not asked for ever"
 
 
 @pytest.mark.parametrize("stop", [f.TakenOver(), f.AlertResolved(fingerprint="a", ends_at=None)])
@@ -143,17 +172,38 @@ def test_a_second_send_has_the_plan_and_key_of_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "over", "status"),
+    ("answers", "over", "status"),
     [
-        (ProbeAnswer.APPLIED, False, StepStatus.DONE),
-        (ProbeAnswer.UNCLEAR, False, StepStatus.UNKNOWN),
-        (ProbeAnswer.NOT_APPLIED, True, StepStatus.SKIPPED),
+        ([ProbeAnswer.APPLIED], False, StepStatus.DONE),
+        ([ProbeAnswer.UNCLEAR, ProbeAnswer.APPLIED], False, StepStatus.DONE),
+        ([ProbeAnswer.UNCLEAR] * PROBES, False, StepStatus.UNKNOWN),
+        ([ProbeAnswer.NOT_APPLIED], True, StepStatus.SKIPPED),
     ],
 )
-def test_what_a_probe_makes_of_it(answer: ProbeAnswer, over: bool, status: StepStatus) -> None:
-    facts: list[f.Fact] = [intended(), ended(Outcome.UNKNOWN), f.Probed(attempt="i1.1.cut.1", answer=answer)]
+def test_what_a_probe_makes_of_it(answers: list[ProbeAnswer], over: bool, status: StepStatus) -> None:
+    facts: list[f.Fact] = [intended(), ended(Outcome.UNKNOWN)]
+    facts += [f.Probed(attempt="i1.1.cut.1", answer=answer) for answer in answers]
     facts += [f.AlertResolved(fingerprint="a", ends_at=None)] if over else []
     assert fact(following(told(*BEGUN, *facts))).status is status
+
+
+def test_an_unclear_probe_is_asked_again_with_growing_patience() -> None:
+    unclear = f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.UNCLEAR, detail="no answer")
+    for asked, wait in ((1, 2), (2, 4), (3, 8), (4, 16)):
+        incident = told(*BEGUN, intended(), ended(Outcome.UNKNOWN), *[unclear] * asked)
+        assert following(incident) == WaitUntil(T0 + wait * SECOND, "probe")
+        again = Gather(runbook="cut", rules_hash="h1", run=1, probe="i1.1.cut.1")
+        assert following(incident, wait * SECOND) == again
+
+
+@pytest.mark.parametrize(("sent", "wait"), [(1, 0), (2, 2), (3, 4), (4, 8)])
+def test_sending_again_gives_the_service_more_and_more_time(sent: int, wait: int) -> None:
+    plan = a_plan(Effect.KEYED)
+    facts = [x for n in range(1, sent + 1) for x in (intended(n, plan), ended(Outcome.UNKNOWN, n))]
+    incident = told(*BEGUN, *facts)
+    if wait:
+        assert following(incident, wait * SECOND - 1) == WaitUntil(T0 + wait * SECOND, "retry")
+    assert isinstance(following(incident, wait * SECOND), Perform)
 
 
 def test_sending_again_waits_for_the_pause() -> None:

@@ -173,15 +173,15 @@ def test_wrong_use_says_what_to_do(words: list[str], said: str, capsys: pytest.C
 
 def test_an_incident_tells_first_what_is_next_and_when(capsys: pytest.CaptureFixture[str]) -> None:
     agenda = [
-        {"kind": "poll", "round": 0, "at": "2026-11-20T17:04:50Z"},
-        {"kind": "unless_fixed", "round": 1, "at": "2026-11-20T17:07:42Z"},
-        {"kind": "level", "round": 101, "at": "2026-11-20T17:17:42Z"},
+        {"kind": "poll", "round": 0, "at": "2026-11-20T17:04:50Z", "what": ""},
+        {"kind": "unless_fixed", "round": 1, "at": "2026-11-20T17:07:42Z", "what": "unless fixed, halt-trading runs"},
+        {"kind": "level", "round": 101, "at": "2026-11-20T17:17:42Z", "what": "L2 is told, paging quant"},
     ]
     out = printed(capsys, incident(agenda=agenda))
     assert "17:02:42 UTC, 2m 05s ago" in out
     assert "step cut_kelly, until 17:05:00 (in 13s)" in out
-    assert "17:07:42 (in 2m 55s): the runbook's next measure" in out
-    assert "17:17:42 (in 12m 55s): the policy's level 2 is told" in out
+    assert "17:07:42 (in 2m 55s): unless fixed, halt-trading runs" in out
+    assert "17:17:42 (in 12m 55s): L2 is told, paging quant" in out
     assert "17:04:50" not in out
     assert "nobody yet" in out
     assert max(map(len, out.splitlines())) <= 80

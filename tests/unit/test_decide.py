@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from responder import facts as f
-from responder.decide import decide
-from responder.recorded import Cause, Effect, Mode, Outcome, Plan, ProbeAnswer, Result
+from responder.decide import decide, people
+from responder.recorded import Cause, Effect, Mode, Observation, Outcome, Plan, ProbeAnswer, Result, StepStatus
 from responder.timing import MINUTE, SECOND
 from responder.view import Finish, Gather, Tell, WaitUntil
 from tests.builders import T0, a_runbook, a_view, ended, fired, intended, opened, rules_of, started, told
@@ -18,6 +18,7 @@ PROMISES = rules_of(
     a_runbook(unless_fixed={"5m": {"run": "halt", "page": "boss", "countdown": "1m"}}),
     a_runbook(runbook="halt", match=(), target="trading", brake=True),
 )
+L1 = f.LevelReached(round=0, index=0, name="L1", page=("first",), why="")
 INEFFECTIVE = f.RunEnded(run=1, result=Result.INEFFECTIVE, why="no")
 
 
@@ -109,25 +110,141 @@ def test_it_is_sent_again_only_so_often() -> None:
 
 
 def test_a_machine_is_armed_only_when_a_run_tried() -> None:
-    idle = told(opened(), fired(), started(), f.RunEnded(run=1, result=Result.CANCELLED, why="refused"))
-    acted = told(opened(), fired(), started(), intended(), ended(Outcome.PERMANENT), INEFFECTIVE)
+    idle = told(opened(), fired(), started(), f.RunEnded(run=1, result=Result.CANCELLED, why="refused"), L1)
+    acted = told(opened(), fired(), started(), intended(), ended(Outcome.PERMANENT), INEFFECTIVE, L1)
     for incident, expected in ((idle, False), (acted, True)):
-        acknowledged = incident.model_copy(update={"levels_reached": {"0:0": T0}})
-        found = decide(a_view(acknowledged, PROMISES, T0 + 4 * MINUTE))
+        found = decide(a_view(incident, PROMISES, T0 + 4 * MINUTE))
         announced = isinstance(found, Tell) and isinstance(found.fact, f.MachineAnnounced)
         assert announced is expected
 
 
 def test_a_machine_looks_before_it_acts() -> None:
-    incident = told(opened(), fired(), started(), intended(), ended(Outcome.PERMANENT), INEFFECTIVE)
-    incident = incident.model_copy(update={"levels_reached": {"0:0": T0}})
+    announced = f.MachineAnnounced(round=0, index=0, runbook="halt", at=T0 + 5 * MINUTE)
+    incident = told(opened(), fired(), started(), intended(), ended(Outcome.PERMANENT), INEFFECTIVE, L1, announced)
     found = decide(a_view(incident, PROMISES, T0 + 5 * MINUTE))
     assert found == Gather(runbook="cut", rules_hash="h1", checks=("risk",), machine="0:0")
 
 
-def test_a_probe_that_is_unclear_leaves_it_to_people() -> None:
+def test_a_probe_that_stays_unclear_leaves_it_to_people() -> None:
     probed = f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.UNCLEAR, detail="no idea")
-    found = decide(a_view(told(opened(), fired(), started(), intended(), ended(Outcome.UNKNOWN), probed), RULES, T0))
+    facts = (opened(), fired(), started(), intended(), ended(Outcome.UNKNOWN))
+    assert decide(a_view(told(*facts, probed), RULES, T0)) == WaitUntil(T0 + 2 * SECOND, "probe")
+    found = decide(a_view(told(*facts, *[probed] * 5), RULES, T0))
     assert isinstance(found, Tell)
     assert isinstance(found.fact, f.StepEnded)
     assert found.fact.status.value == "unknown"
+
+
+# --- what is urgent ---------------------------------------------------------------------------------------------------
+
+LATER = 5 * MINUTE
+BAD = f.ProblemFound(problem="bad")
+ACTED = (fired(), started(), intended(), ended(Outcome.UNKNOWN),
+         f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN, why="nobody knows"))  # fmt: skip
+
+
+def urgent(*facts: f.Fact | int, at: int = LATER) -> f.Fact | None:
+    found = people(a_view(told(opened(), *facts), RULES, T0 + at))
+    return found.fact if isinstance(found, Tell) else None
+
+
+def test_what_is_urgent_is_the_first_level_at_once() -> None:
+    assert urgent(BAD, at=0) == f.LevelReached(round=0, index=0, name="L1", page=("first",), why="bad")
+
+
+def test_after_the_first_level_it_is_a_page_of_its_own_and_told_once() -> None:
+    told_now = f.UrgentTold(number=1, page=("first",), why="bad")
+    assert urgent(fired(), L1, 2 * MINUTE, BAD) == told_now
+    assert urgent(fired(), L1, 2 * MINUTE, BAD, told_now) is None
+    assert urgent(fired(), 2 * MINUTE, BAD, L1) is None, "the level has said it"
+
+
+def test_it_wakes_those_who_were_told_last() -> None:
+    second = f.LevelReached(round=0, index=1, name="L2", page=("second",), why="")
+    assert urgent(L1, second, BAD) == f.UrgentTold(number=1, page=("second",), why="bad")
+
+
+@pytest.mark.parametrize(
+    ("before", "at", "page"),
+    [
+        ([L1, 0], 59 * SECOND, ()),
+        ([L1, 0], 60 * SECOND, ("first",)),
+        ([L1, f.Acknowledged(), *ACTED[:2]], LATER, ()),
+        ([L1, f.TakenOver()], LATER, ()),
+        ([L1, f.Acknowledged(), *ACTED], LATER, ("first",)),
+        ([L1, *ACTED, f.TakenOver()], LATER, ("first",)),
+        ([L1, f.Acknowledged(), *ACTED, f.Settled(attempt="i1.1.cut.1", applied=True, reason="")], LATER, ()),
+    ],
+    ids=["a page a moment ago", "a page a minute ago", "acknowledged", "taken over", "acknowledged, but unknown",
+         "taken over, but unknown", "settled"],
+)  # fmt: skip
+def test_nobody_is_woken_who_has_heard_of_it(before: list[f.Fact | int], at: int, page: tuple[str, ...]) -> None:
+    found = urgent(*before, BAD, at=at)
+    assert isinstance(found, f.UrgentTold)
+    assert found.page == page
+
+
+def test_a_replay_has_nothing_urgent() -> None:
+    assert people(a_view(told(opened(namespace="replay"), BAD), RULES, T0)) is None
+
+
+# --- rules that cannot be read ----------------------------------------------------------------------------------------
+
+
+def test_without_its_rules_people_are_told_by_todays_policy() -> None:
+    today = replace(a_view(told(opened(rules_hash="gone"), fired(), BAD), RULES, T0), rules_of=lambda digest: None)
+    found = decide(today)
+    assert isinstance(found, Tell)
+    assert isinstance(found.fact, f.LevelReached)
+    assert found.fact.page == ("first",)
+
+
+def test_without_its_rules_what_is_unknown_stays_unknown() -> None:
+    gone = (opened(rules_hash="gone"), fired(), started(rules_hash="gone"), intended())
+    assert decide(a_view(told(*gone), RULES, T0)) == WaitUntil(T0 + MINUTE + 2 * SECOND, "deadline")
+    found = decide(a_view(told(*gone, ended(Outcome.UNKNOWN)), RULES, T0))
+    assert isinstance(found, Tell)
+    assert isinstance(found.fact, f.StepEnded)
+    assert found.fact.status is StepStatus.UNKNOWN
+    over = decide(a_view(told(*gone, ended(Outcome.UNKNOWN), found.fact, L1), RULES, T0))
+    assert isinstance(over, Finish)
+    assert isinstance(over.fact, f.RunEnded)
+    assert over.fact.result is Result.UNKNOWN
+
+
+# --- promises that come late ------------------------------------------------------------------------------------------
+
+TRIED = (opened(), fired(), started(), intended(), ended(Outcome.PERMANENT), INEFFECTIVE, L1)
+SEEN = Observation(check="risk", value=0.5, observed_at=T0 + 5 * MINUTE, asked_at=T0 + 5 * MINUTE)
+
+
+def test_announced_late_it_comes_late() -> None:
+    found = decide(a_view(told(*TRIED), PROMISES, T0 + 7 * MINUTE))
+    assert found == Tell(f.MachineAnnounced(round=0, index=0, runbook="halt", at=T0 + 8 * MINUTE))
+    announced = told(*TRIED, 7 * MINUTE, found.fact)
+    assert getattr(decide(a_view(announced, PROMISES, T0 + 8 * MINUTE - 1)), "machine", None) is None
+    due = decide(a_view(announced, PROMISES, T0 + 8 * MINUTE))
+    assert due == Gather(runbook="cut", rules_hash="h1", checks=("risk",), machine="0:0")
+
+
+def test_what_looks_good_while_a_run_is_verified_waits_for_its_end() -> None:
+    done = f.StepEnded(run=1, step="cut", status=StepStatus.DONE)
+    announced = f.MachineAnnounced(round=0, index=0, runbook="halt", at=T0 + 5 * MINUTE)
+    good = f.MachineGathered(round=0, index=0, observation=SEEN, holds=True)
+    verified = (opened(), fired(), started(), intended(), ended(Outcome.OK), done, L1, announced, 4 * MINUTE,
+                f.Verifying(run=1), MINUTE, good)  # fmt: skip
+    waiting = decide(a_view(told(*verified), PROMISES, T0 + 5 * MINUTE))
+    assert waiting == Gather(runbook="cut", rules_hash="h1", run=1, checks=("risk",)), "only the run's own poll"
+    ended_badly = told(*verified, INEFFECTIVE, f.UrgentTold(number=1, page=(), why="ineffective: no"))
+    again = decide(a_view(ended_badly, PROMISES, T0 + 5 * MINUTE))
+    assert again == Gather(runbook="cut", rules_hash="h1", checks=("risk",), machine="0:0")
+
+
+def test_a_machine_whose_runbook_is_gone_is_for_people_once() -> None:
+    fired_now = f.MachineFired(round=0, index=0, page=("boss",), runbook="halt")
+    found = decide(a_view(told(*TRIED, fired_now), RULES, T0))
+    assert isinstance(found, Tell)
+    assert isinstance(found.fact, f.MachineFired)
+    assert "runbook halt cannot be read" in (found.fact.held or "")
+    assert found.fact.page == ("first",)
+    assert not isinstance(decide(a_view(told(*TRIED, fired_now, found.fact), RULES, T0)), Tell)

@@ -218,7 +218,7 @@ async def test_a_page_says_why_under_the_incidents_key() -> None:
     await bench.happens(OPENED, LEVEL)
     await bench.run(SECOND)
     [page] = bench.pager._sent
-    assert page.key == "responder/main/i1/pager"
+    assert page.key == "responder/main/i1/pager/l0.0"
     assert page.text == "[critical] VaR above its limit: risk-api/kelly_fraction. Nothing was done."
     accepted = [e.fact for e in await bench.store.events("i1") if isinstance(e.fact, f.PageAccepted)]
     assert accepted == [f.PageAccepted(destination="pager", why="nobody has it")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from responder import facts as f
-from responder.escalation import acknowledgement_ends, agenda, armed, last_reached, levels, promises
+from responder.escalation import acknowledgement_ends, agenda, armed, last_reached, levels, promises, waits_for_run, whom
 from responder.incident import Incident
-from responder.recorded import Mode, Outcome, Result
+from responder.recorded import Mode, Observation, Outcome, Result
 from responder.runbook import Policy
 from responder.timing import MINUTE
 from tests.builders import T0, a_policy, a_runbook, ended, fired, intended, opened, rules_of, started, told
@@ -28,7 +28,7 @@ def due(incident: Incident) -> list[int]:
     ("facts", "expected"),
     [
         ([], [2, 15]),
-        ([f.ProblemFound(problem="bad", urgent=True)], [0, 15]),
+        ([f.ProblemFound(problem="bad", urgent=True)], [2, 15]),
         ([L1], [15]),
         ([f.Acknowledged()], []),
         ([f.TakenOver()], []),
@@ -38,6 +38,7 @@ def due(incident: Incident) -> list[int]:
           f.AcknowledgementExpired(count=2, page=())], [37, 50]),
         ([L1, 4 * MINUTE, f.SeverityRose(before="high", severity="critical", policy="ladder")], [6, 19]),
         ([started(), FIXED, 9 * MINUTE, f.Relapsed(why="")], [11, 24]),
+        ([f.Acknowledged(), started(), FIXED, 9 * MINUTE, f.Relapsed(why="")], [11, 24]),
         ([started(), f.RunEnded(run=1, result=Result.CANCELLED, why=""), 9 * MINUTE, f.Relapsed(why="")], [2, 15]),
         ([f.Closed(why="")], []),
     ],
@@ -63,6 +64,31 @@ def test_the_last_level_that_was_told_is_told_again() -> None:
     assert found is not None
     assert found.name == "L1"
     assert last_reached(told(opened(), fired()), POLICY) is None
+
+
+def test_something_urgent_is_for_whom_was_told_last_else_for_the_first_level() -> None:
+    second = f.LevelReached(round=0, index=1, name="L2", page=("second",), why="")
+    assert whom(told(opened(), fired()), POLICY) == ("first",)
+    assert whom(told(opened(), fired(), L1, second), POLICY) == ("second",)
+    assert whom(told(opened(), fired(), L1, second), Policy()) == ()
+
+
+def test_announced_late_it_comes_late() -> None:
+    late = f.MachineAnnounced(round=0, index=1, runbook="halt", at=T0 + 8 * MINUTE)
+    incident = told(opened(), fired(), started(), intended(), ended(Outcome.OK), 7 * MINUTE, late)
+    halt = list(promises(incident, RUNBOOK))[-1]
+    assert (halt.due, halt.announce) == (T0 + 8 * MINUTE, None)
+
+
+def test_one_that_waits_for_a_run_is_not_on_the_agenda() -> None:
+    seen = Observation(check="risk", value=0.5, observed_at=T0, asked_at=T0)
+    good = f.MachineGathered(round=0, index=1, observation=seen, holds=True)
+    begun = (opened(), fired(), started(), intended(), ended(Outcome.OK))
+    verified = told(*begun, f.Verifying(run=1), good)
+    halt = list(promises(verified, RUNBOOK))[-1]
+    assert waits_for_run(verified, halt)
+    assert not waits_for_run(told(*begun, good), halt), "only while it is verified"
+    assert [d.due for d in agenda(verified, POLICY, RUNBOOK) if d.kind == "unless_fixed"] == [T0 + 2 * MINUTE]
 
 
 def acted(mode: Mode = Mode.AUTO) -> Incident:

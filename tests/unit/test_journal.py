@@ -28,7 +28,7 @@ ANY: list[f.Fact] = [
     f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN), f.Verifying(run=1), f.Verifying(run=9),
     f.RunEnded(run=1, result=Result.FIXED, why=""), f.RunEnded(run=3, result=Result.FAILED, why=""),
     f.Watched(observation=SEEN, holds=True), f.Relapsed(why=""),
-    f.LevelReached(round=0, index=0, name="L1", page=(), why=""),
+    f.LevelReached(round=0, index=0, name="L1", page=(), why=""), f.UrgentTold(number=1, page=("first",), why=""),
     f.MachineAnnounced(round=0, index=0, runbook="x", at=T0),
     f.MachineGathered(round=0, index=0, observation=SEEN, holds=False), f.MachineFired(round=0, index=0, runbook="x"),
     f.Acknowledged(), f.AcknowledgementExpired(count=1, page=()), f.TakenOver(),
@@ -66,9 +66,24 @@ def test_a_newcomer_restarts_verification_and_is_looked_at_after_a_run() -> None
     assert (acting.recheck, acting.rejoined) == (False, False)
 
 
-def test_the_first_urgent_reason_is_the_one_that_is_told() -> None:
-    state = told(opened(), f.ProblemFound(problem="one"), MINUTE, f.ProblemFound(problem="two"))
-    assert (state.urgent, state.urgent_at, state.problems) == ("one", T0, ("one", "two"))
+def test_every_urgent_reason_counts_and_one_that_the_next_repeats_does_not() -> None:
+    one, two, repeated = (f.ProblemFound(problem=problem) for problem in ("one", "two", "step x: two"))
+    state = told(opened(), one, MINUTE, two)
+    assert (state.urgent, state.urgent_number, state.urgent_told) == ("two", 2, 0)
+    assert state.problems == ("one", "two")
+    assert told(opened(), one, two, repeated).urgent_number == 2
+    mild = f.ProblemFound(problem="mild", urgent=False)
+    assert told(opened(), one, mild).urgent_number == 1
+
+
+def test_what_was_urgent_has_been_told_by_a_page_or_by_the_first_level() -> None:
+    problem, level = f.ProblemFound(problem="one"), f.LevelReached(round=0, index=0, name="L1", page=("first",), why="")
+    by_level = told(opened(), problem, MINUTE, level)
+    assert (by_level.urgent_told, by_level.last_paged) == (1, T0 + MINUTE)
+    later = told(opened(), problem, f.LevelReached(round=0, index=1, name="L2", page=(), why=""))
+    assert (later.urgent_told, later.last_paged) == (0, None)
+    by_itself = told(opened(), problem, f.UrgentTold(number=1, page=(), why="one"))
+    assert (by_itself.urgent_told, by_itself.last_paged) == (1, None)
 
 
 @pytest.mark.parametrize(

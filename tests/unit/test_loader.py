@@ -199,19 +199,24 @@ def test_two_runbooks_for_one_alert(first: str, second: str, overlap: bool) -> N
 
 
 def test_runs_in_a_circle() -> None:
-    runs = "runbook: {0}\ntitle: T\ntarget: t\nunless_fixed: {{5m: {{run: {1}}}}}\n"
+    runs = "runbook: {0}\ntitle: T\nmatch: Alert_{0}\ntarget: t\nunless_fixed: {{5m: {{run: {1}}}}}\n"
     told = refused(a=runs.format("a", "b"), b=runs.format("b", "c"), c=runs.format("c", "b"), d=runs.format("d", "d"))
     assert told == [
-        "b.yaml:4:26 this leads back: b → c → b",
-        "c.yaml:4:26 this leads back: c → b → c",
-        "d.yaml:4:26 this leads back: d → d",
+        "b.yaml:5:26 this leads back: b → c → b",
+        "c.yaml:5:26 this leads back: c → b → c",
+        "d.yaml:5:26 this leads back: d → d",
     ]
 
 
+def test_promises_of_what_another_runbook_starts_are_not_yet_kept() -> None:
+    text = "runbook: halt\ntitle: T\ntarget: t\nunless_fixed: {5m: {page: people}}\n"
+    assert "a.yaml:4:1 not yet: what another runbook starts has no promises of its own" in refused(a=text)
+
+
 def test_a_run_of_another_env() -> None:
-    one = "runbook: a\ntitle: T\ntarget: t\nenv: staging\nunless_fixed: {5m: {run: b}}\n"
+    one = "runbook: a\ntitle: T\nmatch: A\ntarget: t\nenv: staging\nunless_fixed: {5m: {run: b}}\n"
     assert refused(a=one, b="runbook: b\ntitle: T\ntarget: t\nenv: prod\n") == [
-        "a.yaml:5:26 'b' is of another env: prod and staging"
+        "a.yaml:6:26 'b' is of another env: prod and staging"
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from responder import facts as f
-from responder.recorded import Cause, Effect, Outcome, Recorded, Result, StepStatus
+from responder.recorded import Cause, Effect, Outcome, ProbeAnswer, Recorded, Result, StepStatus
 from responder.scopes import Draw, Draws, InForce, Lock, RunCount, recent
 from responder.scoping import ScopeChange, scopes_after
 from responder.timing import DAY, HOUR
@@ -35,13 +35,32 @@ def test_an_intent_takes_the_lock_counts_the_run_and_what_it_takes_off() -> None
     changed = after(*BEGUN, intended(plan=plan))
     assert changed["lock"] == OURS
     assert changed["runs"] == RunCount(started=(T0,))
-    assert changed["parameter"] == Draws(draws=(Draw(at=T0, amount=0.15, incident="i1"),))
+    assert changed["parameter"] == Draws(draws=(Draw(at=T0, amount=0.15, incident="i1", run=1, step="cut"),))
 
 
 def test_a_second_attempt_takes_nothing_twice() -> None:
     plan = a_plan(draws={f"parameter:{TARGET}": 0.15})
     facts = (*BEGUN, intended(plan=plan), ended(Outcome.UNKNOWN), intended(2, plan))
-    assert after(*facts, lock=OURS, runs=RunCount(started=(T0,))) == {}
+    drawn = Draws(draws=(Draw(at=T0, amount=0.15, incident="i1", run=1, step="cut"),))
+    assert after(*facts, lock=OURS, runs=RunCount(started=(T0,)), budget=drawn) == {}
+
+
+def test_a_retry_whose_plan_takes_more_draws_the_difference() -> None:
+    name = f"parameter:{TARGET}"
+    drawn = Draws(draws=(Draw(at=T0, amount=0.125, incident="i1", run=1, step="cut"),))
+    for amount, more in ((0.375, [0.125, 0.25]), (0.0625, None)):
+        second = intended(2, a_plan(draws={name: amount}))
+        facts = (*BEGUN, intended(plan=a_plan(draws={name: 0.125})), ended(Outcome.TEMPORARY), second)
+        changed = after(*facts, lock=OURS, budget=drawn).get("parameter")
+        assert (None if changed is None else [draw.amount for draw in changed.draws]) == more
+
+
+def test_another_step_run_or_incident_draws_for_itself() -> None:
+    plan = a_plan(draws={f"parameter:{TARGET}": 0.125})
+    others = (("i9", 1, "cut"), ("i1", 2, "cut"), ("i1", 1, "more"))
+    drawn = Draws(draws=tuple(Draw(at=T0, amount=0.5, incident=i, run=r, step=s) for i, r, s in others))
+    changed = after(*BEGUN, intended(plan=plan), lock=OURS, budget=drawn)["parameter"]
+    assert [draw.amount for draw in changed.draws] == [0.5, 0.5, 0.5, 0.125]
 
 
 def test_reading_takes_nothing() -> None:
@@ -72,14 +91,37 @@ def test_what_nobody_knows_keeps_it() -> None:
     assert after(*facts, lock=OURS)["lock"].unknown
     over = (*facts, f.RunEnded(run=1, result=Result.FIXED, why=""))
     assert after(*over, lock=OURS)["lock"].unknown
-    settled = (*over, f.Settled(attempt="i1.1.cut.1", applied=True, reason="x"))
+    settled = (*over, f.Settled(attempt="i1.1.cut.1", applied=False, reason="x"))
     assert after(*settled, lock=OURS) == {"lock": None}
     assert after(*settled, lock=THEIRS) == {}
 
 
+def test_what_a_brake_left_unknown_is_locked_over_the_lock_that_it_passed() -> None:
+    facts = (*BEGUN, intended(), ended(Outcome.UNKNOWN), UNKNOWN)
+    assert after(*facts, lock=THEIRS)["lock"] == Lock(incident="i1", run=1, since=T0, unknown=True)
+
+
 def test_settling_during_the_run_leaves_the_lock_to_its_end() -> None:
     facts = (*BEGUN, intended(), ended(Outcome.UNKNOWN), UNKNOWN)
-    assert after(*facts, f.Settled(attempt="i1.1.cut.1", applied=True, reason="x"), lock=OURS) == {}
+    assert after(*facts, f.Settled(attempt="i1.1.cut.1", applied=False, reason="x"), lock=OURS) == {}
+
+
+@pytest.mark.parametrize("over", [[], [f.RunEnded(run=1, result=Result.UNKNOWN, why="")]], ids=["in it", "after it"])
+def test_what_a_person_says_has_happened_is_in_force(over: list[f.Fact]) -> None:
+    plan = a_plan(before=0.25, target=0.1)
+    facts = (*BEGUN, intended(plan=plan), ended(Outcome.UNKNOWN), UNKNOWN, *over)
+    changed = after(*facts, f.Settled(attempt="i1.1.cut.1", applied=True, reason="x"), lock=OURS)
+    body = changed["in_force"]
+    assert (body.attempt, body.before, body.value, body.remind) == ("i1.1.cut.1", 0.25, 0.1, 4 * HOUR)
+    assert ("lock" in changed) is bool(over)
+
+
+def test_what_was_tried_in_vain_before_is_not_what_is_in_force() -> None:
+    done = f.StepEnded(run=1, step="cut", status=StepStatus.DONE)
+    probed = f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.APPLIED)
+    happened = after(*BEGUN, intended(), ended(Outcome.UNKNOWN), probed, done)
+    assert happened["in_force"].attempt == "i1.1.cut.1"
+    assert "in_force" not in after(*BEGUN, intended(), ended(Outcome.TEMPORARY), done), "nothing was left to do"
 
 
 def test_a_run_that_changed_nothing_leaves_no_trace() -> None:
@@ -104,20 +146,17 @@ def test_unlocking_frees_the_target_whoever_holds_it() -> None:
     assert after(*BEGUN, f.Unlocked(target=TARGET, reason="x"), lock=THEIRS) == {"lock": None}
 
 
-def test_a_reminder_reminds_again() -> None:
-    known: Any = {
-        "incident": "i1",
-        "attempt": "i1.1.cut.1",
-        "step": "cut",
-        "target": TARGET,
-        "preview": "",
-        "remind": HOUR,
-    }
-    body = InForce(**known, before=1, value=0, since=T0)
-    reminded = f.RestoreReminded(attempt="i1.1.cut.1", step="cut", preview="", since=T0)
-    event = f.Event(id="e", incident="i1", seq=9, at=T0 + HOUR, actor="responder", fact=reminded)
-    state = told(*BEGUN, intended(), ended(Outcome.OK))
-    (change,) = scopes_after(state, event, RUNBOOK, {f"in_force:{TARGET}": body.model_dump_json()}.get)
+def test_what_lay_beneath_is_in_force_again_and_reminds_again() -> None:
+    below = InForce(incident="i0", attempt="i0.1.cut.1", step="cut", target=TARGET, preview="", before=1, value=0.5,
+                    since=T0, remind=HOUR)  # fmt: skip
+    body = below.model_copy(update={"incident": "i1", "attempt": "i1.1.cut.1", "beneath": below})
+    restore = started(number=2, cause=Cause.RESTORE, restores="i1.1.cut.1")
+    over = f.RunEnded(run=2, result=Result.FIXED, why="")
+    facts = (*BEGUN, restore, intended(run=2, attempt="i1.2.cut.1"), over)
+    event = f.Event(id="e", incident="i1", seq=9, at=T0 + HOUR, actor="responder", fact=over)
+    names = {f"in_force:{TARGET}": body.model_dump_json()}
+    (change,) = [c for c in scopes_after(told(*facts), event, RUNBOOK, names.get) if c.name.startswith("in_force")]
+    assert change.body == below
     assert change.remind is not None
     assert change.remind.due == T0 + 2 * HOUR
 

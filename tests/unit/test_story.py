@@ -125,6 +125,7 @@ SAMPLES: list[tuple[f.Fact, str]] = [
         f.LevelReached(round=0, index=1, name="L2", page=("quant",), why="not fixed after 15m", late=2 * MINUTE),
         "Level L2 is told, paging quant: not fixed after 15m (2m 00s late)",
     ),
+    (f.UrgentTold(number=2, page=("quant",), why="nobody knows"), "Paging quant at once: nobody knows"),
     (
         f.MachineAnnounced(round=0, index=1, runbook="halt-trading", at=T0 + 2 * MINUTE),
         "halt-trading runs by itself at 14:04:31 UTC, in 1m 59s, unless",

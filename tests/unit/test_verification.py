@@ -12,7 +12,7 @@ from responder.incident import Incident
 from responder.recorded import Cause, Observation, Outcome, Result
 from responder.runbook import Runbook
 from responder.timing import MINUTE, SECOND
-from responder.verification import WATCH, holds
+from responder.verification import LINGER, WATCH, holds
 from responder.view import Finish, Gather, Next, Tell, WaitUntil
 from tests.builders import T0, a_runbook, a_view, ended, fired, intended, opened, rules_of, started, told
 
@@ -102,8 +102,31 @@ def test_a_brake_that_a_machine_started_only_contains() -> None:
 )
 def test_only_a_fresh_number_that_holds_is_success(answer: Observation, expected: bool) -> None:
     book: Runbook = RULES.runbooks["cut"]
-    assert holds(book, answer, T0) is expected
-    assert not holds(rules_of(a_runbook(verify=None)).runbooks["cut"], answer, T0)
+    assert holds(book, answer, T0, None) is expected
+    assert holds(book, answer, T0, T0 - MINUTE - SECOND) is expected
+    assert not holds(rules_of(a_runbook(verify=None)).runbooks["cut"], answer, T0, None)
+
+
+def test_a_sample_from_before_the_change_proves_nothing_about_it() -> None:
+    book = RULES.runbooks["cut"]
+    assert holds(book, seen(0.5), T0 + SECOND, T0)
+    assert not holds(book, seen(0.5), T0 + SECOND, T0 + 1)
+    slow = {"action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}, "max_age": "5m"}
+    rules = rules_of(a_runbook(verify=VERIFY, checks={"risk": slow}), levels=[])
+    old = told(*CHECKING, MINUTE, f.Gathered(run=1, observations=(seen(0.5, -1),), holds=False))
+    found = decide(a_view(old, rules, T0 + MINUTE))
+    assert isinstance(found, Finish)
+    assert isinstance(found.fact, f.RunEnded)
+    why = "check risk gave no evidence within 1m: its sample is older than the change"
+    assert (found.fact.result, found.fact.why) == (Result.UNVERIFIED, why)
+
+
+def test_after_a_pause_nobody_can_say_that_it_held() -> None:
+    good = (*CHECKING, 10 * SECOND, polled(0.5, 10 * SECOND))
+    anew = polled(0.5, 40 * SECOND).model_copy(update={"anew": True})
+    again = told(*good, 30 * SECOND, anew)
+    assert (again.runs[0].verify_from, again.runs[0].held_from) == (T0 + 40 * SECOND, T0 + 40 * SECOND)
+    assert isinstance(following(again, 40 * SECOND), WaitUntil)
 
 
 # --- after a run ------------------------------------------------------------------------------------------------------
@@ -141,7 +164,9 @@ def test_resolved_with_a_missing_check_people_are_told_once() -> None:
     found = following(told(*missing), NOW)
     assert isinstance(found, Tell)
     assert isinstance(found.fact, f.ProblemFound)
-    assert isinstance(following(told(*missing, found.fact), NOW), WaitUntil)
+    at_once = following(told(*missing, found.fact), NOW)
+    assert at_once == Tell(f.UrgentTold(number=1, page=(), why=found.fact.problem))
+    assert isinstance(following(told(*missing, found.fact, at_once.fact), NOW), WaitUntil)
 
 
 def test_a_relapse_needs_a_bad_sample_not_a_missing_one() -> None:
@@ -152,6 +177,38 @@ def test_a_relapse_needs_a_bad_sample_not_a_missing_one() -> None:
     assert isinstance(missing, WaitUntil)
 
 
+def test_one_that_joins_without_evidence_is_answered_again() -> None:
+    joined = (*FIXED, fired("b", joined=True), watched(None, NOW, held=False, error="down"))
+    found = following(told(*joined), NOW)
+    assert found == Tell(f.Relapsed(why="it fired again, and check risk gives no evidence", restarts=True))
+
+
+def test_a_promise_still_to_come_is_not_put_off_by_a_newcomer() -> None:
+    promised = rules_of(a_runbook(verify=VERIFY, unless_fixed={"5m": {"page": "boss"}}), levels=[])
+    useless = (*CHECKING, 30 * SECOND, f.RunEnded(run=1, result=Result.CANCELLED, why="x"))
+    spent = f.MachineFired(round=0, index=0, page=("boss",))
+    for before, restarts in ((useless, False), (FIXED, True), ((*useless, spent), True)):
+        joined = told(*before, fired("b", joined=True), watched(2.0, NOW, held=False))
+        found = decide(a_view(joined, promised, T0 + NOW))
+        assert isinstance(found, Tell)
+        assert isinstance(found.fact, f.Relapsed)
+        assert found.fact.restarts is restarts
+
+
+@pytest.mark.parametrize(("over", "what"), [([], "the alert still fires"), ([OVER], "its check does not hold")])
+def test_what_is_called_fixed_and_does_not_end_is_told_once(over: list[f.Fact], what: str) -> None:
+    bad = (*FIXED, *over, watched(0.5 if not over else 2.0, NOW + LINGER, held=not over))
+    assert isinstance(following(told(*bad), NOW + LINGER - 1), WaitUntil | Gather)
+    found = following(told(*bad), NOW + LINGER)
+    assert isinstance(found, Gather), "it looks first"
+    looked = told(*bad).model_copy(update={"watched_at": T0 + NOW + LINGER})
+    problem = following(looked, NOW + LINGER)
+    assert problem == Tell(f.ProblemFound(problem=f"fixed 15m ago, but {what}"))
+    after = told(*bad, problem.fact, f.UrgentTold(number=1, page=(), why=""))
+    once = after.model_copy(update={"watched_at": T0 + NOW + LINGER})
+    assert following(once, NOW + LINGER) == WaitUntil(T0 + NOW + LINGER + WATCH, "watch")
+
+
 def test_what_was_taken_over_does_not_relapse() -> None:
     found = following(told(*FIXED, f.TakenOver(), watched(2.0, NOW, held=False)), NOW)
     assert isinstance(found, WaitUntil)
@@ -159,5 +216,8 @@ def test_what_was_taken_over_does_not_relapse() -> None:
 
 def test_our_own_news_close_on_a_word() -> None:
     news = (opened(runbook=None, target="responder:unreadable"), f.ProblemFound(problem="dead letter"))
+    at_once = following(told(*news), NOW)
+    assert at_once == Tell(f.UrgentTold(number=1, page=(), why="dead letter"))
+    news = (*news, at_once.fact)
     assert following(told(*news), NOW) == WaitUntil()
     assert isinstance(following(told(*news, f.Acknowledged()), NOW), Finish)
