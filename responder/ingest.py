@@ -66,22 +66,15 @@ class Ingest:
     gone: frozenset[str] = frozenset()
 
     def reads(self) -> Keys:
-        """The episodes, and the incidents that new ones would join."""
-        namespace = self.raw.namespace
-        alerts = self.notification.alerts
-        routes = [self.book.current.route(a.labels) for a in alerts if a.firing]
-        scopes = (asked_of(r.runbook.runbook, r.target) for r in routes if r.runbook is not None)
-        return Keys(
-            episodes=frozenset((namespace, a.fingerprint) for a in alerts),
-            open_keys=frozenset(open_key(namespace, _name(r.runbook), r.target) for r in routes),
-            scopes=frozenset().union(*scopes),
-        )
+        """The episodes: whether more is needed they alone can tell, and for most notifications nothing is."""
+        return Keys(episodes=frozenset((self.raw.namespace, a.fingerprint) for a in self.notification.alerts))
 
     def apply(self, state: State) -> Change[Received]:
         """See the class."""
         taking = _Taking(self, Draft(self.id, state, self.book, self.by))
         taking.draft.keep(notification=replace(self.raw, received_at=state.now))
         taking.check_doubts()
+        taking.load_ahead()
         for alert in self.notification.alerts:
             taking.take(alert)
         for bad in self.notification.bad:
@@ -103,6 +96,7 @@ class _Taking:
     draft: Draft
     touched: dict[str, None] = field(default_factory=dict)
     seen: dict[str, EpisodeRow] = field(default_factory=dict)
+    routes: dict[str, Route] = field(default_factory=dict)
     opened: int = 0
     fired: int = 0
     resolved: int = 0
@@ -118,6 +112,25 @@ class _Taking:
         self.seen[episode.fingerprint] = episode
         self.draft.keep(episode=episode)
 
+    def _route(self, alert: Alert) -> Route:
+        found = self.routes.get(alert.fingerprint)
+        if found is None:
+            found = self.routes[alert.fingerprint] = self.op.book.current.route(alert.labels)
+        return found
+
+    def load_ahead(self) -> None:
+        """Name everything that beginnings and ends will ask for, so that it is loaded in one round."""
+        namespace, begins, ends = self.op.raw.namespace, [], set()
+        for alert in self.op.notification.alerts:
+            known = self._known(alert)
+            if known is not None and known.firing and not alert.firing:
+                ends.add(known.incident)
+            elif alert.firing and (known is None or not known.firing):
+                begins.append(self._route(alert))
+        scopes = (asked_of(r.runbook.runbook, r.target) for r in begins if r.runbook is not None)
+        keys = frozenset(open_key(namespace, _name(r.runbook), r.target) for r in begins)
+        self.draft.state.want(Keys(frozenset(ends), open_keys=keys, scopes=frozenset().union(*scopes)))
+
     def check_doubts(self) -> None:
         doubtful = {a.fingerprint for a in self.op.notification.alerts if a.firing and _outdated(a, self._known(a))}
         if doubtful - self.op.asked:
@@ -130,14 +143,9 @@ class _Taking:
         elif alert.fingerprint in self.op.gone:
             self.repeated += 1
         elif known is not None and known.firing:
-            self._again(alert, known)
+            self.repeated += 1  # told again: the severity is a label, so another one is another fingerprint
         else:
             self._begin(alert)
-
-    def _again(self, alert: Alert, known: EpisodeRow) -> None:
-        """A running episode, told again: only a higher severity is news (a changed label is another fingerprint)."""
-        self.repeated += 1
-        self._rise(self.draft.incident(known.incident).id, alert.severity)
 
     def _rise(self, incident_id: str, severity: str | None) -> None:
         incident = self.draft.incident(incident_id)
@@ -151,7 +159,7 @@ class _Taking:
 
     def _begin(self, alert: Alert) -> None:
         self.fired += 1
-        route = self.op.book.current.route(alert.labels)
+        route = self._route(alert)
         key = open_key(self.op.raw.namespace, _name(route.runbook), route.target)
         found = self.draft.open_incident(key)
         incident_id = found.id if found is not None else self._open(alert, route)

@@ -148,7 +148,7 @@ class DeadLetterRow:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What an operation reads. An episode brings its incident along; an open key brings its incident."""
+    """What an operation reads. An open key brings its incident along; an episode does not: most are only told again."""
 
     incidents: frozenset[str] = frozenset()
     episodes: frozenset[tuple[str, str]] = frozenset()
@@ -240,6 +240,18 @@ class State:
         if message_id not in self.messages:
             raise NotLoaded(Keys(messages=frozenset({message_id})))
         return self.messages[message_id]
+
+    def want(self, keys: Keys) -> None:
+        """Raise NotLoaded for all of these that are not loaded, in one request instead of one after another."""
+        missing = Keys(
+            keys.incidents - self.incidents.keys(),
+            keys.episodes - self.episodes.keys(),
+            keys.open_keys - self.open_keys.keys(),
+            keys.scopes - self.scopes.keys(),
+            keys.messages - self.messages.keys(),
+        )
+        if missing:
+            raise NotLoaded(missing)
 
     def take(self, writes: Writes) -> None:
         """Make one operation's writes visible to the next of the group."""

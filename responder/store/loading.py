@@ -1,6 +1,6 @@
 """Fills a group's `State` from the database: one query a table, in the order in which every replica locks.
 
-Episodes and open keys come first because they name incidents. What the state holds already is never read again: it may
+Open keys come first because they name incidents. What the state holds already is never read again: it may
 carry what an earlier operation of the group wants written.
 """
 
@@ -96,7 +96,7 @@ class Loader:
         _take_open_keys(state, wanted, open_keys)
 
     def _names(self, session: Session, loaded: Loaded, load: str, keys: Keys, open_keys: Sequence[str]) -> set[str]:
-        """Load the episodes; answer the incidents that they and the open keys name."""
+        """Load the episodes; answer the incidents that the open keys name."""
         episodes = loaded.state.episodes
         asked = sorted(key for key in keys.episodes if key not in episodes)
         namespaces = self._database.listed(sorted({namespace for namespace, _ in asked}))
@@ -104,14 +104,12 @@ class Loader:
         queries: list[Query] = [(load, {"namespace": namespaces, "fingerprint": fingerprints})] if asked else []
         queries += self._query(self._statements.open_keys, "open_key", open_keys)
         answers = iter(session.fetch(queries))
-        named: set[str] = set()
         for values in next(answers) if asked else ():
             # The lists ask for every namespace with every fingerprint: what nobody named may be in the state, changed.
             episode = rows.episode_row(values)
             episodes.setdefault((episode.namespace, episode.fingerprint), episode)
-            named.add(episode.incident)
         _note_absent(loaded, t.episodes, episodes, asked)
-        return named | {values["id"] for values in (next(answers) if open_keys else ())}
+        return {values["id"] for values in (next(answers) if open_keys else ())}
 
     def _query(self, statement: str, name: str, keys: Sequence[str]) -> list[Query]:
         return [(statement, {name: self._database.listed(keys)})] if keys else []

@@ -447,6 +447,6 @@ async def test_a_timer_keeps_its_round_and_kind_apart(url: str) -> None:
 async def test_many_readers_at_once_do_not_take_each_other_s_connections(url: str) -> None:
     """With the pool that SQLAlchemy chooses by itself for SQLite, this ended the process."""
     async with opened(url) as store:
-        await store.submit(writes(scopes=(ScopeRow("a", "{}", NOW),)))
+        await store.submit(Does("write", lambda state: Change(Writes(scopes=(ScopeRow("a", "{}", NOW),)), None)))
         found = await asyncio.gather(*(store.scopes("a") for _ in range(400)))
         assert {len(rows) for rows in found} == {1}
