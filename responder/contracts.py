@@ -60,7 +60,7 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Fields of type Secret take only Secret values: the configuration reader makes them from {env:} and {file:}."""
+        """A field of type Secret takes only a Secret: the configuration reader makes it from {env:} or {file:}."""
         return core_schema.is_instance_schema(
             cls,
             metadata={"pydantic_js_functions": [_secret_schema]},
@@ -251,7 +251,7 @@ class Notifier(Strict):
 
     @abstractmethod
     async def send(self, message: Message) -> str:
-        """Deliver, and answer what must be remembered (JSON text, may be empty). Raises Temporary, Permanent, Unknown."""
+        """Deliver; answer what must be remembered (JSON text, may be empty). Raises Temporary, Permanent, Unknown."""
 
     async def start(self) -> None:
         """Open what is kept open."""

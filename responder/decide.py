@@ -19,7 +19,6 @@ from responder.timing import SECOND, format_duration
 from responder.verification import closing, idle, verifying, watching
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 
-
 ONE_PAGE = 60 * SECOND
 """Pages of one incident within this time are one page (design 5.7)."""
 

@@ -50,7 +50,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: whether that may be tried again."""
+    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: it may be tried again."""
 
     observations: tuple[Observation, ...] = ()
     plan: Plan | None = None

@@ -22,7 +22,7 @@ PAUSE = "pause:global"
 
 
 class Lock(Recorded):
-    """A target's lock. `unknown`: nobody knows whether a change happened; it stays until a person settles or unlocks."""
+    """A target's lock. `unknown`: nobody knows whether a change happened; a person settles it or unlocks."""
 
     incident: str
     run: int

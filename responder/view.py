@@ -82,7 +82,7 @@ Next = Gather | Perform | Tell | Ask | Finish | WaitUntil
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that `decide` may look at. `rules_of` answers the set that a run began with, or None when it cannot be read."""
+    """All that `decide` may look at. `rules_of` answers the set that a run began with, None when it is unreadable."""
 
     incident: Incident
     policy: Policy

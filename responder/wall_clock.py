@@ -8,5 +8,5 @@ _START = time.time_ns() - time.monotonic_ns()
 
 
 def wall_clock() -> int:
-    """Microseconds since the epoch, UTC: the wall time at the start of the process, carried on by the monotonic clock."""
+    """Microseconds since the epoch, UTC: the wall time at the process's start, carried on by the monotonic clock."""
     return (_START + time.monotonic_ns()) // 1000

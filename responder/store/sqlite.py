@@ -103,7 +103,7 @@ class SqliteDatabase(Database):
     def reading(self) -> Engine:
         if self._memory is not None:
             return self._in_memory()
-        # Named, because for this URL SQLAlchemy would choose a pool that closes connections which other threads read with.
+        # Named: for this URL SQLAlchemy would choose a pool that closes connections which other threads read with.
         pool = {"poolclass": QueuePool, "pool_size": READERS, "max_overflow": 0}
         return create_engine("sqlite://", creator=self._connect_reading, isolation_level="AUTOCOMMIT", **pool)
 

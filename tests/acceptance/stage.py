@@ -96,6 +96,27 @@ class Stage(Simulation):
 
     # --- what happened ------------------------------------------------------------------------------------------------
 
+    def tells(self, *alerts: tuple[Mapping[str, str], bool]) -> None:
+        """One notification with alerts that fire or do not, in this order."""
+        self._post([self._alerts.entry(a, {}, self.clock(), firing=firing) for a, firing in alerts], "live")
+
+    def winds_down(self) -> None:
+        """The process is asked to stop and has ten seconds for what is under way."""
+        self._run(self._alive.runs.stop(10))
+
+    def spoils(self) -> None:
+        """A fixed incident's row becomes one that this version cannot read."""
+        self._rewrite('"result":"fixed"', '"result":"unheard-of"')
+
+    def heals(self) -> None:
+        """The row can be read again."""
+        self._rewrite('"result":"unheard-of"', '"result":"fixed"')
+
+    def _rewrite(self, before: str, after: str) -> None:
+        store: Any = self.store
+        store._groups._cache.clear()
+        store._database._memory.execute("UPDATE incidents SET fold = replace(fold, ?, ?)", (before, after))
+
     @property
     def incident(self) -> Incident:
         """The only one."""

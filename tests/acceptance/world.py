@@ -39,6 +39,8 @@ class World:
     lost: str = ""
     refused: list[int] = field(default_factory=list)
     slow: float = 0.0
+    thinks: float = 0.0
+    """How long Prometheus takes to answer, in seconds."""
     changes: list[tuple[int, str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -68,6 +70,8 @@ class Connection:
     async def send(self, call: HttpCall, timeout: float) -> HttpAnswer:
         """Answer a request, or raise what a connection raises."""
         if self.service == "metrics":
+            if self.world.thinks:
+                await sleep(self.world.thinks)
             return self._number(call)
         if not call.changes:
             return self._status(call)

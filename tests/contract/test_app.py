@@ -125,26 +125,46 @@ class Pager(Console):
         return ""
 
 
-async def test_a_store_that_is_gone_pages_once_from_memory_and_resolves_when_it_is_back(tmp_path: Path) -> None:
+async def test_a_store_that_is_gone_pages_once_from_memory_and_resolves_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(write(tmp_path)) as app:
         pager = Pager(kind="console")
         pager.sent.clear()
         app.emergency.pagers = {"oncall": pager}
-        asked = app.store.open_incidents
 
         async def gone() -> int:
             raise StoreUnavailable("disk full")
 
-        app.store.open_incidents = gone  # type: ignore[method-assign]  the store's own failure, at its boundary
-        for _ in range(3):
-            await app._look_at_store(app.store.now())
-        app.store.open_incidents = asked  # type: ignore[method-assign]
+        with monkeypatch.context() as broken:
+            broken.setattr(app.store, "open_incidents", gone)
+            for _ in range(3):
+                await app._look_at_store(app.store.now())
         app.emergency._tried.clear()
         await app._look_at_store(app.store.now())
         assert [(m.kind, m.key) for m in pager.sent] == [
             ("page", "responder/responder/store-down"),
             ("resolve", "responder/responder/store-down"),
         ]
+
+
+async def test_an_outage_ends_with_a_write_that_succeeds_not_with_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(write(tmp_path)) as app:
+        pager = Pager(kind="console")
+        pager.sent.clear()
+        app.emergency.pagers = {"oncall": pager}
+
+        async def full(operation: object) -> None:
+            raise StoreUnavailable("disk full")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(app.store, "submit", full)
+            app._store_is_down("disk full")
+            for _ in range(3):
+                await app._look_at_store(app.store.now())
+        assert [m.kind for m in pager.sent] == ["page"]
 
 
 async def test_a_restart_finds_what_was_open(tmp_path: Path) -> None:

@@ -222,7 +222,9 @@ class Office:
             return await self.desk.submit(
                 lambda shelf: Ended(name, incident, doing.attempt, outcome, "", None, turn.epoch, shelf, by)
             )
-        plan = Plan(params={}, preview="0.25 to 0.1", effect=Effect.SET, prepared_at=self.time, before=0.25, target=0.1)
+        # What stays unknown has no probe here: one that cannot tell is asked again for half a minute.
+        effect = Effect.UNSAFE if outcome is Outcome.UNKNOWN else Effect.SET
+        plan = Plan(params={}, preview="0.25 to 0.1", effect=effect, prepared_at=self.time, before=0.25, target=0.1)
         return await self.desk.submit(
             lambda shelf: Report(name, incident, doing, Learned(plan=plan), turn.epoch, shelf, by)
         )

@@ -7,7 +7,7 @@ import pytest
 from responder.desk import Shelf
 from responder.draft import Draft, Intended, Turn, UnknownRules, Worker
 from responder.errors import Rejected
-from responder.operations import Ended, Learned, Postpone, Readings, Remind, Report, Tick, Touch
+from responder.operations import Ended, Learned, Readings, Remind, Report, Tick
 from responder.recorded import EvidenceItem, Observation, Outcome
 from responder.records import Change, Keys, State
 from responder.timing import MINUTE, SECOND
