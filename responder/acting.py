@@ -53,15 +53,23 @@ def acting(view: View) -> Next | None:
 
 
 def _unreadable(run: Run) -> Next:
-    """Without its runbook a run can only end; what is not known to have happened stays unknown."""
+    """Without its runbook a run can only end."""
     why = f"runbook {run.runbook} of rules {run.rules_hash[:12]} cannot be read"
+    lost = given_up(run, why)
+    if lost is not None:
+        return lost
+    result = Result.UNKNOWN if unknown_why(run) else Result.FAILED
+    return Finish(f.RunEnded(run=run.number, result=result, why=unknown_why(run) or why))
+
+
+def given_up(run: Run, why: str) -> Tell | None:
+    """When recovery cannot go on: what is not known to have happened is unknown before the run ends."""
     for state in run.steps:
         attempts = run.attempts_of(state.id)
         if state.status is StepStatus.RUNNING and attempts and attempts[-1].outcome is Outcome.UNKNOWN:
             lost = f"it may or may not have happened: {attempts[-1].detail}; {why}"
             return Tell(f.StepEnded(run=run.number, step=state.id, status=StepStatus.UNKNOWN, why=lost))
-    result = Result.UNKNOWN if unknown_why(run) else Result.FAILED
-    return Finish(f.RunEnded(run=run.number, result=result, why=unknown_why(run) or why))
+    return None
 
 
 def _aborts(run: Run, runbook: Runbook, state: StepState) -> bool:

@@ -297,7 +297,12 @@ def _new_id() -> str:
 
 async def build(config: Config, environ: Mapping[str, str], clock: Clock = wall_clock) -> App:
     """Open the store and load the rules. Raises BadConfig, BadRules, StoreUnavailable."""
-    state_folder(config).mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = state_folder(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        cure = "make it and give it to this user, or choose another `store`"
+        raise BadConfig(f"store: the folder {folder} cannot be made ({error.strerror}): {cure}") from None
     store = await asyncio.to_thread(open_store, config.store, clock)
     try:
         return App(config, environ, store, await RuleSets(store, CATALOGUE).start(config))

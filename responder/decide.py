@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from responder import escalation
 from responder import facts as f
-from responder.acting import acting
+from responder.acting import acting, given_up, unknown_why
 from responder.expressions import explain, parse_expression
 from responder.guards import why_missing
+from responder.incident import Run
 from responder.recorded import Cause, Mode, Result
 from responder.runbook import Runbook, Verify
 from responder.timing import SECOND, format_duration
@@ -170,7 +171,7 @@ def _start_machine(view: View, key: str, name: str) -> Next | None:
         return None  # the step in flight ends first; its outcome comes back as a fact
     if active is not None:
         why = f"not fixed in time: {name} takes over"
-        return Finish(f.RunEnded(run=active.number, result=Result.INEFFECTIVE, why=why))
+        return given_up(active, why) or _superseded(active, why)
     runbook = view.rules.runbooks.get(name) if view.rules else None
     if runbook is None:
         number, index = (int(part) for part in key.split(":"))
@@ -179,6 +180,12 @@ def _start_machine(view: View, key: str, name: str) -> Next | None:
             f.MachineFired(round=number, index=index, held=held, page=escalation.whom(view.incident, view.policy))
         )
     return Tell(_started(view, runbook, Cause.UNLESS_FIXED, key))
+
+
+def _superseded(run: Run, why: str) -> Finish:
+    lost = unknown_why(run)
+    result = Result.UNKNOWN if lost else Result.INEFFECTIVE
+    return Finish(f.RunEnded(run=run.number, result=result, why=f"{lost}; {why}" if lost else why))
 
 
 def _started(view: View, runbook: Runbook, cause: Cause, machine: str | None = None) -> f.RunStarted:

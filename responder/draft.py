@@ -212,7 +212,10 @@ class Draft:
     def _follow(self, event: f.Event) -> None:
         self._events.append(event)
         incident = self.incident(event.incident)
-        for change in scopes_after(incident, event, self.runbook_of(incident, incident.run), self.scope):
+        # What is settled may be of an earlier run, and another runbook, than the latest.
+        settled = incident.attempt(event.fact.attempt) if isinstance(event.fact, f.Settled) else None
+        run = incident.run if settled is None else settled[0]
+        for change in scopes_after(incident, event, self.runbook_of(incident, run), self.scope):
             self.set_scope(change)
         found = told(incident, event, self.policy_of(incident), self.book.instance)
         self._messages.update({m.id: m for m in found.messages})

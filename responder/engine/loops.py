@@ -67,6 +67,8 @@ class Loop:
             await asyncio.sleep(0)
             return
         try:
-            await asyncio.wait_for(self._early.wait(), left)
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes together with what it waits for.
+            async with asyncio.timeout(left):
+                await self._early.wait()
         except TimeoutError:
             return

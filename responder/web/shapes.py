@@ -205,5 +205,7 @@ def _run_waits_for(run: Run) -> str:
 def _coming(incident: Incident, now: int) -> str:
     coming = cast("Mapping[str, Any] | None", state_values(incident, now)["next"])
     if coming is not None:
-        return f"{coming['what']} at {moment(coming['at'])}"
+        return f"{moment(coming['at'])}: {coming['what']}"
+    if not incident.episodes:
+        return f"a person who has seen it: responder ack {incident.id}"
     return "its alerts to end" if incident.firing else "the end of verification"

@@ -28,7 +28,7 @@ from responder.simulate import Scene, Simulation, sleep
 from responder.sources import Folders, read_sources, shipped_rules
 from responder.timing import SECOND, parse_duration
 from tests.acceptance.world import World
-from tests.builders import ALERT, a_policy, an_alert
+from tests.builders import ALERT, a_policy, a_runbook, an_alert, call_step
 
 START = 1_795_183_200 * SECOND
 CATALOGUE = Catalogue(ACTIONS, NOTIFIERS, SERVICES)
@@ -242,4 +242,41 @@ def risky(stage: Stage, *, helps: bool = True) -> None:
     stage.world.numbers["risk"] = lambda: 0.5 if helps and stage.world.changes else 2.0
 
 
-__all__ = ["ALERT", "RISK", "START", "Stage", "breach", "own", "playing", "risky", "shipped", "shown"]
+HALTED = {"h": {"action": "prometheus.query", "with": {"service": "metrics", "query": "h"}}}
+
+
+def alert(name: str) -> dict[str, str]:
+    return an_alert(alertname=name, symbol="")
+
+
+def unverified(name: str, **parts: Any) -> dict[str, Any]:
+    """A runbook that calls the risk API, on the target of all."""
+    lower = name.lower()
+    whole = {"steps": [call_step(lower, f"/api/{lower}")], "verify": None, **parts}
+    return a_runbook(runbook=lower, title=name, match=name, **whole)
+
+
+def halting(after: str, **promise: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What promises a halt, and the halt."""
+    halt = a_runbook(runbook="halt", title="Halt", match=None, target="trading", brake=True, checks=HALTED,
+                     steps=[call_step("halt", "/api/stop-trading")],
+                     verify={"check": "h", "expect": "value == 1", "within": "1m"})  # fmt: skip
+    first = a_runbook(steps=[call_step()], unless_fixed={after: {"run": "halt", "page": "boss", **promise}})
+    return first, halt
+
+
+__all__ = [
+    "ALERT",
+    "RISK",
+    "START",
+    "Stage",
+    "alert",
+    "breach",
+    "halting",
+    "own",
+    "playing",
+    "risky",
+    "shipped",
+    "shown",
+    "unverified",
+]

@@ -115,7 +115,7 @@ def test_what_a_machine_could_not_begin_in_time_is_for_people() -> None:
 
 def test_answers_count_from_when_they_came_in() -> None:
     slow = {"risk": {"action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}, "max_age": "5s"}}
-    parts = {"checks": slow, "only_if": {"check": "risk", "expect": "value > 1"}}
+    parts: dict[str, Any] = {"checks": slow, "only_if": {"check": "risk", "expect": "value > 1"}}
     asked = Observation(check="risk", value=2.0, observed_at=T0, asked_at=T0)
     incident = told(*BEGUN, 6 * SECOND, f.Gathered(run=1, observations=(asked,), plan=a_plan(), step="cut"))
     refused = fact(following(incident, 6 * SECOND, **parts))

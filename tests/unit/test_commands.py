@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from responder.draft import Draft
 from responder.errors import Rejected
 from responder.recorded import Outcome, Result, StepStatus
 from responder.records import Change, Keys, State
-from tests.builders import Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started
+from tests.builders import T0, Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started
 
-BOOK = Shelf(rules_of(a_runbook(steps=[call_step("cut")])), "test")
+RESTORED = call_step("cut", restore={"approval": "desk", "remind": "4h"})
+HALT = a_runbook(runbook="halt", match=(), steps=[call_step("halt")])
+BOOK = Shelf(rules_of(a_runbook(steps=[RESTORED]), HALT), "test")
 UNKNOWN: tuple[f.Fact, ...] = (
     started(),
     intended(),
@@ -120,6 +123,57 @@ def test_an_unlock_frees_the_target_and_leaves_the_question() -> None:
     assert lock is not None
     assert lock.body == ""
     assert len(ledger.incident().unsettled) == 1
+
+
+def test_what_another_incident_is_doing_is_not_unlocked_through_this_one() -> None:
+    ledger = after(started(), f.Waiting(run=1, step="cut", verdicts=(), until=T0))
+    ledger.do(Holds())
+    with pytest.raises(Rejected, match="step cut is being done right now"):
+        says(ledger, "unlock", note="in the way")
+    ledger.do(Holds(over=True))
+    says(ledger, "unlock", note="in the way")
+    assert ledger.kinds.count("unlocked") == 1
+
+
+class Holds:
+    """Another incident takes the lock of the same target; its step is being done until it is over."""
+
+    def __init__(self, over: bool = False) -> None:
+        self.id = f"holds{over}"
+        self.over = over
+
+    def reads(self) -> Keys:
+        return Keys()
+
+    def apply(self, state: State) -> Change[None]:
+        draft = Draft(self.id, state, BOOK)
+        if self.over:
+            draft.record("i2", f.AttemptEnded(attempt="i2.1.cut.1", outcome=Outcome.OK))
+        else:
+            draft.open(opened(id="i2", runbook="other"))
+            for fact in (fired("b"), started(runbook="other"), intended(attempt="i2.1.cut.1")):
+                draft.record("i2", fact)
+        return Change(draft.writes(), None)
+
+
+def test_a_replay_holds_no_locks() -> None:
+    ledger = after(*UNKNOWN)
+    row = ledger.state.incidents["i1"]
+    assert row is not None
+    replayed = row.fold.model_copy(update={"namespace": "replay"})
+    ledger.state.incidents["i1"] = replace(row, fold=replayed)
+    with pytest.raises(Rejected, match="a replay holds no locks"):
+        says(ledger, "unlock", note="looked")
+
+
+def test_what_is_settled_belongs_to_its_own_runbook_whatever_ran_since() -> None:
+    halt = started(number=2, runbook="halt", target="trading", steps=("halt",))
+    ledger = after(*UNKNOWN, halt, f.RunEnded(run=2, result=Result.CONTAINED, why=""))
+    says(ledger, "settle", note="seen", applied=True)
+    assert ledger.incident().unsettled == ()
+    body = ledger.state.scopes["in_force:risk-api/kelly_fraction"]
+    assert body is not None
+    assert '"attempt":"i1.1.cut.1"' in body.body
 
 
 def test_pausing_twice_keeps_who_said_it_first() -> None:

@@ -11,13 +11,16 @@ from responder.desk import Shelf
 from responder.draft import Draft, Worker
 from responder.errors import Rejected
 from responder.incident import Due
+from responder.recorded import Mode
 from responder.records import IncidentRow, Lane, ScopeRow, State, Writes, open_key
-from responder.scopes import InForce
+from responder.scopes import InForce, Lock
 from responder.scoping import ScopeChange
 from responder.timing import HOUR, MINUTE, SECOND
-from tests.builders import T0, a_runbook, fired, intended, opened, rules_of, started, told
+from tests.builders import T0, a_plan, a_runbook, fired, intended, opened, rules_of, started, told
 
 BOOK = Shelf(rules_of(a_runbook()), "test")
+ONE = Worker("one")
+TARGET = "risk-api/kelly_fraction"
 KEY = open_key("live", "cut", "risk-api/kelly_fraction")
 SCOPES = ("pause:global", "runs:cut|risk-api/kelly_fraction", "lock:risk-api/kelly_fraction")
 
@@ -116,6 +119,39 @@ def test_a_reminder_lives_and_ends_with_its_scope() -> None:
         ("scope:in_force:t", False), ("scope:in_force:t", True),
     ]  # fmt: skip
     assert draft.scope("in_force:t") == ""
+
+
+def prepared(now: int = T0, worker: Worker = ONE, book: Shelf = BOOK, **run: object) -> list[str]:
+    """What a turn records whose next thing is to act."""
+    plan = f.Gathered(run=1, plan=a_plan(prepared_at=now), step="cut")
+    draft = Draft("op", a_state(started(**run), now - T0, plan, now=now), book, worker)
+    draft.advance("i1")
+    return [e.fact.kind for e in draft.writes().events]
+
+
+def test_what_people_are_to_be_told_does_not_wait_for_the_outcome_of_an_attempt() -> None:
+    assert prepared() == ["attempt_intended"]
+    passed = f"lock:{TARGET}", Lock(incident="i9", run=1, since=T0, unknown=True).model_dump_json()
+    book = Shelf(rules_of(a_runbook(brake=True)), "test")
+    state = a_state(started(brake=True), f.Gathered(run=1, plan=a_plan(), step="cut"))
+    state.scopes[passed[0]] = ScopeRow(*passed, T0)
+    draft = Draft("op", state, book, ONE)
+    draft.advance("i1")
+    kinds = [e.fact.kind for e in draft.writes().events]
+    assert kinds == ["attempt_intended", "level_reached", "paged"], "the brake has passed a limit"
+
+
+def test_a_process_that_stops_intends_nothing() -> None:
+    assert prepared(worker=replace(ONE, stopping=True)) == []
+
+
+def test_set_to_observe_today_a_runbook_starts_no_run_that_acts() -> None:
+    observing = rules_of(a_runbook(mode="observe"))
+    book = Shelf(replace(observing, hash="h2"), "test", {}, {"h1": BOOK.current})
+    draft = Draft("op", a_state(), book, ONE)
+    draft.advance("i1")
+    (began,) = [e.fact for e in draft.writes().events if isinstance(e.fact, f.RunStarted)]
+    assert began.mode is Mode.OBSERVE
 
 
 def test_bookkeeping_is_no_event() -> None:

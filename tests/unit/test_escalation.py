@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from responder import facts as f
-from responder.escalation import acknowledgement_ends, agenda, armed, last_reached, levels, promises, waits_for_run, whom
+from responder.escalation import (
+    acknowledgement_ends,
+    agenda,
+    armed,
+    last_reached,
+    levels,
+    promises,
+    waits_for_run,
+    whom,
+)
 from responder.incident import Incident
 from responder.recorded import Mode, Observation, Outcome, Result
 from responder.runbook import Policy

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from responder.guards import INFORMED, LOCAL, Case, judge, why_missing
 from responder.incident import Incident
-from responder.recorded import Answer, Observation, Plan
+from responder.recorded import Answer, Cause, Observation, Plan
 from responder.scopes import Draw, Draws, Lock, Pause, RunCount
 from responder.timing import DAY, HOUR, MINUTE, SECOND
 from tests.builders import T0, a_plan, a_runbook, fired, opened, rules_of, started, told
@@ -90,6 +91,24 @@ def test_the_budget_of_a_day(used: float, amount: float, answer: Answer) -> None
     draws = Draws(draws=(Draw(at=T0 - HOUR, amount=used, incident="i9"), Draw(at=T0 - DAY, amount=9, incident="i8")))
     verdict = judge(case({BUDGET: draws}, a_plan(draws={BUDGET: amount}), brake=True), INFORMED)[-1]
     assert (verdict.gate, verdict.answer, verdict.warn) == ("budget", answer, False)
+
+
+def test_what_a_step_has_drawn_already_does_not_count_against_it_when_it_is_tried_again() -> None:
+    def drawn(step: str) -> Draws:
+        return Draws(draws=(Draw(at=T0, amount=0.2, incident="i1", run=1, step=step),))
+
+    for step, answer in (("cut", Answer.ALLOW), ("other", Answer.DENY)):
+        verdict = judge(case({BUDGET: drawn(step)}, a_plan(draws={BUDGET: 0.2})), INFORMED)[-1]
+        assert (verdict.gate, verdict.answer) == ("budget", answer)
+
+
+def test_putting_back_what_a_brake_did_is_no_brake() -> None:
+    held = {f"lock:{TARGET}": Lock(incident="i9", run=3, since=T0, unknown=True)}
+    braking = case(held, brake=True)
+    restoring = replace(braking, run=braking.run.model_copy(update={"cause": Cause.RESTORE}))
+    assert (braking.brake, restoring.brake) == (True, False)
+    assert last(braking) == ("lock", Answer.ALLOW, True)
+    assert last(restoring) == ("lock", Answer.DENY, False)
 
 
 def seen(value: object, age: int = 0, error: str | None = None) -> Observation:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from responder import facts as f
 from responder.desk import Shelf
 from responder.draft import Draft, Intended, Turn, UnknownRules, Worker
 from responder.errors import Rejected
-from responder.operations import Ended, Learned, Readings, Remind, Report, Tick
+from responder.incident import Due
+from responder.operations import Ended, Learned, Postpone, Readings, Remind, Report, Tick, Touch
 from responder.recorded import EvidenceItem, Observation, Outcome
-from responder.records import Change, Keys, State
+from responder.records import Change, Keys, ScopeRow, State
+from responder.scopes import InForce
 from responder.timing import MINUTE, SECOND
 from responder.view import Gather
 from tests.builders import Ledger, a_plan, a_runbook, cut_step, fired, opened, rules_of
@@ -161,6 +164,58 @@ def test_a_reminder_of_what_was_put_back_ends() -> None:
     ledger.do(Remind("m", "in_force:risk-api/kelly_fraction", BOOK))
     (row,) = ledger.writes[-1].timers
     assert (row.gone, "restore_reminded" in ledger.kinds) == (True, False)
+
+
+def in_force(ledger: Ledger, remind: int | None) -> str:
+    """A change in force whose attempt is not among those that are remembered."""
+    name = "in_force:risk-api/kelly_fraction"
+    body = InForce(incident="i1", attempt="long ago", step="cut", target="risk-api/kelly_fraction", preview="cut",
+                   before=0.25, value=0.1, since=ledger.state.now, remind=remind)  # fmt: skip
+    ledger.state.scopes[name] = ScopeRow(name, body.model_dump_json(), ledger.state.now)
+    return name
+
+
+@pytest.mark.parametrize("remind", [MINUTE, None])
+def test_a_reminder_comes_again_whatever_the_incident_remembers(remind: int | None) -> None:
+    ledger, _ = begun()
+    name = in_force(ledger, remind)
+    ledger.do(Remind("m", name, BOOK))
+    assert ledger.kinds.count("restore_reminded") == 1
+    (row,) = [t for t in ledger.writes[-1].timers if t.subject == f"scope:{name}"]
+    assert (row.gone, row.due.due) == ((True, 0) if remind is None else (False, ledger.state.now + MINUTE))
+
+
+def test_what_could_not_be_looked_at_is_looked_at_later() -> None:
+    ledger = Ledger()
+    dues = (Due(kind="watch", round=0, due=1, work=True), Due(kind="level", round=1, due=2))
+    ledger.do(Postpone("p", "i1", dues, 77))
+    rows = ledger.writes[-1].timers
+    assert [(r.subject, r.due.kind, r.due.round, r.due.due, r.due.work, r.gone) for r in rows] == [
+        ("i1", "watch", 0, 77, True, False),
+        ("i1", "level", 1, 77, False, False),
+    ]
+
+
+def test_a_touch_writes_something_that_means_nothing() -> None:
+    ledger = Ledger()
+    ledger.do(Touch("t"))
+    (writes,) = ledger.writes
+    assert [(row.name, row.body) for row in writes.scopes] == [("store:touched", "")]
+    assert (writes.events, writes.incidents, writes.timers) == ((), (), ())
+
+
+@pytest.mark.parametrize(("pause", "anew"), [(20, False), (120, True)])
+def test_a_long_pause_between_two_polls_restarts_holding(pause: int, anew: bool) -> None:
+    ledger, turn = begun()
+    turn = outcome(ledger, intent(ledger, turn))
+    for wait in (0, pause):
+        ledger.after(wait * SECOND)
+        now = ledger.state.now
+        turn = ledger.do(Tick(f"t{len(ledger.writes)}", "i1", BOOK, ONE)) if wait else turn
+        seen = Observation(check="risk", value=2.0, observed_at=now, asked_at=now)
+        reported(ledger, turn, observations=(seen,))
+    polls = [e.fact for w in ledger.writes for e in w.events if isinstance(e.fact, f.Gathered) and e.fact.observations]
+    assert [poll.anew for poll in polls] == ([False, True] if anew else [False])
 
 
 def test_rules_that_are_not_in_memory_are_asked_for() -> None:
