@@ -1,4 +1,4 @@
-"""The program itself fails, or what it relies on: rules, rows, time. People hear of it, and the rest goes on."""
+"""The program itself fails, or what it relies on is gone: rules, rows, time. People hear of it, the rest goes on."""
 
 from __future__ import annotations
 

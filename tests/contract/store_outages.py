@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import select
 import socket
@@ -48,7 +49,12 @@ class Proxy:
             except OSError:
                 return
             server = socket.create_connection(self._server)
-            threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._until_over, args=(client, server), daemon=True).start()
+
+    def _until_over(self, client: socket.socket, server: socket.socket) -> None:
+        """A side that resets its connection has ended it as well."""
+        with contextlib.suppress(ConnectionError):
+            self._forward(client, server)
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         """Until one side ends it or it is cut. Nothing is prepared yet, so a commit is to be seen as text."""
