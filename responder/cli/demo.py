@@ -112,10 +112,11 @@ def _next(scenario: Scenario) -> Iterator[str]:
 
 
 async def _played(stage: Stage) -> Course:
-    """`play`, which a SIGTERM ends as orderly as Ctrl-C does."""
+    """`play`, which Ctrl-C and SIGTERM end in order, also where a script has started it in the background."""
     task = asyncio.current_task()
     if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await play(stage, _responder)
 
 
