@@ -39,13 +39,15 @@ class Child:
             self._process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=out, stderr=out)
 
     def ready(self, patience: float = 60) -> None:
-        """Wait until the port takes connections."""
+        """Wait until something is answered: the port alone may be open before the program is."""
         end = time.monotonic() + patience
         while time.monotonic() < end:
             if self._process.poll() is not None:
                 break
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), patience) as connection:
+                connection.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+                if connection.recv(1):
+                    return
             time.sleep(0.002)
         raise RuntimeError(f"the process did not start:\n{self._log.read_text()[-2000:]}")
 

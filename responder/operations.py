@@ -261,9 +261,12 @@ class Remind:
             fact = f.RestoreReminded(attempt=body.attempt, step=body.step, preview=body.preview, since=body.since)
             draft.record(body.incident, fact)
         # The row is written in any case: one that stayed due would be looked at for ever.
-        again = body.remind if body is not None else None
-        remind = Due(kind="remind", round=0, due=draft.now + again) if again else None
-        draft.set_scope(ScopeChange(self.scope, body, remind))
+        row = TimerRow(f"scope:{self.scope}", Due(kind="remind", round=0, due=0))
+        if body is not None and body.remind:
+            remind = Due(kind="remind", round=0, due=draft.now + body.remind)
+            draft.set_scope(ScopeChange(self.scope, body, remind))
+        else:
+            draft.forget_timer(row)
         return Change(draft.writes(), None)
 
 
