@@ -228,7 +228,7 @@ def _tried(view: View, run: Run, step: Step, state: StepState) -> Next:
         return _ended(run, step, StepStatus.FAILED, attempt.detail)
     if attempt.outcome is Outcome.TEMPORARY:
         return _retry(view, run, step, attempt, state)
-    return _recover(view, run, step, attempt, state)
+    return _recover(view, run, step, attempt)
 
 
 def _judge_output(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
@@ -265,13 +265,12 @@ def _retry(view: View, run: Run, step: Step, attempt: Attempt, state: StepState)
     return _begin(view, run, runbook, step)
 
 
-def _recover(view: View, run: Run, step: Step, attempt: Attempt, state: StepState) -> Next:
+def _recover(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     """An intent without a known outcome: by effect class (design 5.3)."""
     effect = attempt.plan.effect
-    if effect is Effect.READ:
-        return _send_again(view, run, step, attempt, "reading again changes nothing")
-    if effect is Effect.KEYED:
-        return _send_again(view, run, step, attempt, "the service honours the same key")
+    if effect in (Effect.READ, Effect.KEYED):
+        # Reading again changes nothing, and the service honours the same key.
+        return _send_again(view, run, step, attempt)
     if effect is Effect.UNSAFE:
         return _ended(run, step, StepStatus.UNKNOWN, f"it may or may not have happened: {attempt.detail}")
     if attempt.probe is None or (attempt.probe is ProbeAnswer.UNCLEAR and attempt.probes < PROBES):
@@ -283,12 +282,12 @@ def _recover(view: View, run: Run, step: Step, attempt: Attempt, state: StepStat
     if attempt.probe is ProbeAnswer.APPLIED:
         return _ended(run, step, StepStatus.DONE, f"it happened: {attempt.probe_detail}")
     if attempt.probe is ProbeAnswer.NOT_APPLIED:
-        return _send_again(view, run, step, attempt, attempt.probe_detail)
+        return _send_again(view, run, step, attempt)
     why = f"it may or may not have happened: {attempt.detail}; {attempt.probe_detail}"
     return _ended(run, step, StepStatus.UNKNOWN, why)
 
 
-def _send_again(view: View, run: Run, step: Step, attempt: Attempt, why: str) -> Next:
+def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     """Sending again passes pause, locks and the alert's state again, with the plan and key of the first time."""
     runbook = view.runbook_of(run)
     known = attempt.probe is ProbeAnswer.NOT_APPLIED or attempt.plan.effect is Effect.READ

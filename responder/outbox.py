@@ -24,11 +24,6 @@ LEASE = "lease:delivery"
 """Scope of the lease by which one replica sends."""
 
 
-def root_id(incident: str, destination: str) -> str:
-    """The id of the one root message of an incident at a chat destination."""
-    return f"{incident}:root:{destination}"
-
-
 def _operation_id(message: MessageRow, what: str) -> str:
     """Names one try of one row, so that a result which is recorded twice counts once."""
     return f"{what}:{message.id}:{message.next_at}:{message.attempts}"

@@ -6,7 +6,7 @@ The rows are written in the transaction of the event that they tell. What a mess
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from responder import facts as f
 from responder.incident import Incident
@@ -64,20 +64,14 @@ def _line(incident: Incident, event: f.Event, chat: str) -> MessageRow:
     return _row(incident, event, Lane.THREAD, chat, f"story/{event.fact.kind}", f"{incident.id}:{chat}")
 
 
+def root_id(incident: str, destination: str) -> str:
+    """The id of the one root message of an incident at a chat destination."""
+    return f"{incident}:root:{destination}"
+
+
 def _root(incident: Incident, event: f.Event, chat: str) -> MessageRow:
-    row = _row(incident, event, Lane.ROOT, chat, "root", f"{incident.id}:root:{chat}")
-    return MessageRow(
-        id=f"{incident.id}:root:{chat}",
-        incident=row.incident,
-        event_seq=0,
-        lane=row.lane,
-        destination=chat,
-        template=row.template,
-        order_key=row.order_key,
-        created_at=row.created_at,
-        next_at=row.next_at,
-        rank=row.rank,
-    )
+    own = root_id(incident.id, chat)
+    return replace(_row(incident, event, Lane.ROOT, chat, "root", own), id=own, event_seq=0)
 
 
 def _row(incident: Incident, event: f.Event, lane: Lane, to: str, template: str, order_key: str) -> MessageRow:
@@ -119,18 +113,8 @@ def _occasion(fact: f.LevelReached | f.MachineFired | f.AcknowledgementExpired |
 def _resolves(incident: Incident, event: f.Event) -> Iterator[MessageRow]:
     for number, (to, key) in enumerate(incident.paged):
         row = _row(incident, event, Lane.PAGE, to, "resolve", key)
-        yield MessageRow(
-            id=f"{event.id}:resolve:{number}",
-            incident=row.incident,
-            event_seq=row.event_seq,
-            lane=row.lane,
-            destination=to,
-            template="resolve",
-            order_key=key,
-            created_at=row.created_at,
-            next_at=row.next_at,
-            rank=row.rank,
-        )
+        # Several keys may have gone to one destination: the number tells their rows apart.
+        yield replace(row, id=f"{event.id}:resolve:{number}")
 
 
 def _why(fact: f.Fact) -> str:

@@ -20,8 +20,9 @@ from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
 from responder.facts import Event
 from responder.incident import Incident
 from responder.messages import TemplateError
-from responder.outbox import PAGE, RESOLVE, Dead, Delivered, Dropped, Postponed, TakeDelivery, root_id
+from responder.outbox import PAGE, RESOLVE, Dead, Delivered, Dropped, Postponed, TakeDelivery
 from responder.records import Lane, MessageRow, Operation, Sending
+from responder.telling import root_id
 from responder.timing import MINUTE, SECOND, backoff
 
 LOG = logging.getLogger("responder.engine")
