@@ -29,8 +29,8 @@ from responder.problems import Path as At
 from responder.problems import Problem
 from responder.recorded import Mode
 from responder.render import Position, TemplateError, parse_template, parse_tree
-from responder.runbook import Duration, Name
 from responder.timing import SECOND
+from responder.written import Duration, Name
 
 DEFAULT_FILE: Final = "responder.yaml"
 BUILT_IN_TYPES: Final[Mapping[str, str]] = {

@@ -11,72 +11,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, JsonValue, model_validator
 
-from responder.contracts import Strict
-from responder.errors import BadSyntax
 from responder.matchers import Matcher, parse_matchers
 from responder.recorded import Mode
-from responder.timing import SECOND, format_duration, parse_duration
+from responder.timing import SECOND, parse_duration
+from responder.written import Duration, Identifier, Name, Names, RateText, Written
 
 POLL = 5 * SECOND
 """How often verification asks (design 5.6)."""
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        return _read_duration(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value != 0:
-        hint = f"write {value}s" if type(value) is int and value > 0 else "write a number and a unit"
-        raise PydanticCustomError("duration", "a duration is text such as 30s or 1h30m", {"hint": hint})
-    return 0
-
-
-def _read_duration(text: str) -> int:
-    try:
-        return parse_duration(text)
-    except BadSyntax as error:  # pydantic would let it pass through, without its place
-        raise PydanticCustomError("duration", "{problem}", {"problem": error.message, "hint": error.hint}) from error
-
-
-Duration = Annotated[int, BeforeValidator(_duration), PlainSerializer(format_duration, when_used="json")]
-"""Microseconds; written as Prometheus writes durations."""
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-_RATE = re.compile(r"^\s*(\d{1,6})\s+per\s+(\S+)\s*$")
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many within a sliding window (µs)."""
-
-    count: int
-    window: int
-
-    def __str__(self) -> str:
-        return f"{self.count} per {format_duration(self.window)}"
-
-
-def _rate(value: Any) -> Any:
-    if isinstance(value, Rate):
-        return value
-    found = _RATE.match(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(f"a limit is written like '3 per 6h', not {value!r}")
-    return Rate(int(found[1]), _read_duration(found[2]))
-
-
-RateText = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str, when_used="json")]
-
-
-class Written(Strict):
-    """A part of a YAML file: unknown keys are refused; `with` is written for `with_`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True)
 
 
 class Input(Written):
@@ -189,16 +134,9 @@ class Verify(Written):
 class Promise(Written):
     """What follows when it is not fixed by then: whom to page, which runbook to run, announced by a countdown."""
 
-    page: tuple[str, ...] = ()
+    page: Names = ()
     run: str | None = None
     countdown: Duration = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_pager(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and isinstance(value.get("page"), str):
-            return {**value, "page": (value["page"],)}
-        return value
 
 
 class Runbook(Written):
@@ -207,7 +145,7 @@ class Runbook(Written):
     runbook: Name
     title: str
     impact: str = ""
-    match: tuple[str, ...] = ()
+    match: Names = ()
     inputs: dict[Identifier, Input] = Field(default_factory=dict)
     target: str
     mode: Mode = Mode.OBSERVE
@@ -224,13 +162,6 @@ class Runbook(Written):
     verify: Verify | None = None
     unless_fixed: dict[str, Promise] = Field(default_factory=dict)
     escalation: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_match(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and isinstance(value.get("match"), str):
-            return {**value, "match": (value["match"],)}
-        return value
 
     @cached_property
     def matchers(self) -> tuple[Matcher, ...]:
@@ -269,14 +200,7 @@ class Level(Written):
 
     name: str
     after: Duration
-    page: tuple[str, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_pager(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and isinstance(value.get("page"), str):
-            return {**value, "page": (value["page"],)}
-        return value
+    page: Names = ()
 
 
 class Policy(Written):

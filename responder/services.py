@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from responder.contracts import Secret, Service, Strict
-from responder.runbook import Duration
 from responder.timing import SECOND
+from responder.written import Duration
 
 
 def _base_url(text: str) -> str:

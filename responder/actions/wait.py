@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, field_validator
 from responder.contracts import Action, Context, Output
 from responder.errors import Permanent
 from responder.recorded import Plan
-from responder.runbook import Duration
 from responder.timing import MINUTE, SECOND, format_duration
+from responder.written import Duration
 
 LONGEST = 5 * MINUTE
 

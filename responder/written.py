@@ -1,0 +1,79 @@
+"""What files that people write are made of: strict models, durations, rates and names, each with its own words.
+
+Errors carry the cure as `hint`, which `mistakes` shows at the place. Not here: what a file may say (`runbook`,
+`policies.yaml` in `runbook`, `calendars`, `answers`, `config`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+from responder.contracts import Strict
+from responder.errors import BadSyntax
+from responder.timing import format_duration, parse_duration
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        return _read_duration(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value != 0:
+        hint = f"write {value}s" if type(value) is int and value > 0 else "write a number and a unit"
+        raise PydanticCustomError("duration", "a duration is text such as 30s or 1h30m", {"hint": hint})
+    return 0
+
+
+def _read_duration(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except BadSyntax as error:  # pydantic would let it pass through, without its place
+        raise PydanticCustomError("duration", "{problem}", {"problem": error.message, "hint": error.hint}) from error
+
+
+Duration = Annotated[int, BeforeValidator(_duration), PlainSerializer(format_duration, when_used="json")]
+"""Microseconds; written as Prometheus writes durations."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+_RATE = re.compile(r"^\s*(\d{1,6})\s+per\s+(\S+)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many within a sliding window (µs)."""
+
+    count: int
+    window: int
+
+    def __str__(self) -> str:
+        return f"{self.count} per {format_duration(self.window)}"
+
+
+def _rate(value: Any) -> Any:
+    if isinstance(value, Rate):
+        return value
+    found = _RATE.match(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"a limit is written like '3 per 6h', not {value!r}")
+    return Rate(int(found[1]), _read_duration(found[2]))
+
+
+RateText = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str, when_used="json")]
+
+
+def _one_or_several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+"""One text, or a list of them."""
+
+
+class Written(Strict):
+    """A part of a YAML file: unknown keys are refused; `with` is written for `with_`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True)
