@@ -57,6 +57,10 @@ rules: $(INSTALLED) servers ## runbooks, Prometheus rules with their tests, the 
 	promtool test rules alertmanager/tests/*.yml; \
 	amtool check-config alertmanager/alertmanager.yml
 
+.PHONY: schema
+schema: $(INSTALLED) ## the JSON Schemas in rules/schema, from the models
+	@$(BIN)/responder schema --output rules/schema
+
 # With CI set, a server that cannot be had fails here and in every test that needs it; else those tests are skipped.
 .PHONY: servers
 servers: $(INSTALLED) ## finds or unpacks Prometheus, Alertmanager, Redis and PostgreSQL for the tests

@@ -11,7 +11,19 @@ from responder import facts as f
 from responder.expressions import evaluate, explain, parse_expression
 from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, Case, judge
 from responder.incident import Attempt, Run, StepState
-from responder.recorded import Answer, Cause, Effect, Mode, Outcome, Phase, ProbeAnswer, Result, StepStatus, Verdict
+from responder.recorded import (
+    Answer,
+    Cause,
+    Effect,
+    Mode,
+    Outcome,
+    Phase,
+    Plan,
+    ProbeAnswer,
+    Result,
+    StepStatus,
+    Verdict,
+)
 from responder.runbook import Runbook, Step
 from responder.timing import SECOND, format_duration
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
@@ -72,8 +84,14 @@ def given_up(run: Run, why: str) -> Tell | None:
     return None
 
 
+def finishing(run: Run, runbook: Runbook) -> bool:
+    """It has begun a sequence that must not be left half done."""
+    by_hand = (s for s in run.steps if s.status is StepStatus.DONE and runbook.step(s.id).manual is not None)
+    return runbook.finish_once_started and (run.acted or any(by_hand))
+
+
 def _aborts(run: Run, runbook: Runbook, state: StepState) -> bool:
-    return run.cause is Cause.RESTORE or runbook.step(state.id).on_failure == "abort"
+    return run.takes_back or runbook.step(state.id).on_failure == "abort"
 
 
 def _in_flight(view: View, attempt: Attempt) -> Next:
@@ -86,7 +104,7 @@ def _in_flight(view: View, attempt: Attempt) -> Next:
 
 
 def _acted(run: Run, runbook: Runbook) -> Next:
-    if run.cause is Cause.RESTORE:
+    if run.takes_back:
         return Finish(_restored(run))
     if run.mode is Mode.OBSERVE:
         why = "observe mode: nothing was changed"
@@ -95,6 +113,10 @@ def _acted(run: Run, runbook: Runbook) -> Next:
         return Tell(f.Verifying(run=run.number))
     if any(s.status is StepStatus.UNKNOWN for s in run.steps):
         return Finish(f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown_why(run)))
+    if run.cause is Cause.SCHEDULE and not run.acted:
+        return Finish(
+            f.RunEnded(run=run.number, result=Result.OBSERVED, why="every step went well; nothing is changed")
+        )
     return Finish(f.RunEnded(run=run.number, result=Result.UNVERIFIED, why="the runbook has no verification"))
 
 
@@ -111,22 +133,25 @@ def unknown_why(run: Run) -> str:
 
 def _step(view: View, run: Run, runbook: Runbook, state: StepState) -> Next | None:
     step = runbook.step(state.id)
+    step = step.way_back if run.takes_back else step
     if state.status is StepStatus.ASKED:
-        return _stopped(view, run)
+        return _stopped(view, run, runbook)
     if state.status is StepStatus.RUNNING:
         return _tried(view, run, step, state)
     if state.retry_at is not None and state.retry_at > view.now:
-        return _stopped(view, run) or WaitUntil(state.retry_at, "retry")
-    return _stopped(view, run) or _begin(view, run, runbook, step)
+        return _stopped(view, run, runbook) or WaitUntil(state.retry_at, "retry")
+    return _stopped(view, run, runbook) or _begin(view, run, runbook, step)
 
 
-def _stopped(view: View, run: Run) -> Next | None:
+def _stopped(view: View, run: Run, runbook: Runbook) -> Next | None:
     """Before the next change: a person's take-over, or an alert that is over, ends the acting (design 5.6, 5.7)."""
     if run.cause is Cause.RESTORE:
         return None
     if view.incident.taken_over is not None:
         return _leave(run, f"taken over by {view.incident.taken_over.actor}")
-    if not view.incident.firing:
+    if run.cause is Cause.UNDO:
+        return None  # harm is undone whatever the alert says by now
+    if not view.incident.called and not finishing(run, runbook):
         return _leave(run, "the alert resolved before the next change")
     if run.cause is Cause.UNLESS_FIXED and not run.acted and view.now - run.started_at > HELD_BACK:
         # The evidence that called for it is old by now.
@@ -136,13 +161,13 @@ def _stopped(view: View, run: Run) -> Next | None:
 
 
 def _leave(run: Run, why: str) -> Next:
-    if run.acted:
+    if run.acted and not run.takes_back:
         return Tell(f.Verifying(run=run.number))
     return Finish(f.RunEnded(run=run.number, result=Result.CANCELLED, why=why))
 
 
 def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
-    if run.cause is Cause.RESTORE:
+    if run.takes_back:
         return _prepared(view, run, runbook, step)
     if step.when is not None:
         answer = evaluate(parse_expression(step.when), values_of(view.incident, run))
@@ -157,7 +182,7 @@ def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
 
 
 def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
-    case = Case(view.incident, run, runbook, step, None, view.scope, view.totals, view.now)
+    case = _case(view, run, runbook, step, None)
     local = judge(case, LOCAL) if run.mode is Mode.AUTO else ()
     if local and local[-1].answer is not Answer.ALLOW:
         return _refuse(run, step, local)
@@ -165,15 +190,18 @@ def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     return needed or _informed(view, run, runbook, step, local)
 
 
+def _case(view: View, run: Run, runbook: Runbook, step: Step, plan: Plan | None) -> Case:
+    rules = view.rules_of(run.rules_hash)
+    calendars = rules.calendars if rules is not None else {}
+    return Case(view.incident, run, runbook, step, plan, view.scope, view.totals, calendars, view.now)
+
+
 def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
     """What is not known, or known too long ago, before this step may be judged."""
     # Counted from when the answers came in: a check that answers slowly must not be asked for ever, its gate says why.
     recent = run.gathered_at is not None and view.now - run.gathered_at <= GATHERED_MAX_AGE
     stale = run.plan is None or run.plan_step != step.id or not recent
-    checks: tuple[str, ...] = ()
-    if runbook.only_if is not None and not run.may_have_changed and run.cause is not Cause.RESTORE:
-        name = runbook.only_if.check
-        checks = () if recent and name in run.observations else (name,)
+    checks = tuple(name for name in _wanted(run, runbook) if not (recent and name in run.observations))
     if not stale and not checks:
         return None
     return Gather(
@@ -186,12 +214,24 @@ def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None
     )
 
 
+def _wanted(run: Run, runbook: Runbook) -> tuple[str, ...]:
+    """The checks that are read before the first change: what must hold, and what harm is measured against."""
+    if run.takes_back:
+        return ()
+    names = []
+    if runbook.only_if is not None and not run.may_have_changed:
+        names.append(runbook.only_if.check)
+    if runbook.verify is not None and runbook.verify.harmful is not None and not run.acted and run.mode is Mode.AUTO:
+        names.append(runbook.verify.check)
+    return tuple(dict.fromkeys(names))
+
+
 def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[Verdict, ...]) -> Next:
     plan = run.plan
     assert plan is not None  # _needed would have asked for it
-    case = Case(view.incident, run, runbook, step, plan, view.scope, view.totals, view.now)
+    case = _case(view, run, runbook, step, plan)
     verdicts = (*local, *judge(case, INFORMED))
-    if run.mode is not Mode.AUTO and run.cause is not Cause.RESTORE:
+    if run.mode is not Mode.AUTO and not run.takes_back:
         return Tell(f.Previewed(run=run.number, step=step.id, preview=plan.preview, verdicts=verdicts))
     if verdicts[-1].answer is not Answer.ALLOW:
         return _refuse(run, step, verdicts)
@@ -232,7 +272,7 @@ def _tried(view: View, run: Run, step: Step, state: StepState) -> Next:
 
 
 def _judge_output(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
-    if step.expect is None or run.cause is Cause.RESTORE:
+    if step.expect is None:
         return _ended(run, step, StepStatus.DONE, attempt.detail)
     values = {**values_of(view.incident, run), **_output_values(attempt.output)}
     expression = parse_expression(step.expect)
@@ -255,13 +295,13 @@ def _retry(view: View, run: Run, step: Step, attempt: Attempt, state: StepState)
     if len([a for a in tries if a.outcome is Outcome.TEMPORARY]) >= step.retry.attempts:
         again = f" after {len(tries)} attempts" if len(tries) > 1 else ""
         return _ended(run, step, StepStatus.FAILED, f"{attempt.detail}{again}")
-    stopped = _stopped(view, run)
+    runbook = view.runbook_of(run)
+    assert runbook is not None  # _acting has looked
+    stopped = _stopped(view, run, runbook)
     if stopped is not None:
         return stopped
     if state.retry_at is not None and state.retry_at > view.now:
         return WaitUntil(state.retry_at, "retry")
-    runbook = view.runbook_of(run)
-    assert runbook is not None  # _acting has looked
     return _begin(view, run, runbook, step)
 
 
@@ -295,14 +335,13 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     sent = len(run.attempts_of(step.id))
     if sent > SENDS or runbook is None:
         return _ended(run, step, give_up, f"given up after {SENDS} attempts: {attempt.detail}")
-    if _stopped(view, run) is not None:
+    if _stopped(view, run, runbook) is not None:
         status = StepStatus.SKIPPED if known else StepStatus.UNKNOWN
         return _ended(run, step, status, "not sent again: the alert resolved or a person took over")
     patience = (attempt.ended_at or view.now) + (SECOND * 2 ** (sent - 1) if sent > 1 else 0)
     if patience > view.now:
         return WaitUntil(patience, "retry")  # the first time at once; a service that is in trouble gets time after that
-    case = Case(view.incident, run, runbook, step, attempt.plan, view.scope, view.totals, view.now)
-    verdicts = judge(case, LOCAL)
+    verdicts = judge(_case(view, run, runbook, step, attempt.plan), LOCAL)
     if verdicts[-1].answer is Answer.WAIT and verdicts[-1].until is not None:
         return _refuse(run, step, verdicts)
     if verdicts[-1].answer is not Answer.ALLOW:

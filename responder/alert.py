@@ -1,18 +1,20 @@
-"""What Alertmanager posts: one notification of payload version 4, read leniently where that is safe.
+"""What Alertmanager posts: one notification of payload version 4, read leniently where that is safe; or Grafana.
 
 An alert is known by its fingerprint alone (design.md section 2). What cannot be understood of a batch is handed back
 with its exact JSON while the rest goes on (design.md 5.1). The status and the common labels of the whole notification
 are never read: they are computed after truncation and say nothing certain (contracts.md A5). Read by hand and not with
 pydantic, which is no faster here and cannot keep the good alerts of a batch apart from the bad. Not here: whether an
-alert is old, known or worth anything; other dialects.
+alert is old, known or worth anything; what only Grafana sends (`grafana`).
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, Final, NoReturn
 
+from responder import grafana
 from responder.errors import BadPayload, BadSyntax
 from responder.timing import parse_time
 
@@ -76,9 +78,16 @@ class BadAlert:
     json: str
 
 
+class Dialect(StrEnum):
+    """Whose webhook a notification has the form of."""
+
+    ALERTMANAGER = "alertmanager"
+    GRAFANA = "grafana"
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One POST from Alertmanager; each fingerprint occurs once in `alerts`, in the order they were sent.
+    """One POST from Alertmanager or Grafana; each fingerprint occurs once in `alerts`, in the order they were sent.
 
     `receiver` is the configured name (the wire has it escaped), `truncated_alerts` the number left out by max_alerts,
     `reason` why Alertmanager sent it (since 0.32, else None), `route_labels` empty before 0.34.
@@ -93,6 +102,7 @@ class Notification:
     group_labels: Mapping[str, str]
     route_labels: Mapping[str, str]
     bad: tuple[BadAlert, ...]
+    dialect: Dialect = Dialect.ALERTMANAGER
 
 
 class _UnreadableError(Exception):
@@ -114,8 +124,9 @@ def fingerprint(labels: Mapping[str, str]) -> str:
 def parse_notification(body: bytes, limits: Limits) -> Notification:
     """The notification in a webhook body. Raises BadPayload, and nothing else, if it cannot be understood as a whole.
 
-    Only `version` and `alerts` are demanded; any other top-level field that is missing or of a wrong type is empty,
-    except `truncatedAlerts`, which then counts as 1: something may be missing, so the caller asks the API.
+    The body itself tells the dialect. Only `version` and `alerts` are demanded (and one field that only Grafana has, of
+    Grafana); any other top-level field that is missing or of a wrong type is empty, except `truncatedAlerts`, which
+    then counts as 1: something may be missing, so the caller asks the API.
     """
     try:
         return _notification(_decoded(body), limits)
@@ -125,13 +136,14 @@ def parse_notification(body: bytes, limits: Limits) -> Notification:
 
 def _notification(text: str, limits: Limits) -> Notification:
     payload = _loaded(text)
+    dialect = _dialect(payload)
     entries = _entries(payload, limits)
     # Only an escape can bring in what a database refuses, so nearly every body is spared the search.
     suspicious = "\\u0000" in text or "\\ud" in text or "\\uD" in text
     alerts, faults = [], {}
     for index, entry in enumerate(entries):
         try:
-            alerts.append(_alert(entry, limits, suspicious))
+            alerts.append(_alert(entry, limits, suspicious, dialect))
         except _UnreadableError as fault:
             faults[index] = str(fault)
     return Notification(
@@ -144,6 +156,7 @@ def _notification(text: str, limits: Limits) -> Notification:
         group_labels=_texts(payload.get("groupLabels"), limits, suspicious),
         route_labels=_texts(payload.get("routeLabels"), limits, suspicious),
         bad=_bad_alerts(text, faults) if faults else (),
+        dialect=dialect,
     )
 
 
@@ -167,22 +180,34 @@ def _loaded(text: str) -> dict[str, Any]:
     return payload
 
 
-_CUSTOM: Final = "if the receiver's webhook_config sets `payload`, remove it: the responder reads the standard body"
+_CUSTOM: Final = (
+    "if the webhook_config sets `payload`, or Grafana's contact point a custom payload, remove it: the responder reads"
+    " the standard body"
+)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise BadPayload(f"not JSON: {name} is no JSON number", "body")
 
 
-def _entries(payload: dict[str, Any], limits: Limits) -> list[Any]:
-    version, entries = payload.get("version"), payload.get("alerts")
-    if version == "1" or (version != "4" and "orgId" in payload):
-        raise BadPayload("Grafana's webhook is not supported yet; send through Prometheus Alertmanager", "version")
+def _dialect(payload: dict[str, Any]) -> Dialect:
+    """Version "4" is Alertmanager's before anything else is looked at: no other dialect changes how it is read."""
+    version = payload.get("version")
+    if version in ("4", 4):
+        return Dialect.ALERTMANAGER
+    if grafana.recognised(payload):
+        return Dialect.GRAFANA
+    if grafana.legacy(payload):
+        raise BadPayload("of Grafana's legacy alerting; upgrade Grafana, or send by its unified alerting", "version")
     if version is None:
         raise BadPayload(f"missing; {_CUSTOM}", "version")
-    if version not in ("4", 4):
-        shown = repr(version)[:40] if isinstance(version, str | int) else _kind(version)
-        raise BadPayload(f'payload version "4" is understood, this is {shown}; look for a newer responder', "version")
+    shown = repr(version)[:40] if isinstance(version, str | int) else _kind(version)
+    known = 'payload version "4" of Alertmanager and "1" of Grafana, with its orgId, are understood'
+    raise BadPayload(f"{known}, this is {shown}; look for a newer responder, or a custom payload to remove", "version")
+
+
+def _entries(payload: dict[str, Any], limits: Limits) -> list[Any]:
+    entries = payload.get("alerts")
     if not isinstance(entries, list):
         found = "missing" if "alerts" not in payload else f"expected a list, found {_kind(entries)}"
         raise BadPayload(f"{found}; {_CUSTOM}", "alerts")
@@ -192,20 +217,27 @@ def _entries(payload: dict[str, Any], limits: Limits) -> list[Any]:
     return entries
 
 
-def _alert(entry: object, limits: Limits, suspicious: bool) -> Alert:
+def _alert(entry: object, limits: Limits, suspicious: bool, dialect: Dialect) -> Alert:
     if not isinstance(entry, dict):
         raise _UnreadableError(f"an alert must be an object, not {_kind(entry)}")
     labels = _labels(entry.get("labels"), limits, suspicious)
-    given = entry.get("fingerprint")
+    foreign = dialect is Dialect.GRAFANA
+    annotations = grafana.annotations(entry) if foreign else entry.get("annotations")
     return Alert(
-        fingerprint=given if isinstance(given, str) and _is_fingerprint(given) else fingerprint(labels),
+        fingerprint=_given(entry) or fingerprint({**(grafana.hidden_labels(entry) if foreign else {}), **labels}),
         labels=labels,
-        annotations=_texts(entry.get("annotations"), limits, suspicious),
+        annotations=_texts(annotations, limits, suspicious),
         firing=_firing(entry.get("status")),
         starts_at=_time(entry.get("startsAt"), "startsAt"),
         ends_at=_time(entry.get("endsAt"), "endsAt"),
         generator_url=_text(entry.get("generatorURL")),
     )
+
+
+def _given(entry: Mapping[str, Any]) -> str | None:
+    """The fingerprint that was sent: Grafana's covers labels that it does not send, so it cannot be computed anew."""
+    given = entry.get("fingerprint")
+    return given if isinstance(given, str) and _is_fingerprint(given) else None
 
 
 def _labels(labels: object, limits: Limits, suspicious: bool) -> Mapping[str, str]:

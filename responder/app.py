@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,16 @@ from responder.engine.emergency import Emergency
 from responder.engine.loops import Loop
 from responder.engine.runs import Runs
 from responder.engine.timers import Timers
-from responder.errors import BadConfig, ResponderError, StoreUnavailable
+from responder.errors import BadConfig, BadRules, ResponderError, StoreUnavailable
 from responder.ingest import Announce, News
+from responder.loader import broken_runbooks
 from responder.metrics import Metrics, Vocabulary
 from responder.notifiers import NOTIFIERS, message_templates
 from responder.operations import Touch
 from responder.perform import Performer
 from responder.rulesets import RuleSets, Start
 from responder.runbook import Rules
+from responder.schedules import ArmSchedules
 from responder.security import local_operator
 from responder.services import SERVICES
 from responder.store import Committed, Store, open_store
@@ -143,8 +146,9 @@ class App:
         self.metrics.reloaded(successful=self._broken is None, now=self.store.now())
         if self._broken is not None:
             LOG.error("the rules could not be loaded; the last good ones are used:\n%s", self._broken)
-            problem = str(self._broken)[:2000]
-            await self.desk.submit(lambda shelf: Announce(_new_id(), BROKEN_RULES, problem, shelf))
+            self.desk.shelf = replace(self.desk.shelf, broken=broken_runbooks(self._broken))
+            await self.tell_broken(self._broken)
+        await self._arm_schedules()
         recovered = await self.timers.recover() if self.desk.worker.alone else 0
         if recovered:
             LOG.info("looked at %d open incidents of an earlier process", recovered)
@@ -210,9 +214,19 @@ class App:
         """Build everything from today's files, then swap. Raises BadConfig or BadRules: then nothing has changed."""
         try:
             return await self._reload()
-        except ResponderError:
+        except ResponderError as error:
             self.metrics.reloaded(successful=False, now=self.store.now())
+            if isinstance(error, BadRules):
+                self.desk.shelf = replace(self.desk.shelf, broken=broken_runbooks(error))
             raise
+
+    async def tell_broken(self, error: BadRules) -> None:
+        """Whoever is on call hears of it, where nobody waits for an answer."""
+        problem = str(error)[:2000]
+        await self.desk.submit(lambda shelf: Announce(_new_id(), BROKEN_RULES, problem, shelf))
+
+    async def _arm_schedules(self) -> None:
+        await self.desk.submit(lambda shelf: ArmSchedules(_new_id(), shelf))
 
     async def _reload(self) -> str:
         old, config = self.config, load_config(self.config.file, CATALOGUE, self._environ)
@@ -238,6 +252,7 @@ class App:
         self._swap_parts(config)
         for notifier in old.notifiers.values():
             await notifier.stop()
+        await self._arm_schedules()
         self.metrics.reloaded(successful=True, now=self.store.now())
         return _difference(before, loaded.rules)
 
@@ -375,6 +390,8 @@ async def _reload(app: App) -> None:
         LOG.info("%s", await app.reload())
     except ResponderError as error:
         LOG.error("nothing was reloaded, the rules from before go on:\n%s", error)
+        if isinstance(error, BadRules):
+            await app.tell_broken(error)
 
 
 def run(config: Config) -> int:

@@ -1,27 +1,23 @@
-"""What a simulation assumes of the world: a performer that answers every check and change without asking anybody.
+"""What a simulation assumes of the world: values of checks, outputs and parameters that fit the runbook's own words.
 
-Parameters are rendered and validated as for a real run, so that a bad one is seen. What checks answer is derived from
-the runbook's own expectations: a value that makes `only_if` true before the change, and one that makes `verify` true,
-or not, after it. Not here: time, and what is made of the answers (`simulate`, `decide`).
+What a check answers is derived from the runbook's expectations: a value that makes `only_if` true before the change,
+and one that makes `verify` true, or not, after it. Not here: who gives these answers (`pretending`), and what is made
+of them (`simulate`, `decide`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from pydantic import JsonValue
 
-from responder.contracts import Action, Probe, Service
-from responder.errors import Permanent
+from responder.contracts import Parameter
 from responder.expressions import Expression, evaluate, parse_expression
 from responder.grammar import Comparison, Condition, Constant, Every, Listed, Negation, Operand, Path, Some, Sum, Truth
-from responder.perform import Ended, Performer, classify
-from responder.recorded import Effect, EvidenceItem, Observation, Outcome, Plan, ProbeAnswer
-from responder.runbook import Check, Evidence, Rules, Runbook, Step
+from responder.runbook import Rules, Runbook
 
 TRIES: Final = 20_000
 """Combinations of candidates that are tried for one condition; more means that its check stays without a value."""
@@ -163,109 +159,15 @@ def output_for(expect: str, values: Mapping[str, object]) -> JsonValue:
     return value
 
 
-# --- the performer ----------------------------------------------------------------------------------------------------
+def beginning(sets: Iterable[Rules], parameters: Mapping[str, Parameter]) -> dict[str, float]:
+    """A value for each parameter to begin with where nobody says one: high enough to be lowered, within its total.
 
-
-@dataclass(frozen=True, slots=True)
-class _Promise:
-    """What a prepared plan will answer when it is done, and for which incident."""
-
-    incident: str
-    output: JsonValue
-
-
-def nowhere(service: str) -> Any:
-    """The connections of a simulation. Raises Permanent: whatever asks for one is not simulated yet."""
-    raise Permanent(f"service {service} is not asked in a simulation")
-
-
-@dataclass(frozen=True)
-class Pretending(Performer):
-    """See the module. An action that uses no service touches nothing, and is really done: a `wait` takes its time."""
-
-    assumption: Assumption = Assumption.FIXED
-    rules: Rules | None = None
-    services: Mapping[str, Service] = field(default_factory=dict)
-    _helped: set[str] = field(default_factory=set)
-    _promised: dict[str, _Promise] = field(default_factory=dict)
-
-    async def observe(self, name: str, check: Check, values: Mapping[str, object]) -> Observation:
-        """The check's value under the assumption; what cannot be rendered is missing, as it would be."""
-        now = self.clock()
-        try:
-            self._built(check.action, check.with_, values)
-        except Exception as error:  # noqa: BLE001  (classify is where every exception ends)
-            return Observation(check=name, asked_at=now, error=classify(error, reads=True).detail)
-        runbook = self._runbook_of(name, check, values)
-        helped = self.assumption is Assumption.FIXED and _incident_of(values) in self._helped
-        value = None if runbook is None else check_value(runbook, name, helped=helped)
-        if self.assumption is Assumption.MISSING or value is None:
-            return Observation(check=name, asked_at=now, error="no data (assumed)")
-        return Observation(check=name, value=value, observed_at=now, asked_at=now)
-
-    async def evidence(self, item: Evidence, values_list: Iterable[Mapping[str, object]]) -> list[EvidenceItem]:
-        """Titles are rendered; there is nothing to read."""
-        return [self._unread(item, values) for values in values_list]
-
-    def _unread(self, item: Evidence, values: Mapping[str, object]) -> EvidenceItem:
-        try:
-            self._built(item.action, item.with_, values)
-            return EvidenceItem(title=self._title(item, values), error="simulated")
-        except Exception as error:  # noqa: BLE001
-            return EvidenceItem(title=item.title or item.action, error=classify(error, reads=True).detail)
-
-    async def prepare(self, runbook: Runbook, step: Step, values: Mapping[str, object]) -> Plan:
-        """Render and validate for real, then let the action pretend. Raises Permanent, Temporary."""
-        try:
-            action = self._built(step.action or "", step.with_, values)
-        except Exception as error:
-            raise Permanent(f"{runbook.runbook}.{step.id}: {classify(error, reads=True).detail}") from error
-        if not action.services(self.parameters):
-            return await super().prepare(runbook, step, values)
-        plan, output = action.pretend(self.clock())
-        plan = plan.model_copy(update={"effect": action.effect(self._keyed(action))})
-        value = output.value if step.expect is None else output_for(step.expect, values)
-        self._promised[_key(plan)] = _Promise(_incident_of(values), value)
-        return plan
-
-    async def act(self, action: str, plan: Plan, key: str, timeout_us: int) -> Ended:
-        """Nothing is done. What it would come to is the assumption."""
-        promise = self._promised.get(_key(plan))
-        if promise is None or not self._planned(action, plan).services(self.parameters):
-            return await super().act(action, plan, key, timeout_us)
-        if plan.effect is not Effect.READ:
-            if self.assumption is Assumption.FAILED:
-                return Ended(Outcome.PERMANENT, "refused (assumed)")
-            if self.assumption is Assumption.UNKNOWN:
-                return Ended(Outcome.UNKNOWN, "no answer came (assumed)")
-            self._helped.add(promise.incident)
-        return Ended(Outcome.OK, "simulated", promise.output, observed_at=self.clock())
-
-    async def probe(self, action: str, plan: Plan, timeout_us: int) -> Probe:
-        """Nobody can tell."""
-        return Probe(ProbeAnswer.UNCLEAR, "the probe does not tell (assumed)")
-
-    async def undo(self, action: str, plan: Plan, timeout_us: int) -> Plan:
-        """Raises Permanent: the state before is not known in a simulation."""
-        raise Permanent("the value before is not known in a simulation")
-
-    def _keyed(self, action: Action) -> bool:
-        service = self.services.get(str(getattr(action, "service", "")))
-        return bool(getattr(service, "idempotency_keys", False))
-
-    def _runbook_of(self, name: str, check: Check, values: Mapping[str, object]) -> Runbook | None:
-        """Whose check it is; the runbook of the present run when several have the same."""
-        runbooks = self.rules.runbooks if self.rules is not None else {}
-        owners = [r for r in runbooks.values() if r.checks.get(name) == check]
-        run = values.get("run")
-        own = run.get("runbook") if isinstance(run, Mapping) else None
-        return next((r for r in owners if r.runbook == own), owners[0] if owners else None)
-
-
-def _incident_of(values: Mapping[str, object]) -> str:
-    incident = values.get("incident")
-    return str(incident.get("id", "")) if isinstance(incident, Mapping) else ""
-
-
-def _key(plan: Plan) -> str:
-    return plan.model_dump_json()
+    It lies above the highest value that any step sets by half of what may be taken off a day.
+    """
+    steps = [step for rules in sets for runbook in rules.runbooks.values() for step in runbook.steps]
+    found = {}
+    for name, spec in parameters.items():
+        wanted = [step.with_.get("to") for step in steps if step.with_.get("parameter") == name]
+        highest = max([float(to) for to in wanted if isinstance(to, int | float)], default=spec.floor)
+        found[name] = round(highest + (spec.total_per_day / 2 or abs(highest) or 1.0), 9)
+    return found

@@ -75,19 +75,47 @@ class Basic(Strict):
     """A name and a password."""
 
     username: str
+    """The name."""
     password: Secret
+    """The password."""
+
+
+def _a_header(text: str) -> str:
+    if _header(text) is None:
+        hint = "write a name like X-Grafana-Alerting-Signature"
+        raise PydanticCustomError("header", "no name of an HTTP header", {"hint": hint})
+    return text
+
+
+_header = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}").fullmatch
+HeaderName = Annotated[str, AfterValidator(_a_header)]
+
+
+class Hmac(Strict):
+    """A key with which Grafana signs the body, and the headers as its contact point names them (contracts.md A7)."""
+
+    secret: Secret
+    """The key, as the contact point has it."""
+    header: HeaderName | None = None
+    """Where the signature stands; by default where Grafana puts it."""
+    timestamp_header: HeaderName | None = None
+    """Where the time stands that was signed too; without, a signed body is good for ever."""
 
 
 class Credential(Strict):
-    """What a caller may present: a bearer token, or a name with a password."""
+    """What a caller may present: a bearer token, a name with a password, or a signature."""
 
     bearer: Secret | None = None
+    """A token, sent as `Authorization: Bearer`."""
     basic: Basic | None = None
+    """A name and a password."""
+    hmac: Hmac | None = None
+    """A signature of the body, as Grafana makes it."""
 
     @model_validator(mode="after")
     def _one(self) -> Credential:
-        if (self.bearer is None) == (self.basic is None):
-            raise ValueError("a credential has either 'bearer' or 'basic'")
+        if [self.bearer, self.basic, self.hmac].count(None) != 2:
+            raise ValueError("a credential has either 'bearer' or 'basic' or 'hmac'")
         return self
 
 
@@ -103,22 +131,29 @@ class Person(Strict):
     """Somebody, or some program, that may ask for changes, with the roles that approvals and restores name."""
 
     token: Secrets
+    """What identifies them; two are valid while one is being rotated."""
     roles: tuple[Name, ...] = ()
+    """What they may do: `operator`, and what `restore` and approvals of runbooks name."""
 
 
 class Auth(Strict):
-    """Who may talk to the server. `webhook`: credentials of Alertmanager, several while one is being rotated."""
+    """Who may talk to the server. `webhook`: credentials of Alertmanager or Grafana, several while one is rotated."""
 
     webhook: tuple[Credential, ...] = ()
+    """What Alertmanager or Grafana presents; several while one is being rotated."""
     people: dict[Name, Person] = Field(default_factory=dict)
+    """Who may acknowledge, take over, settle, restore and so on, by name."""
 
 
 class AlertmanagerApi(Strict):
     """An Alertmanager whose API answers what is firing."""
 
     url: str
+    """Its address, such as `http://alertmanager:9093`."""
     bearer: Secret | None = None
+    """A token, sent as `Authorization: Bearer`."""
     basic: Basic | None = None
+    """A name and a password."""
 
     @model_validator(mode="after")
     def _http(self) -> AlertmanagerApi:
@@ -166,6 +201,7 @@ class Config(Strict):
     name: str = "responder"
     """How this instance calls itself in messages."""
     listen: Annotated[str, AfterValidator(_an_address)] = "127.0.0.1:9099"
+    """Where to listen. Another address than loopback needs credentials below `auth: webhook:`."""
     external_url: str | None = None
     """The address under which people reach this server, for links in messages."""
     store: str = Field(repr=False)
@@ -177,13 +213,19 @@ class Config(Strict):
     mode: Mode = Mode.AUTO
     """The ceiling: no runbook goes further than this, whatever it says."""
     alertmanagers: tuple[AlertmanagerApi, ...] = ()
+    """Asked what is firing when a notification was cut short or is in doubt."""
     services: dict[str, Service] = Field(default_factory=dict)
+    """What steps may talk to, by the names that they use: an alert never chooses a host."""
     parameters: dict[str, Parameter] = Field(default_factory=dict)
+    """Numbers that runbooks may lower, by name."""
     types: dict[str, str] = Field(default_factory=dict)
     """Named types of inputs: name → the regular expression (RE2) that the whole value matches."""
     notifiers: dict[str, Notifier] = Field(default_factory=dict)
+    """Who is told, by the names that policies and `unless_fixed` use."""
     auth: Auth = Auth()
+    """Who may talk to the server."""
     limits: Limits = Limits()
+    """Bounds of what is taken in and done at once."""
     file: Path | None = Field(default=None, exclude=True)
     folder: Path = Field(default=Path(), exclude=True)
 

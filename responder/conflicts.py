@@ -1,10 +1,10 @@
-"""What several runbooks of a set do to each other: one name, a `run:` in a circle or to another env, a shared alert.
+"""What several runbooks of a set do to each other: one name, circles, inputs that are not there, a shared alert.
 
 An overlap is told only when it is certain; one that shows itself at run time runs neither, and pages (design 4).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -13,7 +13,7 @@ from responder.documents import Document
 from responder.errors import BadSyntax
 from responder.matchers import Matcher, Op, provably_disjoint, provably_overlap
 from responder.problems import Path, Problem
-from responder.runbook import Runbook
+from responder.runbook import Runbook, target_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,10 @@ class Entry:
 def conflicts(entries: Sequence[Entry]) -> Iterator[Problem]:
     """What is wrong between runbooks that are each fine alone."""
     yield from _same_names(entries)
-    yield from _circles({entry.runbook.runbook: entry for entry in entries})
+    named = {entry.runbook.runbook: entry for entry in entries}
+    yield from _circles(named)
+    yield from _yielding(named)
+    yield from _without_inputs(named)
     yield from _overlaps(entries)
 
 
@@ -42,6 +45,35 @@ def _same_names(entries: Sequence[Entry]) -> Iterator[Problem]:
             yield entry.document.at_value(("runbook",), message, f"the other one is {where}")
 
 
+def _yielding(entries: Mapping[str, Entry]) -> Iterator[Problem]:
+    """Runbooks that yield to each other: none of them would ever run."""
+    for name, entry in entries.items():
+        for index, other in enumerate(entry.runbook.yields_to):
+            way = _way(entries, other, name, lambda e: e.runbook.yields_to) if other != name else []
+            if way:
+                path: Path = ("yields_to", index)
+                message = f"these wait for each other: {' → '.join([name, *way])}"
+                at = path if path in entry.document.values else ("yields_to",)
+                yield entry.document.at_value(at, message, "only a symptom yields to its cause")
+
+
+def _started(entry: Entry) -> tuple[str, ...]:
+    return tuple(promise.run for promise in entry.runbook.unless_fixed.values() if promise.run is not None)
+
+
+def _without_inputs(entries: Mapping[str, Entry]) -> Iterator[Problem]:
+    """A runbook that another one starts gets that one's inputs; the other's target must hold all that it needs."""
+    for entry in entries.values():
+        given = set(target_inputs(entry.runbook))
+        for key, promise in entry.runbook.unless_fixed.items():
+            started = entries.get(promise.run or "")
+            lacking = sorted(set(target_inputs(started.runbook)) - given) if started is not None else []
+            if lacking:
+                message = f"{promise.run!r} needs the input {lacking[0]!r}, which the target here does not hold"
+                hint = f"put {{{{ {lacking[0]} }}}} into the target here, or take it out of the target there"
+                yield entry.document.at_value(("unless_fixed", key, "run"), message, hint)
+
+
 def _circles(entries: Mapping[str, Entry]) -> Iterator[Problem]:
     """A `run:` that leads back to its own runbook, and one that leads to another env."""
     for name, entry in entries.items():
@@ -49,7 +81,7 @@ def _circles(entries: Mapping[str, Entry]) -> Iterator[Problem]:
             if promise.run is None or promise.run not in entries:
                 continue
             path: Path = ("unless_fixed", key, "run")
-            way = _way(entries, promise.run, name)
+            way = _way(entries, promise.run, name, _started)
             if way:
                 message = f"this leads back: {' → '.join([name, *way])}"
                 yield entry.document.at_value(path, message, "end it with a page")
@@ -59,17 +91,17 @@ def _circles(entries: Mapping[str, Entry]) -> Iterator[Problem]:
                 yield entry.document.at_value(path, message, "run one of the same env")
 
 
-def _way(entries: Mapping[str, Entry], start: str, goal: str) -> list[str]:
-    """The runbooks from `start` to `goal` by `run:`, empty when none leads there."""
+def _way(entries: Mapping[str, Entry], start: str, goal: str, after: Callable[[Entry], Iterable[str]]) -> list[str]:
+    """The runbooks from `start` to `goal`, each named by the one before, empty when none leads there."""
     ways, seen = [[start]], {start}
     while ways:
         way = ways.pop()
         if way[-1] == goal:
             return way
-        for promise in entries[way[-1]].runbook.unless_fixed.values() if way[-1] in entries else ():
-            if promise.run is not None and (promise.run == goal or promise.run not in seen):
-                seen.add(promise.run)
-                ways.append([*way, promise.run])
+        for following in after(entries[way[-1]]) if way[-1] in entries else ():
+            if following == goal or following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
     return []
 
 

@@ -69,10 +69,15 @@ class Secret:
 
 
 def _secret_schema(schema: Any, handler: Any) -> dict[str, Any]:
-    place = {"type": "object", "minProperties": 1, "maxProperties": 1}
+    env = {"type": "string", "description": "The environment variable that holds it."}
+    file = {
+        "type": "string",
+        "description": "The file that holds it, relative to this one; read again when it changed.",
+    }
     return {
-        **place,
-        "properties": {"env": {"type": "string"}, "file": {"type": "string"}},
+        "type": "object",
+        "properties": {"env": env, "file": file},
+        "oneOf": [{"required": ["env"]}, {"required": ["file"]}],
         "additionalProperties": False,
     }
 
@@ -81,22 +86,29 @@ class Service(Strict):
     """A named, configured endpoint (design 2). Members add their own fields and a literal `kind`."""
 
     kind: str
+    """What it is; the other keys follow from it."""
     env: str | None = None
+    """Whose it is: a runbook of another env cannot use it."""
 
 
 class ReadSpec(Strict):
     """How a parameter is read: a GET, and where its number is in the JSON answer (dotted)."""
 
     path: str
+    """Below the service's address, beginning with `/`."""
     value: str
+    """Where the number stands in the JSON of the answer, such as `limits.kelly_fraction`."""
 
 
 class WriteSpec(Strict):
     """How a parameter is set: the request's method, path and JSON body, with `{{ value }}` and `{{ reason }}`."""
 
     method: str = "POST"
+    """The method of the request."""
     path: str
+    """Below the service's address, beginning with `/`; may hold `{{ value }}`."""
     body: dict[str, JsonValue] = Field(default_factory=dict)
+    """The JSON body; `{{ value }}` that stands alone stays a number."""
 
 
 class Parameter(Strict):
@@ -107,13 +119,19 @@ class Parameter(Strict):
     """
 
     service: str
+    """The service of kind `http` that has it."""
     read: ReadSpec
+    """How it is read."""
     write: WriteSpec
+    """How it is set."""
     restore: WriteSpec | None = None
     """How it is raised back, when that is another request than `write`."""
     floor: float
+    """The lowest value that automation may set."""
     total_per_day: float
+    """How much all runs together may take off within 24 hours, in its own unit."""
     tolerance: float = 1e-9
+    """Two values that differ by no more count as the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +178,8 @@ class Action(Strict):
 
     reads_only: ClassVar[bool] = False
     """True for readers: they have `act` only, and may be checks and evidence."""
+    lowers_risk: ClassVar[bool] = False
+    """True for what only ever lowers risk, so that taking it back raises it and needs a person (design 5.6)."""
     kinds: ClassVar[tuple[str, ...]] = ()
     """The kinds of service that it can use, for the loader's check."""
     positions: ClassVar[Mapping[str, str]] = {}
@@ -231,6 +251,7 @@ class Notifier(Strict):
     """A configured destination: the fields are its settings in responder.yaml, the docstring its reference page."""
 
     kind: str
+    """What it is; the other keys follow from it."""
     pages: ClassVar[bool] = False
     """True when it can wake a person."""
     chats: ClassVar[bool] = False

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from responder import escalation
 from responder import facts as f
-from responder.acting import acting, given_up, unknown_why
+from responder.acting import acting, finishing, given_up, unknown_why
 from responder.expressions import explain, parse_expression
 from responder.guards import why_missing
-from responder.incident import Run
-from responder.recorded import Cause, Mode, Result
-from responder.runbook import Runbook, Verify
+from responder.incident import Attempt, Incident, Run
+from responder.recorded import Cause, Effect, Mode, Phase, Result, StepStatus, Trigger
+from responder.runbook import Runbook, Verify, target_with
 from responder.timing import SECOND, format_duration
 from responder.verification import closing, idle, verifying, watching
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
@@ -157,8 +157,10 @@ def _start(view: View) -> Next | None:
         return _start_machine(view, machine[0], machine[1] or "")
     runbook = view.runbook
     blocked = active is not None or incident.closed or incident.taken_over or incident.blocked
-    if blocked or runbook is None or not incident.firing:
+    if blocked or runbook is None or not incident.called:
         return None
+    if incident.trigger is Trigger.SCHEDULE:
+        return Tell(_started(view, runbook, Cause.SCHEDULE)) if incident.result is None else None
     if not incident.runs:
         return Tell(_started(view, runbook, Cause.ALERT))
     relapsed = incident.result is None and not any(r.cause is Cause.RESTORE and r.active for r in incident.runs)
@@ -169,6 +171,8 @@ def _start_machine(view: View, key: str, name: str) -> Next | None:
     active = view.incident.active_run
     if active is not None and active.open_attempt is not None:
         return None  # the step in flight ends first; its outcome comes back as a fact
+    if active is not None and _must_finish(view, active):
+        return None
     if active is not None:
         why = f"not fixed in time: {name} takes over"
         return given_up(active, why) or _superseded(active, why)
@@ -182,6 +186,13 @@ def _start_machine(view: View, key: str, name: str) -> Next | None:
     return Tell(_started(view, runbook, Cause.UNLESS_FIXED, key))
 
 
+def _must_finish(view: View, run: Run) -> bool:
+    """A sequence that is under way and not to be left half done; one that waits for something is not under way."""
+    runbook = view.runbook_of(run)
+    waits = run.waits_until is not None or any(s.status is StepStatus.ASKED for s in run.steps)
+    return run.phase is Phase.ACTING and not waits and runbook is not None and finishing(run, runbook)
+
+
 def _superseded(run: Run, why: str) -> Finish:
     lost = unknown_why(run)
     result = Result.UNKNOWN if lost else Result.INEFFECTIVE
@@ -191,19 +202,51 @@ def _superseded(run: Run, why: str) -> Finish:
 def _started(view: View, runbook: Runbook, cause: Cause, machine: str | None = None) -> f.RunStarted:
     incident = view.incident
     own = cause is not Cause.UNLESS_FIXED
+    inputs = {n: v for n, v in incident.inputs.items() if n in runbook.inputs}
     ceiling = min((runbook.mode, view.ceiling), key=list(Mode).index)
     return f.RunStarted(
         number=incident.runs[-1].number + 1 if incident.runs else 1,
         runbook=runbook.runbook,
         rules_hash=incident.rules_hash,
-        target=incident.target if own else runbook.target,
+        target=incident.target if own else target_with(runbook, inputs),
         cause=cause,
         mode=ceiling if incident.live else Mode.OBSERVE,
-        inputs=incident.inputs if own else {},
+        inputs=incident.inputs if own else inputs,
         steps=tuple(s.id for s in runbook.steps),
         brake=runbook.brake,
         machine=machine,
     )
+
+
+# --- runs: taking back what did harm ----------------------------------------------------------------------------------
+
+
+def _undoing(view: View) -> Next | None:
+    """The changes of a harmful run, latest first: those that nobody has to approve are undone at once (design 5.6)."""
+    incident = view.incident
+    harmful = next((r for r in reversed(incident.runs) if not r.takes_back), None)
+    over = incident.closed or incident.taken_over is not None or incident.active_run is not None
+    if over or harmful is None or harmful.result is not Result.HARMFUL:
+        return None
+    runbook = view.runbook_of(harmful)
+    attempt = None if runbook is None else _to_undo(incident, harmful, runbook)
+    if runbook is None or attempt is None:
+        return None
+    started = _started(view, runbook, Cause.UNDO)
+    given = {"steps": (attempt.step,), "restores": attempt.id, "target": harmful.target, "inputs": harmful.inputs}
+    undo = started.model_copy(update={**given, "rules_hash": harmful.rules_hash})
+    return Tell(undo) if undo.mode is Mode.AUTO else None
+
+
+def _to_undo(incident: Incident, harmful: Run, runbook: Runbook) -> Attempt | None:
+    """The latest change that nobody has to approve the undoing of, and that was not tried to be undone."""
+    tried = {r.restores for r in incident.runs if r.cause is Cause.UNDO}
+    for state in reversed(harmful.steps):
+        undo = runbook.step(state.id).undo
+        done = [a for a in harmful.attempts_of(state.id) if a.happened and a.plan.effect is not Effect.READ]
+        if undo is not None and undo.approval is None and done and done[-1].id not in tried:
+            return done[-1]
+    return None
 
 
 _PEOPLE: tuple[Callable[[View], Next | None], ...] = (_urgency, _levels, _acknowledgement)
@@ -211,6 +254,7 @@ _PEOPLE: tuple[Callable[[View], Next | None], ...] = (_urgency, _levels, _acknow
 _RULES: tuple[Callable[[View], Next | None], ...] = (
     *_PEOPLE,
     _promises,
+    _undoing,
     _start,
     acting,
     verifying,

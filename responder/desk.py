@@ -7,14 +7,14 @@ executes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from responder.contracts import Clock, Parameter
 from responder.draft import Turn, UnknownRules, Worker
 from responder.records import Operation
-from responder.runbook import Rules
+from responder.runbook import Broken, Rules
 from responder.store import Store
 
 Answer = TypeVar("Answer")
@@ -34,6 +34,7 @@ class Shelf:
     instance: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     older: Mapping[str, Rules | None] = field(default_factory=dict)
+    broken: Sequence[Broken] = ()
 
     def rules(self, rules_hash: str) -> Rules | None:
         """See Book."""
@@ -51,7 +52,7 @@ class Shelf:
     def with_older(self, rules_hash: str, rules: Rules | None) -> Shelf:
         """The shelf with one more older set."""
         kept = dict(list(self.older.items())[-OLD_SETS + 1 :])
-        return Shelf(self.current, self.instance, self.parameters, {**kept, rules_hash: rules})
+        return replace(self, older={**kept, rules_hash: rules})
 
     def replaced(self, current: Rules, parameters: Mapping[str, Parameter]) -> Shelf:
         """The shelf after a reload: what was current is an older set now."""

@@ -7,6 +7,7 @@ caller can forget one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from responder.errors import Rejected
 from responder.escalation import agenda
 from responder.incident import Due, Incident, Run
 from responder.journal import apply, copy, opened
+from responder.policies import Policy
 from responder.recorded import Mode, Plan
 from responder.records import (
     DeadLetterRow,
@@ -30,8 +32,8 @@ from responder.records import (
     agenda_rows,
     open_key,
 )
-from responder.runbook import Policy, Rules, Runbook
-from responder.scoping import ScopeChange, scopes_after
+from responder.runbook import Broken, Rules, Runbook
+from responder.scoping import ScopeChange, opens_after, scopes_after
 from responder.telling import AUTHOR, told
 from responder.timing import SECOND
 from responder.view import Gather, Perform, Tell, View, WaitUntil
@@ -57,6 +59,11 @@ class Book(Protocol):
     @property
     def current(self) -> Rules:
         """The set that new incidents get."""
+        ...
+
+    @property
+    def broken(self) -> Sequence[Broken]:
+        """The runbooks of today's files that could not be loaded, while an older set goes on."""
         ...
 
     @property
@@ -217,11 +224,19 @@ class Draft:
         run = incident.run if settled is None else settled[0]
         for change in scopes_after(incident, event, self.runbook_of(incident, run), self.scope):
             self.set_scope(change)
+        if isinstance(event.fact, f.Opened | f.Closed):
+            for change in opens_after(incident, self._causes(incident), self.scope):
+                self.set_scope(change)
         found = told(incident, event, self.policy_of(incident), self.book.instance)
         self._messages.update({m.id: m for m in found.messages})
         self._renewed.update({m.id: m for m in found.renewed})
         for paged in found.paged:
             self.record(event.incident, paged, event.actor)
+
+    def _causes(self, incident: Incident) -> frozenset[str]:
+        """By the set that the incident began with, so that what its opening counted its closing takes away."""
+        rules = self.book.rules(incident.rules_hash)
+        return rules.causes if rules is not None else frozenset({incident.runbook or ""})
 
     def set_scope(self, change: ScopeChange) -> None:
         """Rewrite a shared scope, and its reminder."""

@@ -15,7 +15,7 @@ The first three are all that actions and notifiers raise; whoever performs them 
 these. No class here formats anything secret: a message is shown to people as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class ResponderError(Exception):
@@ -60,11 +60,15 @@ class BadPayload(ResponderError):
 
 
 class BadRules(ResponderError):
-    """Rules that must not be loaded; each of `problems` reads, as str, as one complete finding."""
+    """Rules that must not be loaded; each of `problems` reads, as str, as one complete finding.
 
-    def __init__(self, problems: Sequence[object]) -> None:
+    `texts`: the files of the set, as far as they could be read, by the name that problems give them.
+    """
+
+    def __init__(self, problems: Sequence[object], texts: Mapping[str, str] | None = None) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+        self.texts = dict(texts or {})
 
 
 class BadConfig(ResponderError):

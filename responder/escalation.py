@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from responder.incident import Due, Incident
-from responder.recorded import Mode, Phase, Result, StepStatus
-from responder.runbook import Level, Policy, Promise, Runbook
+from responder.policies import Level, Policy
+from responder.recorded import Mode, Phase, Result, StepStatus, Trigger
+from responder.runbook import Promise, Runbook
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,9 @@ class DuePromise:
 def climbs(incident: Incident) -> bool:
     """True while levels go on being told."""
     stopped = incident.closed or incident.acknowledged or incident.taken_over or incident.result is Result.FIXED
-    return incident.live and not stopped
+    # A scheduled run calls nobody as long as it goes well.
+    quiet = incident.trigger is Trigger.SCHEDULE and incident.urgent is None
+    return incident.live and not stopped and not quiet
 
 
 def levels(incident: Incident, policy: Policy) -> Iterator[DueLevel]:

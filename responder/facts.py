@@ -21,6 +21,7 @@ from responder.recorded import (
     Recorded,
     Result,
     StepStatus,
+    Trigger,
     Verdict,
 )
 
@@ -43,6 +44,7 @@ class Opened(Recorded):
     inputs: dict[str, str]
     links: dict[str, str] = Field(default_factory=dict)
     channel: str | None = None
+    trigger: Trigger = Trigger.ALERT
 
 
 class AlertFired(Recorded):
@@ -83,6 +85,14 @@ class ProblemFound(Recorded):
     urgent: bool = True
     blocks: bool = False
     """True when no run may start because of it: people alone."""
+
+
+class ScheduleDue(Recorded):
+    """The runbook's schedule came due: a run follows."""
+
+    kind: Literal["schedule_due"] = "schedule_due"
+    due: int
+    late: int = 0
 
 
 class RunStarted(Recorded):
@@ -425,6 +435,7 @@ Fact = Annotated[
     | AlertResolved
     | SeverityRose
     | ProblemFound
+    | ScheduleDue
     | RunStarted
     | Gathered
     | EvidenceGathered

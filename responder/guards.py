@@ -2,23 +2,39 @@
 
 `LOCAL` need nothing from outside and come first, so that after a local refusal nothing is asked (design 5.5);
 `INFORMED` judge the gathered answers. A brake passes cooldown, run limits and other runs' locks with a warning that
-pages; it never passes the pause, bad evidence rules of its own parameter, floor or total.
+pages; hours too. It never passes the pause, a root cause that it yields to, nor its parameter's floor and total.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from responder.calendars import Calendar, state_of
 from responder.expressions import evaluate, explain, parse_expression
 from responder.incident import Incident, Run
 from responder.recorded import Answer, Cause, Effect, Observation, Plan, Verdict
 from responder.runbook import Runbook, Step
-from responder.scopes import PAUSE, Draws, Lock, Pause, RunCount, ScopeText, lock_name, parsed, runs_name
+from responder.scopes import (
+    PAUSE,
+    Draws,
+    Lock,
+    Opens,
+    Pause,
+    RunCount,
+    ScopeText,
+    lock_name,
+    opens_name,
+    parsed,
+    runs_name,
+)
 from responder.timing import DAY, SECOND, format_duration
 
 RECHECK = 5 * SECOND
 """How often a waiting run looks again."""
+
+YIELD_RECHECK = 30 * SECOND
+"""How often a run looks whether the root cause is gone."""
 
 GATHERED_MAX_AGE = 30 * SECOND
 """Answers and preparations that came in longer ago are asked for again: the world may have changed."""
@@ -35,17 +51,23 @@ class Case:
     plan: Plan | None
     scope: ScopeText
     totals: Callable[[str], float | None]
+    calendars: Mapping[str, Calendar]
     now: int
 
     @property
     def brake(self) -> bool:
         """True for a step that can only lower risk. Putting back what a brake did is none."""
-        return not self.by_person and (self.runbook.brake if self.step.brake is None else self.step.brake)
+        return not self.run.takes_back and (self.runbook.brake if self.step.brake is None else self.step.brake)
 
     @property
     def by_person(self) -> bool:
         """True when a person asked for exactly this."""
         return self.run.cause is Cause.RESTORE
+
+    @property
+    def begun(self) -> bool:
+        """What limits how often something begins has been asked: this run goes on, or takes back what one did."""
+        return self.run.takes_back or self.run.acted
 
 
 Gate = Callable[[Case], Verdict]
@@ -85,11 +107,41 @@ def pause(case: Case) -> Verdict:
     return wait("pause", reason, case.now + RECHECK)
 
 
+def calendar(case: Case) -> Verdict:
+    """The hours in which the runbook may act. A sequence that must be finished is not left at their end."""
+    hours = case.runbook.calendar
+    finishing = case.runbook.finish_once_started and case.run.acted
+    if hours is None or case.run.takes_back or finishing:
+        return allow("calendar", "at any hour")
+    inside = [state_of(case.calendars[name], name, case.now) for name in hours.within]
+    outside = [state_of(case.calendars[name], name, case.now) for name in hours.outside]
+    shut = inside if inside and not any(state.open for state in inside) else []
+    shut = [*shut, *(state for state in outside if state.open)]
+    if not shut:
+        return allow("calendar", "; ".join(state.why for state in (*inside, *outside)))
+    why = "; ".join(state.why for state in shut)
+    changes = [state.until for state in shut if state.until is not None]
+    if hours.otherwise == "deny" or not changes:
+        return _limit(case, deny("calendar", why))
+    return _limit(case, wait("calendar", why, min(changes)))
+
+
+def yields(case: Case) -> Verdict:
+    """No runbook of the root cause is at work: what it heals, this one need not."""
+    for name in () if case.run.takes_back else case.runbook.yields_to:
+        body = parsed(Opens, case.scope(opens_name(name)))
+        others = () if body is None else body.incidents
+        if others:
+            reason = f"yields to {name}: incident {others[-1]} is open"
+            return wait("yields_to", reason, case.now + YIELD_RECHECK)
+    return allow("yields_to", "no incident of a root cause is open")
+
+
 def cooldown(case: Case) -> Verdict:
     """Enough time since the end of the last run of this runbook on this target."""
     span = case.runbook.limits.cooldown
     body = parsed(RunCount, case.scope(runs_name(case.run.runbook, case.run.target)))
-    if span == 0 or case.by_person or case.run.acted or body is None or body.ended is None:
+    if span == 0 or case.begun or body is None or body.ended is None:
         return allow("cooldown", "no run lately")
     until = body.ended + span
     if until <= case.now:
@@ -102,7 +154,7 @@ def runs(case: Case) -> Verdict:
     """Not too many runs within the window."""
     body = parsed(RunCount, case.scope(runs_name(case.run.runbook, case.run.target)))
     rate = case.runbook.limits.runs
-    if rate is None or case.by_person or case.run.acted:
+    if rate is None or case.begun:
         return allow("runs", "no limit")
     count = 0 if body is None else sum(1 for t in body.started if t > case.now - rate.window)
     if count < rate.count:
@@ -114,7 +166,7 @@ def ineffective(case: Case) -> Verdict:
     """The runbook has not proved useless here lately."""
     body = parsed(RunCount, case.scope(runs_name(case.run.runbook, case.run.target)))
     rate = case.runbook.limits.ineffective
-    if rate is None or case.by_person or case.run.acted:
+    if rate is None or case.begun:
         return allow("ineffective", "no limit")
     count = 0 if body is None else sum(1 for t in body.ineffective if t > case.now - rate.window)
     if count < rate.count:
@@ -139,7 +191,7 @@ def lock(case: Case) -> Verdict:
 def evidence(case: Case) -> Verdict:
     """`only_if` holds on an answer that is fresh enough."""
     given = case.runbook.only_if
-    if given is None or case.by_person or case.run.may_have_changed:
+    if given is None or case.run.takes_back or case.run.may_have_changed:
         return allow("only_if", "not asked for")
     seen = case.run.observations.get(given.check)
     max_age = case.runbook.checks[given.check].max_age
@@ -173,7 +225,7 @@ def why_missing(seen: Observation | None, max_age: int, now: int) -> str | None:
 
 def budget(case: Case) -> Verdict:
     """What the plan takes off its parameters stays within their totals a day; brakes too."""
-    if case.plan is None or case.plan.effect is Effect.READ or case.by_person:
+    if case.plan is None or case.plan.effect is Effect.READ or case.run.takes_back:
         return allow("budget", "takes nothing")
     for scope, amount in case.plan.draws.items():
         total = case.totals(scope)
@@ -186,7 +238,7 @@ def budget(case: Case) -> Verdict:
     return allow("budget", "within its totals")
 
 
-LOCAL: tuple[Gate, ...] = (pause, cooldown, runs, ineffective, lock)
+LOCAL: tuple[Gate, ...] = (pause, calendar, yields, cooldown, runs, ineffective, lock)
 """In this order; the order of the reasons that people see."""
 
 INFORMED: tuple[Gate, ...] = (evidence, budget)

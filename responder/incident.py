@@ -21,6 +21,7 @@ from responder.recorded import (
     Recorded,
     Result,
     StepStatus,
+    Trigger,
     Verdict,
 )
 
@@ -103,7 +104,7 @@ class Run(Recorded):
     actor: str
     brake: bool = False
     restores: str | None = None
-    """The attempt whose change this run puts back (cause `restore`)."""
+    """The attempt whose change this run puts back (causes `restore` and `undo`)."""
     phase: Phase = Phase.ACTING
     steps: tuple[StepState, ...]
     attempts: tuple[Attempt, ...] = ()
@@ -123,6 +124,11 @@ class Run(Recorded):
     result: Result | None = None
     why: str = ""
     ended_at: int | None = None
+
+    @property
+    def takes_back(self) -> bool:
+        """It puts back what another run changed, and is no answer to the alert itself."""
+        return self.cause in (Cause.RESTORE, Cause.UNDO)
 
     @property
     def active(self) -> bool:
@@ -205,6 +211,7 @@ class Incident(Recorded):
     inputs: dict[str, str] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
     channel: str | None = None
+    trigger: Trigger = Trigger.ALERT
     opened_at: int
     seq: int = 0
     episodes: dict[str, Episode] = Field(default_factory=dict)
@@ -261,6 +268,11 @@ class Incident(Recorded):
     def firing(self) -> tuple[Episode, ...]:
         """The episodes that still fire."""
         return tuple(e for e in self.episodes.values() if e.firing)
+
+    @property
+    def called(self) -> bool:
+        """Something still calls for a run: an alert that fires, or a schedule, which no alert can end."""
+        return bool(self.firing) or self.trigger is Trigger.SCHEDULE
 
     @property
     def closed(self) -> bool:

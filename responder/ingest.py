@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from responder import facts as f
 from responder.alert import Alert, BadAlert, Notification
 from responder.draft import Book, Draft, Turn, Worker
+from responder.policies import severity_rank
 from responder.recorded import LIVE, Mode
 from responder.records import (
     Change,
@@ -23,7 +24,7 @@ from responder.records import (
     State,
     open_key,
 )
-from responder.runbook import Route, Runbook, severity_rank
+from responder.runbook import Route, Runbook
 from responder.scopes import asked_of
 from responder.telling import AUTHOR
 
@@ -169,6 +170,7 @@ class _Taking:
             self._rise(incident_id, alert.severity)
         else:
             self._problems(incident_id, alert, route)
+            self._not_loaded(incident_id, alert, route)
         for problem in route.each_problems:
             # A value that only evidence needs: people are told, the run goes on (design 4).
             self.draft.record(incident_id, f.ProblemFound(problem=problem, urgent=True))
@@ -181,6 +183,16 @@ class _Taking:
         # Without a runbook the severity's own policy says how urgent it is; everything else wakes people.
         quiet = route.runbook is None and "no runbook" in route.problem and alert.severity is not None
         self.draft.record(incident_id, f.ProblemFound(problem=route.problem, urgent=not quiet, blocks=True))
+
+    def _not_loaded(self, incident_id: str, alert: Alert, route: Route) -> None:
+        """Today's file of its runbook is broken: people are needed, whatever an older version does (design 4)."""
+        for broken in self.op.book.broken:
+            if not broken.answers(_name(route.runbook), alert.labels):
+                continue
+            instead = "none answers" if route.runbook is None else f"the last good {route.runbook.runbook} answers"
+            name = broken.name or broken.file
+            problem = f"runbook {name} could not be loaded, {instead}: {broken.problem}"
+            self.draft.record(incident_id, f.ProblemFound(problem=problem))
 
     def _open(self, alert: Alert, route: Route) -> str:
         self.opened += 1
@@ -247,7 +259,7 @@ def opening(op: Ingest, alert: Alert, route: Route) -> f.Opened:
     rules, runbook = op.book.current, route.runbook
     namespace = op.raw.namespace
     links = dict(runbook.links) if runbook else {}
-    for name in ("runbook_url", "dashboard_url"):
+    for name in ("runbook_url", "dashboard_url", "panel_url", "silence_url"):
         if alert.annotations.get(name):
             links.setdefault(name.removesuffix("_url"), alert.annotations[name])
     return f.Opened(
@@ -285,7 +297,7 @@ class News:
 
 UNREADABLE = News(
     "responder:unreadable",
-    "Alertmanager sent something that cannot be understood",
+    "A notification cannot be understood",
     "Alerts may be missed until this is mended",
 )
 

@@ -21,7 +21,7 @@ from responder.incident import (
     Run,
     StepState,
 )
-from responder.recorded import Answer, Cause, Phase, Result, StepStatus
+from responder.recorded import Answer, Phase, Result, StepStatus
 
 
 def copy(value: Any, **changes: Any) -> Any:
@@ -226,7 +226,7 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
     after = _with_run(incident, fact.run, change)
     holds = fact.result in (Result.FIXED, Result.CONTAINED)
     ended = next((r for r in after.runs if r.number == fact.run), None)
-    if ended is not None and ended.cause is Cause.RESTORE:
+    if ended is not None and ended.takes_back:
         return after if holds else _urgent(after, f"put back: {fact.result.value}: {fact.why}")
     # A promise that looked while this run was verified looks again, now that it has ended.
     machine = {k: m if m.fired else copy(m, gathered=False) for k, m in after.machine.items()}
@@ -339,6 +339,7 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.AlertResolved: _alert_resolved,
     f.SeverityRose: _severity_rose,
     f.ProblemFound: _problem_found,
+    f.ScheduleDue: lambda i, x, e: copy(i, result=None, rejoined=False, recheck=False),
     f.RunStarted: _run_started,
     f.Gathered: _gathered,
     f.EvidenceGathered: lambda i, x, e: _with_run(i, x.run, lambda r: copy(r, evidence=x.items)),

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from responder.contracts import Action
 from responder.documents import Document
+from responder.policies import Policies
 from responder.problems import Path, Problem
 from responder.references import Configured, Surroundings
-from responder.runbook import Policies, Runbook
+from responder.runbook import Runbook
 
 
 def warnings_of(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:

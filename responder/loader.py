@@ -7,22 +7,26 @@ unwise, of `lint`.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 
+from responder.calendars import Calendar, Calendars
 from responder.conflicts import Entry, conflicts
 from responder.contracts import Catalogue
 from responder.documents import Document, parse_document
 from responder.errors import BadRules
 from responder.lint import unreached, warnings_of
 from responder.mistakes import closest, problems_of
+from responder.policies import Policies, Policy
 from responder.problems import Path, Problem
 from responder.references import Configured, Surroundings, check_runbook
-from responder.runbook import Policies, Policy, Rules, Runbook
+from responder.runbook import Broken, Rules, Runbook
+from responder.soundness import check_soundness
 
 DEFAULTS_MAY_HOLD: Final = (
     "match", "env", "channel", "owner", "links", "mode", "limits", "checks", "inputs", "evidence", "escalation",
@@ -31,17 +35,9 @@ _CONCATENATED: Final = ("match", "evidence")
 _SHIPPED_POLICIES: Final = "rules/policies.yaml"
 
 _LATER = "not yet: this version would not honour it"
-_NOT_YET: Final[Mapping[str, str]] = {
-    "yields_to": "remove it; until then keep runbooks of symptoms on mode: observe",
-    "calendar": "remove it; the alert rule can hold the hours",
-    "finish_once_started": "remove it; a run stops before the next change when its alert resolves",
-    "schedule": "remove it; give it a match, or let another runbook `run:` it",
-}
 _STEP_NOT_YET: Final[Mapping[str, str]] = {
-    "undo": "remove it; `restore` lets a person put a reduced parameter back",
     "approval": "write the step as `manual:`, or keep the runbook on mode: observe",
 }
-_VERIFY_NOT_YET: Final[Mapping[str, str]] = {"harmful": "remove it; what does not help counts as ineffective"}
 _MODE_HINT: Final = "write `mode: observe`, or `mode: auto` with the steps that need people as `manual:`"
 
 
@@ -60,6 +56,7 @@ class _Files:
 
     runbooks: tuple[Document, ...]
     policies: tuple[Document, ...]
+    calendars: tuple[Document, ...]
     defaults: Mapping[str, Document]
 
 
@@ -72,15 +69,18 @@ def load_rules(sources: Mapping[str, str], catalogue: Catalogue, configured: Con
     problems = [problem for document in documents for problem in document.problems]
     files = _sorted_out([document for document in documents if not document.problems])
     policies = _policies(files.policies, configured, problems)
+    calendars = _calendars(files.calendars, problems)
     entries = list(_entries(files, problems))
     names = {str(name) for d in files.runbooks if (name := d.get(("runbook",)))}
-    around = Surroundings(catalogue, configured, names, policies.policies)
+    around = Surroundings(catalogue, configured, names, policies.policies, calendars)
     for entry in entries:
         problems.extend(check_runbook(entry.runbook, entry.document, around))
+        problems.extend(check_soundness(entry.runbook, entry.document, around))
     problems.extend(conflicts([entry for entry in entries if entry.whole]))
     if problems:
-        raise BadRules(in_order(problems))
+        raise BadRules(in_order(problems), sources)
     rules = _rules(entries, policies, _hash(sources, configured), configured)
+    rules = replace(rules, calendars=calendars)
     warnings = [w for entry in entries for w in warnings_of(entry.runbook, entry.document, around)]
     return Loaded(rules, dict(sources), (*warnings, *unreached(policies, configured)))
 
@@ -109,16 +109,18 @@ def _hash(sources: Mapping[str, str], configured: Configured) -> str:
 
 
 def _sorted_out(documents: Iterable[Document]) -> _Files:
-    runbooks, policies, defaults = [], [], {}
+    runbooks, policies, calendars, defaults = [], [], [], {}
     for document in documents:
         path = PurePosixPath(document.file)
         if path.stem == "policies":
             policies.append(document)
+        elif path.stem == "calendars":
+            calendars.append(document)
         elif path.stem == "_defaults":
             defaults[str(path.parent)] = document
         else:
             runbooks.append(document)
-    return _Files(tuple(runbooks), tuple(policies), defaults)
+    return _Files(tuple(runbooks), tuple(policies), tuple(calendars), defaults)
 
 
 # ------------------------------------------------------------------------------------------------------------- runbooks
@@ -260,10 +262,8 @@ def _leave_out(value: Any, error: Any) -> None:
 
 def _not_yet(document: Document, value: Any) -> Iterator[Problem]:
     """What a later version brings; taken out of `value`, so that it is not told as unknown as well."""
-    yield from _refused(document, value, (), _NOT_YET)
     for index, step in enumerate(_listed(value.get("steps"))):
         yield from _refused(document, step, ("steps", index), _STEP_NOT_YET)
-    yield from _refused(document, value.get("verify"), ("verify",), _VERIFY_NOT_YET)
     if value.get("mode") == "approve":
         del value["mode"]
         yield document.at_value(("mode",), "not yet: this version cannot ask for an approval", _MODE_HINT)
@@ -331,3 +331,65 @@ def _unknown_notifiers(document: Document, given: Policies, configured: Configur
                     written = (*place, index) if (*place, index) in document.values else place
                     hint = closest(notifier, configured.notifiers)
                     yield document.at_value(written, f"unknown notifier {notifier!r}", hint)
+
+
+# ------------------------------------------------------------------------------------------------------------ calendars
+
+
+def _calendars(documents: Iterable[Document], problems: list[Problem]) -> dict[str, Calendar]:
+    """All calendars of the set; a name stands in one file."""
+    found: dict[str, Calendar] = {}
+    said: dict[str, Document] = {}
+    for document in documents:
+        try:
+            given = Calendars.model_validate(document.value, by_alias=True, by_name=False)
+        except ValidationError as error:
+            problems.extend(problems_of(error, document, (), Calendars))
+            # The names count as known all the same: what is wrong is told once, here.
+            names = document.get(("calendars",))
+            found.update(dict.fromkeys(names, Calendar.model_construct()) if isinstance(names, dict) else {})
+            continue
+        for name in given.calendars:
+            if name in said:
+                where = f"{said[name].file}:{said[name].keys['calendars', name].line}"
+                message, path = f"this stands in {where} already", ("calendars", name)
+                problems.append(document.at_key(path, message, "keep one of the two"))
+            said[name] = document
+        found.update(given.calendars)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- broken
+
+
+def broken_runbooks(error: BadRules) -> tuple[Broken, ...]:
+    """The runbooks that `error` kept from being loaded, as far as their texts say which alerts they answer."""
+    first: dict[str, Problem] = {}
+    for problem in error.problems:
+        if isinstance(problem, Problem):
+            first.setdefault(problem.file, problem)
+    documents = {name: parse_document(name, text) for name, text in error.texts.items()}
+    files = _sorted_out(documents.values())
+    found = []
+    for document in files.runbooks:
+        folder = str(PurePosixPath(document.file).parent)
+        defaults = files.defaults.get(folder)
+        wrong = first.get(document.file) or (first.get(defaults.file) if defaults is not None else None)
+        if wrong is not None:
+            found.append(_broken(_with_defaults(document, defaults), error.texts[document.file], wrong))
+    return tuple(found)
+
+
+def _broken(document: Document, text: str, problem: Problem) -> Broken:
+    """From the values where the file is YAML at all, else from the lines that begin with the keys."""
+    match: Any = document.get(("match",))
+    name: Any = document.get(("runbook",))
+    if document.problems or not isinstance(document.value, dict):
+        lines = dict(_TOP_LEVEL.findall(text))
+        name, match = lines.get("runbook"), lines.get("match")
+    matches = tuple(m for m in _listed(match) if isinstance(m, str))
+    where = f"{problem.file}:{problem.line}:{problem.column}: {problem.message}"
+    return Broken(document.file, name if isinstance(name, str) else None, matches, where)
+
+
+_TOP_LEVEL: Final = re.compile(r"(?m)^(runbook|match):[ \t]*['\"]?([A-Za-z_:][\w:-]*)")

@@ -18,9 +18,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from responder import facts as f
 from responder.alert import Notification
+from responder.policies import SEVERITIES
 from responder.recorded import Answer, Cause, Outcome, Result
 from responder.records import Lane
-from responder.runbook import SEVERITIES
 from responder.timing import SECOND
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -28,8 +28,8 @@ CODES: Final = ("200", "401", "403", "405", "413", "503")
 """Every status that the webhook answers."""
 BURIED: Final = ("body", "alert", "size", "internal", "truncated")
 """Why something became a dead letter: the whole body, one alert, its size, a mistake of ours, alerts left out."""
-DENYING: Final = ("runs", "ineffective", "lock", "only_if", "budget")
-WAITING: Final = ("pause", "cooldown", "lock")
+DENYING: Final = ("calendar", "runs", "ineffective", "lock", "only_if", "budget")
+WAITING: Final = ("pause", "calendar", "yields_to", "cooldown", "lock")
 LEVELS: Final = ("1", "2", "3", "4")
 _OTHER: Final = "other"
 _ATTEMPTS: Final = 10_000

@@ -67,6 +67,15 @@ class Cause(StrEnum):
     RELAPSE = "relapse"
     UNLESS_FIXED = "unless_fixed"
     RESTORE = "restore"
+    UNDO = "undo"
+    SCHEDULE = "schedule"
+
+
+class Trigger(StrEnum):
+    """What called for an incident."""
+
+    ALERT = "alert"
+    SCHEDULE = "schedule"
 
 
 class Phase(StrEnum):

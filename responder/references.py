@@ -21,10 +21,10 @@ from responder.patterns import compile_pattern
 from responder.problems import Path, Problem
 from responder.recorded import Effect, Mode
 from responder.render import TemplateError, has_placeholder, parse_template, template_strings
-from responder.runbook import Reading, Runbook, Step, target_inputs
+from responder.runbook import Reading, Runbook, Step, Undo, target_inputs
 from responder.variables import VARIABLES, Scope, position_of
 
-_RESERVED: Final = frozenset({*VARIABLES, "steps", "checks", "value"})
+_RESERVED: Final = frozenset({*VARIABLES, "steps", "checks", "value", "before"})
 _placeholder = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _simple = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}").fullmatch
 
@@ -48,12 +48,13 @@ class Configured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a runbook is checked against; `runbooks` and `policies` are all names of the set."""
+    """What a runbook is checked against; `runbooks`, `policies` and `calendars` are all names of the set."""
 
     catalogue: Catalogue
     configured: Configured
     runbooks: Collection[str]
     policies: Collection[str]
+    calendars: Collection[str] = ()
 
 
 def check_runbook(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
@@ -91,8 +92,9 @@ class _Checker:
                 yield self.document.at_key(
                     path, f"{name!r} is taken", f"{', '.join(sorted(_RESERVED))} mean something else"
                 )
-            if (given.type is None) == (given.pattern is None):
-                yield self.document.at_key(path, "an input has either a type or a pattern", "add `type:` or `pattern:`")
+            if [given.type is None, given.pattern is None, not given.one_of].count(False) != 1:
+                message = "an input has either a type, a pattern or its values"
+                yield self.document.at_key(path, message, "write one of `type:`, `pattern:` and `one_of:`")
             if given.type is not None and given.type not in types:
                 yield self.unknown((*path, "type"), "type", given.type, types)
             if given.pattern is not None:
@@ -114,10 +116,6 @@ class _Checker:
             )
 
     def match(self) -> Iterator[Problem]:
-        if self.runbook.unless_fixed and not self.runbook.match:
-            message = "not yet: what another runbook starts has no promises of its own"
-            hint = "move it to the `unless_fixed` of the runbook that starts this one"
-            yield self.document.at_key(("unless_fixed",), message, hint)
         try:
             matchers = self.runbook.matchers
         except BadSyntax as error:
@@ -138,6 +136,9 @@ class _Checker:
             if given.check not in self.checks:
                 yield self.unknown((section, "check"), "check", given.check, self.checks)
             yield from self.condition((section, "expect"), given.expect, seen)
+        if self.runbook.verify is not None and self.runbook.verify.harmful is not None:
+            compared = Scope(frozenset(), open=frozenset({"value", "before"}), told=False)
+            yield from self.condition(("verify", "harmful"), self.runbook.verify.harmful, compared)
 
     def condition(self, path: Path, source: str, scope: Scope) -> Iterator[Problem]:
         try:
@@ -201,12 +202,15 @@ class _Checker:
             yield from self.condition((*path, "expect"), step.expect, sees)
         if step.action is not None:
             yield from self.use(path, step, scope, reads=False)
-        if step.restore is not None and self.around.configured.roles:
-            roles = self.around.configured.roles
-            if step.restore.approval not in roles:
-                yield self.unknown((*path, "restore", "approval"), "role", step.restore.approval, roles)
+        if step.undo is not None and step.undo.action is not None:
+            done = Scope(scope.inputs, scope.steps | {step.id}, scope.checks)
+            yield from self.use((*path, "undo"), step.undo, done, reads=False)
+        roles = self.around.configured.roles
+        for key, given in (("restore", step.restore), ("undo", step.undo)):
+            if given is not None and given.approval is not None and roles and given.approval not in roles:
+                yield self.unknown((*path, key, "approval"), "role", given.approval, roles)
 
-    def use(self, path: Path, use: Reading | Step, scope: Scope, *, reads: bool) -> Iterator[Problem]:
+    def use(self, path: Path, use: Reading | Step | Undo, scope: Scope, *, reads: bool) -> Iterator[Problem]:
         """One use of an action: its name, its parameters, its templates, its services."""
         actions = self.around.catalogue.actions
         if use.timeout <= 0:

@@ -1,4 +1,4 @@
-"""Runbooks and policies as people write them, and which runbook answers an alert.
+"""Runbooks as people write them, and which one answers an alert.
 
 The models below are the language: the loader validates YAML against them, `responder schema` is generated from them. A
 loaded value is frozen; `Rules` is one complete, consistent set, known by its hash. What needs the outside world (do the
@@ -11,11 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from responder.calendars import Calendar
+from responder.cron import Schedule
+from responder.errors import BadSyntax
 from responder.matchers import Matcher, parse_matchers
+from responder.policies import Policy
 from responder.recorded import Mode
 from responder.timing import SECOND, parse_duration
 from responder.written import Duration, Identifier, Name, Names, RateText, Written
@@ -25,40 +29,54 @@ POLL = 5 * SECOND
 
 
 class Input(Written):
-    """A label that steps may use. Its value must match the named type or the pattern, as a whole."""
+    """A value that steps may use: of a label, or of the incident that started this runbook when it has no `match`."""
 
-    label: str
+    label: str | None = None
+    """The label of the alert that holds the value. Left out only in a runbook without `match`."""
     type: str | None = None
+    """A named type of responder.yaml (`types:`), or a built-in one, which the whole value matches."""
     pattern: str | None = None
+    """A regular expression (RE2) that the whole value matches."""
+    one_of: tuple[str, ...] = ()
+    """The only values there are."""
 
 
 class Reading(Written):
     """A use of a reading action."""
 
     action: str
+    """The name of the action."""
     with_: dict[str, JsonValue] = Field(default_factory=dict, alias="with")
+    """The action's own fields."""
     timeout: Duration = 10 * SECOND
+    """How long it may take."""
 
 
 class Check(Reading):
-    """A reading step with a name, for guards and verification. Older answers than `max_age` are refused."""
+    """A reading step with a name, for guards and verification."""
 
     max_age: Duration = 60 * SECOND
+    """Older samples than this count as missing."""
 
 
 class Evidence(Reading):
-    """A reading for people, once for each value of the input `each`; it never delays or fails a run."""
+    """A reading for people; it never delays or fails a run."""
 
     each: str | None = None
+    """An input: it is read once for each of its values among the alerts of the incident."""
     title: str | None = None
+    """What people read above the answer; may hold `{{ input }}`."""
 
 
 class OnlyIf(Written):
-    """The run goes on only when this holds. `if_missing`: people only, or act and page."""
+    """The run changes something only when this holds."""
 
     check: str
+    """One of `checks`."""
     expect: str
+    """A condition over its answer, such as `value > 1.8`. What is missing or not a number makes it false."""
     if_missing: Literal["page", "act_and_page"] = "page"
+    """Without fresh data: people only, or act all the same and page."""
 
 
 class Probe(Reading):
@@ -68,36 +86,69 @@ class Probe(Reading):
 
 
 class Restore(Written):
-    """How a change is put back: by a person of the role `approval`, reminded every `remind` until it is done."""
+    """The change must be put back later, by a person with `responder restore`."""
 
     approval: str
+    """The role that may do it."""
     remind: Duration | None = None
+    """How often people are reminded until it is done."""
+
+
+class Undo(Written):
+    """How the change is taken back when verification finds it harmful, and by a person's `responder restore`."""
+
+    action: str | None = None
+    """The action that takes it back; left out: the step's own action, when it can (parameter.reduce can)."""
+    with_: dict[str, JsonValue] = Field(default_factory=dict, alias="with")
+    """That action's own fields."""
+    timeout: Duration = 10 * SECOND
+    """How long it may take."""
+    approval: str | None = None
+    """The role whose people decide. Without it, it is undone at once, so what raises risk needs one."""
 
 
 class Retry(Written):
     """Further attempts after a temporary failure."""
 
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """All attempts together."""
     first: Duration = 1 * SECOND
+    """The pause after the first."""
     factor: Annotated[float, Field(ge=1, le=10)] = 2.0
+    """By how much each further pause is longer."""
     cap: Duration = 60 * SECOND
+    """The longest pause."""
 
 
 class Step(Written):
     """One use of an action, or something that a person does (`manual`)."""
 
     id: Identifier
+    """Its name; later steps see `steps.<id>.status` and `steps.<id>.output`."""
     title: str = ""
+    """What people read."""
     action: str | None = None
+    """The name of the action."""
     with_: dict[str, JsonValue] = Field(default_factory=dict, alias="with")
+    """The action's own fields."""
     manual: str | None = None
+    """Instead of an action: what a person is asked to do. The run waits for their `responder done`."""
     when: str | None = None
+    """The step is left out unless this condition over inputs, `steps` and `checks` holds."""
     timeout: Duration = 10 * SECOND
+    """How long one attempt may take."""
     retry: Retry = Retry(attempts=1)
+    """Further attempts after a temporary failure; by default there are none."""
     expect: str | None = None
+    """A condition over its answer (`value`), inputs, `steps` and `checks`; otherwise the step has failed."""
     on_failure: Literal["abort", "continue"] = "abort"
+    """What follows when it failed: the run ends, or the next step comes."""
     restore: Restore | None = None
+    """The change must be put back by a person."""
+    undo: Undo | None = None
+    """How the change is taken back when it did harm."""
     brake: bool | None = None
+    """As the runbook's, for this step alone."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Step:
@@ -105,24 +156,50 @@ class Step(Written):
             raise ValueError("a step has either 'action' or 'manual'")
         return self
 
+    @property
+    def put_back_by(self) -> str | None:
+        """The role whose people put the change back, None when nobody has to."""
+        if self.restore is not None:
+            return self.restore.approval
+        return None if self.undo is None else self.undo.approval
+
+    @property
+    def way_back(self) -> Step:
+        """The step that takes this one's change back. Without an action of its own it is the same action's `undo`."""
+        if self.undo is None or self.undo.action is None:
+            return self.model_copy(update={"expect": None})
+        changes = {"action": self.undo.action, "with_": self.undo.with_, "timeout": self.undo.timeout}
+        return self.model_copy(update={**changes, "expect": None, "retry": Retry(attempts=1)})
+
 
 class Limits(Written):
     """How often a runbook may run on one target. They warn and page on a brake, and refuse otherwise."""
 
     cooldown: Duration = 0
+    """How long after the end of a run the next one waits."""
     runs: RateText | None = None
+    """Runs within a window, such as `3 per 6h`."""
     ineffective: RateText | None = None
+    """Runs within a window that did not help."""
 
 
 class Verify(Written):
     """When the run counts as fixed. All times count from the last outcome; `hold` ends inside `within` (design 5.6)."""
 
     check: str
+    """One of `checks`."""
     expect: str
+    """A condition over its answer, such as `value < 1.7`. What is missing or not a number makes it false."""
     settle: Duration = 0
+    """How long to wait before looking."""
     within: Duration
+    """How long it may take until it has held; then the run was ineffective."""
     hold: Duration = 0
+    """How long it must go on holding."""
+    harmful: str | None = None
+    """A condition over `value` and `before`, the answer before the first change: it did harm, and is undone."""
     if_missing: Literal["page"] = "page"
+    """Without fresh data nobody knows: the result is `unverified`, and people decide."""
 
     @model_validator(mode="after")
     def _fits(self) -> Verify:
@@ -132,36 +209,90 @@ class Verify(Written):
 
 
 class Promise(Written):
-    """What follows when it is not fixed by then: whom to page, which runbook to run, announced by a countdown."""
+    """What follows when it is not fixed by then."""
 
     page: Names = ()
+    """Whom to page: notifiers of responder.yaml."""
     run: str | None = None
+    """Which runbook to run."""
     countdown: Duration = 0
+    """How long before that it is announced."""
+
+
+class Hours(Written):
+    """In which hours the runbook may change something, by calendars of calendars.yaml."""
+
+    within: Names = ()
+    """One of these calendars is open."""
+    outside: Names = ()
+    """None of these is open, such as a freeze."""
+    otherwise: Literal["deny", "wait"] = "deny"
+    """Otherwise: refuse and page, or wait until the hours come (levels of the policy go on)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return {"within": value} if isinstance(value, str | list) else value
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Hours:
+        if not self.within and not self.outside:
+            raise ValueError("name a calendar below 'within' or 'outside'")
+        return self
 
 
 class Runbook(Written):
     """A runbook file, with the defaults of its folder already merged in."""
 
     runbook: Name
+    """Its name, which no other runbook of the set has."""
     title: str
+    """What people read first."""
     impact: str = ""
+    """What it means for trading."""
     match: Names = ()
+    """An alert's name, a list of names, or matchers: all must hold. Without it, it is started by another runbook's
+    `run:`, by its schedule, or by hand."""
     inputs: dict[Identifier, Input] = Field(default_factory=dict)
+    """The labels that steps may use, each with a type, a pattern or its values."""
     target: str
+    """What is touched, and so locked. Steps may use only the inputs that stand in it."""
     mode: Mode = Mode.OBSERVE
+    """`observe` changes nothing and tells what it would do; `auto` acts. responder.yaml sets a ceiling."""
     brake: bool = False
+    """It can only lower risk: cooldown, limits, hours and the locks of others warn and page, but do not stop it."""
     env: str | None = None
+    """Whose services it may use."""
     channel: str | None = None
+    """The chat channel that its story is told in."""
     owner: str | None = None
+    """Whose runbook it is."""
     links: dict[str, str] = Field(default_factory=dict)
+    """Where to look: a name and an address each."""
     limits: Limits = Limits()
+    """How often it may run on one target."""
+    yields_to: Names = ()
+    """Runbooks of the root cause: while an incident of one of them is open, this one waits."""
+    calendar: Hours | None = None
+    """The hours in which it may act."""
+    schedule: Schedule | None = None
+    """Starts it at these times, to read and to tell; a runbook with a schedule changes nothing."""
     checks: dict[Identifier, Check] = Field(default_factory=dict)
+    """Named readings, for `only_if` and `verify`."""
     only_if: OnlyIf | None = None
+    """What must be true before anything is changed."""
     steps: tuple[Step, ...] = ()
+    """What is done, in this order."""
+    finish_once_started: bool = False
+    """A sequence that must not be left half done: after its first change it goes on though the alert has resolved."""
     evidence: tuple[Evidence, ...] = ()
+    """Readings for people."""
     verify: Verify | None = None
+    """How it is known that it helped."""
     unless_fixed: dict[str, Promise] = Field(default_factory=dict)
+    """What follows after so much time, counted from the opening, unless it is fixed by then."""
     escalation: str | None = None
+    """The policy: who is told when."""
 
     @cached_property
     def matchers(self) -> tuple[Matcher, ...]:
@@ -195,49 +326,6 @@ def match_list(entries: tuple[str, ...]) -> tuple[Matcher, ...]:
     return (*parse_matchers(text), *rest)
 
 
-class Level(Written):
-    """Who is told after so much time without an acknowledgement, counted from the opening."""
-
-    name: str
-    after: Duration
-    page: Names = ()
-
-
-class Policy(Written):
-    """Who is told when: `chat` at once, the first level after `grace` (at once when automation cannot help)."""
-
-    chat: tuple[str, ...] = ()
-    grace: Duration = 0
-    acknowledgement: Duration = 1800 * SECOND
-    """How long an acknowledgement holds before the same level is paged again; 0: for ever."""
-    levels: tuple[Level, ...] = ()
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Policy:
-        times = [level.after for level in self.levels]
-        if times != sorted(times):
-            raise ValueError("levels must stand in the order of their 'after'")
-        return self
-
-
-class Policies(Written):
-    """policies.yaml: the ladders by name, and which one alerts without a runbook get by their severity."""
-
-    policies: dict[Name, Policy] = Field(default_factory=dict)
-    by_severity: dict[str, str] = Field(default_factory=dict)
-    default: str | None = None
-    """For every other alert. One of the files that are loaded together names it, or the packaged one does."""
-
-
-SEVERITIES = ("info", "warning", "high", "critical")
-"""Known severities, rising. An unknown or missing one counts as the highest: it pages (design 5.1)."""
-
-
-def severity_rank(severity: str | None) -> int:
-    """0 … 3 for the known severities; an unknown or missing one ranks with the highest."""
-    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1
-
-
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where an alert goes. `problem` says why there is no runbook for it, or why its runbook must not act."""
@@ -250,6 +338,26 @@ class Route:
     each_problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A runbook of today's files that could not be loaded, as far as it can be read: its alerts page (design 4)."""
+
+    file: str
+    name: str | None
+    match: tuple[str, ...]
+    problem: str
+
+    def answers(self, runbook: str | None, labels: Mapping[str, str]) -> bool:
+        """Whether it is the runbook of this name, or would have answered an alert with these labels."""
+        if self.name is not None and self.name == runbook:
+            return True
+        try:
+            matchers = match_list(self.match)
+        except BadSyntax:
+            return False
+        return bool(matchers) and all(m.matches(labels) for m in matchers)
+
+
 @dataclass(frozen=True)
 class Rules:
     """One complete set of runbooks and policies, known by its hash."""
@@ -260,7 +368,13 @@ class Rules:
     by_severity: Mapping[str, str]
     default_policy: str
     types: Mapping[str, str] = field(default_factory=dict)
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
     ceiling: Mode = Mode.AUTO
+
+    @cached_property
+    def causes(self) -> frozenset[str]:
+        """The runbooks that others yield to: their open incidents are counted."""
+        return frozenset(name for runbook in self.runbooks.values() for name in runbook.yields_to)
 
     def policy_for(self, runbook: Runbook | None, severity: str | None) -> str:
         """The name of the policy that an incident gets."""
@@ -304,30 +418,32 @@ class Rules:
         return self._route_to(found[0], labels)
 
     def _route_to(self, runbook: Runbook, labels: Mapping[str, str]) -> Route:
-        values = {name: labels.get(i.label, "") for name, i in runbook.inputs.items()}
-        bad = {n: p for n, v in values.items() if (p := self._input_problem(runbook.inputs[n], v)) is not None}
+        values = {name: labels.get(i.label or "", "") for name, i in runbook.inputs.items()}
+        bad = {n: p for n, v in values.items() if (p := self._input_problem(n, runbook.inputs[n], v)) is not None}
         needed = target_inputs(runbook)
-        target, missing = runbook.target, [bad[n] for n in needed if n in bad]
+        missing = [bad[n] for n in needed if n in bad]
         if missing:
             return Route(runbook, f"bad-input:{unrouted_target(labels)}", problem="; ".join(missing))
-        for name in needed:
-            target = re.sub(r"\{\{\s*" + name + r"\s*\}\}", lambda _, n=name: values[n], target)  # type: ignore[misc]
         good = {n: v for n, v in values.items() if n not in bad}
         return Route(
             runbook,
-            target,
+            target_with(runbook, values),
             inputs={n: v for n, v in good.items() if n in needed},
             each={n: v for n, v in good.items() if n not in needed},
             each_problems=tuple(p for n, p in bad.items() if n not in needed),
         )
 
-    def _input_problem(self, given: Input, value: str) -> str | None:
-        pattern = given.pattern or self.types.get(given.type or "", "")
-        if re.fullmatch(pattern, value):
+    def _input_problem(self, name: str, given: Input, value: str) -> str | None:
+        if given.one_of:
+            fits, wanted = value in given.one_of, f"one of {', '.join(given.one_of)}"
+        else:
+            pattern = given.pattern or self.types.get(given.type or "", "")
+            fits, wanted = re.fullmatch(pattern, value) is not None, given.type or f"/{pattern}/"
+        if fits:
             return None
         shown = value if len(value) <= 60 else value[:57] + "..."
-        wanted = given.type or f"/{pattern}/"
-        return f"label {given.label}={shown!r} is not a {wanted}"
+        where = f"label {given.label}" if given.label is not None else f"input {name}"
+        return f"{where}={shown!r} is not {'a ' if given.type else ''}{wanted}"
 
     def inputs_of(self, runbook: Runbook, labels: Mapping[str, str]) -> Mapping[str, str]:
         """The good values of all inputs of one episode."""
@@ -342,6 +458,11 @@ def unrouted_target(labels: Mapping[str, str]) -> str:
 
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+
+
+def target_with(runbook: Runbook, inputs: Mapping[str, str]) -> str:
+    """The target with its inputs' values. An input without a value stays as it is written."""
+    return _PLACEHOLDER.sub(lambda found: inputs.get(found[1], found[0]), runbook.target)
 
 
 def target_inputs(runbook: Runbook) -> Sequence[str]:

@@ -17,6 +17,9 @@ from responder.timing import DAY
 KEPT = 7 * DAY
 """How long a counter remembers; no limit's window may be longer."""
 
+SCHEDULE = "schedule:"
+"""What the scope of a runbook's schedule begins with."""
+
 PAUSE = "pause:global"
 """The scope that stops all automation."""
 
@@ -36,6 +39,20 @@ class RunCount(Recorded):
     started: tuple[int, ...] = ()
     ended: int | None = None
     ineffective: tuple[int, ...] = ()
+
+
+class Opens(Recorded):
+    """The open incidents of a runbook that others yield to, oldest first."""
+
+    incidents: tuple[str, ...] = ()
+
+
+class Scheduled(Recorded):
+    """When a schedule comes due next (None: never again); its text tells whether it is still the same schedule."""
+
+    cron: str
+    timezone: str
+    next: int | None
 
 
 class Draw(Recorded):
@@ -95,6 +112,16 @@ def lock_name(target: str) -> str:
 def runs_name(runbook: str, target: str) -> str:
     """The scope of a runbook's run counter on a target."""
     return f"runs:{runbook}|{target}"
+
+
+def opens_name(runbook: str) -> str:
+    """The scope of the open incidents of a runbook that others yield to."""
+    return f"open:{runbook}"
+
+
+def scheduled_name(runbook: str) -> str:
+    """The scope of a runbook's schedule."""
+    return f"{SCHEDULE}{runbook}"
 
 
 def in_force_name(target: str) -> str:

@@ -7,23 +7,25 @@ lock is released on every known end of a run and stays when nobody knows what ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from responder import facts as f
 from responder.incident import Attempt, Due, Incident, Run
-from responder.recorded import Cause, Effect, Recorded, Result, StepStatus
+from responder.recorded import Effect, Recorded, Result, StepStatus
 from responder.runbook import Runbook
 from responder.scopes import (
     Draw,
     Draws,
     InForce,
     Lock,
+    Opens,
     RunCount,
     ScopeText,
     in_force_name,
     lock_name,
+    opens_name,
     parsed,
     recent,
     runs_name,
@@ -46,6 +48,17 @@ def scopes_after(incident: Incident, event: f.Event, runbook: Runbook | None, sc
     return [] if rule is None else list(rule(incident, event, runbook, scope))
 
 
+def opens_after(incident: Incident, causes: Collection[str], scope: ScopeText) -> list[ScopeChange]:
+    """A root cause's open incidents, after one opened or closed. `causes`: the runbooks that its set yields to."""
+    if incident.runbook not in causes or not incident.live:
+        return []
+    name = opens_name(incident.runbook or "")
+    body = parsed(Opens, scope(name)) or Opens()
+    others = tuple(i for i in body.incidents if i != incident.id)
+    now = others if incident.closed else (*others, incident.id)
+    return [ScopeChange(name, Opens(incidents=now) if now else None)]
+
+
 def _run(incident: Incident, number: int) -> Run | None:
     return next((r for r in incident.runs if r.number == number), None)
 
@@ -60,7 +73,7 @@ def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope
     if held is None:
         yield ScopeChange(lock_name(run.target), Lock(incident=incident.id, run=run.number, since=event.at))
     first = sum(1 for a in run.attempts if a.plan.effect is not Effect.READ) == 1
-    if first and run.cause is not Cause.RESTORE:
+    if first and not run.takes_back:
         name = runs_name(run.runbook, run.target)
         count = parsed(RunCount, scope(name)) or RunCount()
         started = (*recent(count.started, event.at), event.at)
@@ -88,14 +101,15 @@ def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, sco
         lock = Lock(incident=incident.id, run=run.number, since=event.at, unknown=True)
         yield ScopeChange(lock_name(run.target), lock)
     done = [a for a in run.attempts_of(fact.step) if a.happened]
-    if fact.status is StepStatus.DONE and done and runbook is not None and run.cause is not Cause.RESTORE:
+    if fact.status is StepStatus.DONE and done and runbook is not None and not run.takes_back:
         yield from _in_force(event, runbook, run, done[-1], scope)
 
 
 def _in_force(event: f.Event, runbook: Runbook, run: Run, attempt: Attempt, scope: ScopeText) -> Iterator[ScopeChange]:
-    restore = runbook.step(attempt.step).restore
-    if restore is None:
+    step = runbook.step(attempt.step)
+    if step.put_back_by is None:
         return
+    every = None if step.restore is None else step.restore.remind
     name = in_force_name(run.target)
     body = InForce(
         incident=event.incident,
@@ -106,10 +120,10 @@ def _in_force(event: f.Event, runbook: Runbook, run: Run, attempt: Attempt, scop
         before=attempt.plan.before,
         value=attempt.plan.target,
         since=event.at,
-        remind=restore.remind,
+        remind=every,
         beneath=parsed(InForce, scope(name)),
     )
-    remind = Due(kind="remind", round=0, due=event.at + restore.remind) if restore.remind else None
+    remind = Due(kind="remind", round=0, due=event.at + every) if every else None
     yield ScopeChange(name, body, remind)
 
 
@@ -120,10 +134,10 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     if run is None or not run.acted:
         return
     yield from _released(incident, run, scope)
-    if run.cause is Cause.RESTORE:
-        if fact.result is Result.FIXED:
-            body = parsed(InForce, scope(in_force_name(run.target)))
-            beneath = None if body is None else body.beneath
+    if run.takes_back:
+        body = parsed(InForce, scope(in_force_name(run.target)))
+        if fact.result is Result.FIXED and body is not None and body.attempt == run.restores:
+            beneath = body.beneath
             again = beneath.remind if beneath is not None else None
             remind = Due(kind="remind", round=0, due=event.at + again) if again else None
             yield ScopeChange(in_force_name(run.target), beneath, remind)
@@ -153,7 +167,7 @@ def _settled(incident: Incident, event: f.Event, runbook: Runbook | None, scope:
     run, attempt = found
     if not run.active:
         yield from _released(incident, run, scope)
-    if fact.applied and runbook is not None and run.cause is not Cause.RESTORE:
+    if fact.applied and runbook is not None and not run.takes_back:
         yield from _in_force(event, runbook, run, attempt, scope)
 
 

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Final, Generic, TypeVar
 
 from responder.contracts import Clock, Secret
 from responder.errors import BadConfig
-from responder.timing import SECOND
+from responder.timing import MINUTE, SECOND
 
 Owner = TypeVar("Owner")
 
@@ -44,11 +45,15 @@ NEEDED: Final[Mapping[str, frozenset[str]]] = {
     "pause": frozenset({OPERATOR}),
     "resume": frozenset({OPERATOR}),
     "reload": frozenset({OPERATOR}),
+    "notifications": frozenset({RESPONDER, OPERATOR}),
+    "replay": frozenset({OPERATOR}),
 }
 """Verb -> the roles of which one is enough. `restore` is not here: its step names the role (`restore.approval`)."""
 
 FRESH: Final = 5 * SECOND
 """How long a credential is used before it is read again: a withdrawn one ends within this time."""
+SIGNED_WITHIN: Final = 5 * MINUTE
+"""How far the time of a signature may be from ours, before and after."""
 AGAIN: Final = 1 * SECOND
 """After an unknown credential they are read at once, but not more often than this: guessing must not cost reads."""
 
@@ -81,6 +86,23 @@ class WebhookCredential:
     username: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookSignature:
+    """A key with which Grafana may sign: hex of HMAC-SHA256 over the body (contracts.md A7).
+
+    `headers`, in lower case: where the signature may stand. With `timestamp_header` the seconds in that header and a
+    colon come before the body, and an old one is refused.
+    """
+
+    secret: Secret
+    headers: tuple[str, ...]
+    timestamp_header: str | None = None
+
+
+Header = Callable[[str], str | None]
+"""The value of a request's header, by its name in lower case."""
+
+
 class Entry(StrEnum):
     """What became of a credential."""
 
@@ -88,26 +110,50 @@ class Entry(StrEnum):
     """It was right, or none is needed."""
     MISSING = "missing"
     WRONG = "wrong"
+    SIGNED = "signed"
+    """Only the body can tell: it comes with a signature."""
 
 
 class Authenticator:
     """See the module. `open_reading`: nobody is configured, so who can reach the port may read."""
 
     def __init__(
-        self, people: Sequence[Grant], webhook: Sequence[WebhookCredential], now: Clock, *, open_reading: bool
+        self,
+        people: Sequence[Grant],
+        webhook: Sequence[WebhookCredential | WebhookSignature],
+        now: Clock,
+        *,
+        open_reading: bool,
     ) -> None:
         self.open_reading = open_reading
         self.webhook_open = not webhook
-        self._webhook: _Keyring[None] = _Keyring([(c.secret, c.username, None) for c in webhook], now)
+        self._now = now
+        self._signatures = [c for c in webhook if isinstance(c, WebhookSignature)]
+        presented = [c for c in webhook if isinstance(c, WebhookCredential)]
+        self._webhook: _Keyring[None] = _Keyring([(c.secret, c.username, None) for c in presented], now)
         self._people: _Keyring[Person] = _Keyring([(t, None, g.person) for g in people for t in g.tokens], now)
 
-    def webhook_entry(self, authorization: str | None) -> Entry:
-        """Whether a notification may come in, by its `Authorization` header."""
-        if self.webhook_open:
+    def webhook_entry(self, header: Header) -> Entry:
+        """Whether a notification may come in, by what its headers present; one right credential is enough."""
+        authorization = header("authorization")
+        if self.webhook_open or (authorization is not None and self._webhook.find(authorization)):
             return Entry.OPEN
-        if authorization is None:
-            return Entry.MISSING
-        return Entry.OPEN if self._webhook.find(authorization) else Entry.WRONG
+        if any(header(name) is not None for name in self.signature_headers):
+            return Entry.SIGNED
+        return Entry.MISSING if authorization is None else Entry.WRONG
+
+    @property
+    def signature_headers(self) -> tuple[str, ...]:
+        """Where a signature of a notification may stand; none where no key is configured."""
+        return tuple(dict.fromkeys(name for key in self._signatures for name in key.headers))
+
+    def signature_fault(self, header: Header, body: bytes) -> str | None:
+        """Why no configured key signed this body, or None when one did. The message is shown to the sender."""
+        faults = [_fault(key, header, body, self._now()) for key in self._signatures]  # all: the time must not tell
+        if None in faults:
+            return None
+        # Of several keys the one that got further tells more: a clock that is wrong rather than another's secret.
+        return max((fault for fault in faults if fault is not None), default=_Fault(0, "no key is configured")).said
 
     def person(self, authorization: str | None) -> Person | Entry:
         """Who presents this `Authorization: Bearer …`; MISSING without one, WRONG when nobody has it."""
@@ -164,6 +210,50 @@ def _digest_of(secret: Secret, username: str | None) -> bytes | None:
         log.error("the credential in %s is empty and opens nothing; write one there", secret.named)
         return None
     return _bearer(value.encode()) if username is None else _basic(f"{username}:{value}".encode())
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Fault:
+    """How far a signature got, and what was wrong then."""
+
+    reached: int
+    said: str
+
+
+def _fault(key: WebhookSignature, header: Header, body: bytes, now: int) -> _Fault | None:
+    given = next((value for name in key.headers if (value := header(name)) is not None), None)
+    if given is None:
+        return _Fault(0, f"no header {' or '.join(key.headers)}")
+    seconds = ""
+    if key.timestamp_header is not None:
+        seconds = header(key.timestamp_header) or ""
+        if not _is_seconds(seconds):
+            why = "no Unix time in seconds: name this header in the contact point, or take timestamp_header away here"
+            return _Fault(1, f"header {key.timestamp_header} holds {why}")
+    if not _signed(key, given, f"{seconds}:".encode() + body if seconds else body):
+        return _Fault(
+            2, _MISMATCH if seconds else f"{_MISMATCH}; a timestamp header is configured on both sides or none"
+        )
+    if seconds and abs(now - int(seconds) * SECOND) > SIGNED_WITHIN:
+        return _Fault(3, "the signature is right and more than 5 minutes from now: set the clocks; nothing is replayed")
+    return None
+
+
+_MISMATCH: Final = "the signature is not of this body: the secret must be equal here and there, the body unchanged"
+_is_seconds = re.compile(r"[0-9]{1,12}").fullmatch
+
+
+def _signed(key: WebhookSignature, given: str, signed: bytes) -> bool:
+    try:
+        secret = key.secret.reveal()
+    except BadConfig as error:
+        log.error("a credential cannot be read: %s", error)
+        return False
+    if not secret:
+        log.error("the key in %s is empty and opens nothing; write one there", key.secret.named)
+        return False
+    expected = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(expected.encode(), given.strip().lower().encode("utf-8", "replace"))
 
 
 def _presented(authorization: str) -> bytes | None:

@@ -37,14 +37,18 @@ class Basic(Strict):
     """A user's name and password, sent as HTTP basic authentication."""
 
     username: str
+    """The user's name."""
     password: Secret
+    """The password."""
 
 
 class SecretHeader(Strict):
     """A header whose value is a secret, such as X-Api-Key."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    """The name of the header."""
     value: Secret
+    """What is sent in it."""
 
 
 class Endpoint(Service):
@@ -56,8 +60,11 @@ class Endpoint(Service):
     url: Annotated[str, AfterValidator(_base_url)]
     """Scheme and host, with a base path where there is one."""
     bearer: Secret | None = None
+    """A token, sent as `Authorization: Bearer`."""
     basic: Basic | None = None
+    """A user's name and password."""
     header: SecretHeader | None = None
+    """A header of its own with a key."""
     ca_file: str | None = None
     """PEM file of the authorities that sign its certificate, instead of the well-known ones."""
     connections: Annotated[int, Field(ge=1, le=1024)] = 256
@@ -65,6 +72,7 @@ class Endpoint(Service):
     timeout: Duration = 30 * SECOND
     """No request waits longer for an answer, whatever the step's timeout."""
     max_response_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    """Of a longer answer only the beginning is read."""
 
     @model_validator(mode="after")
     def _one_credential(self) -> Endpoint:
@@ -78,7 +86,9 @@ class HttpService(Endpoint):
 
     kind: Literal["http"] = "http"
     idempotency_keys: bool = False
+    """It does a change once however often the same key is sent, so a POST may be sent again."""
     idempotency_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "Idempotency-Key"
+    """The header that the key is sent in."""
 
 
 class PrometheusService(Endpoint):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from responder import facts as f
 from responder.incident import Incident
+from responder.policies import Policy, severity_rank
 from responder.recorded import Outcome, StepStatus
 from responder.records import Lane, MessageRow
-from responder.runbook import Policy, severity_rank
 
 SILENT = frozenset(
     {"opened", "gathered", "attempt_intended", "paged", "machine_gathered", "page_accepted", "verifying", "watched"}

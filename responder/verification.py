@@ -14,7 +14,7 @@ from responder.escalation import promises
 from responder.expressions import evaluate, explain, parse_expression
 from responder.guards import why_missing
 from responder.incident import Incident, Run
-from responder.recorded import Cause, Observation, Phase, Result
+from responder.recorded import Cause, Observation, Phase, Result, Trigger
 from responder.runbook import POLL, Runbook, Verify
 from responder.timing import MINUTE, SECOND, format_duration
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
@@ -37,6 +37,9 @@ def verifying(view: View) -> Next | None:
     verify, start = runbook.verify, run.verify_from
     if view.now < start + verify.settle:
         return WaitUntil(start + verify.settle, "settle")
+    harm = _harm(view, run, runbook, verify)
+    if harm is not None:
+        return Finish(f.RunEnded(run=run.number, result=Result.HARMFUL, why=harm))
     if run.held_from is not None and (run.polled_at or 0) - run.held_from >= verify.hold:
         return Finish(_held(view, run, runbook, verify))
     if view.now >= start + verify.within and (run.polled_at or 0) >= start + verify.within:
@@ -54,6 +57,20 @@ def _next_poll(view: View, run: Run, verify: Verify, start: int) -> int:
     if run.held_from is not None:
         due = min(due, max(run.held_from + verify.hold, run.polled_at))
     return due
+
+
+def _harm(view: View, run: Run, runbook: Runbook, verify: Verify) -> str | None:
+    """What the runbook itself declares to be harm, on a sample from after the change; what is missing is no harm."""
+    seen, before = run.observations.get(verify.check), run.before.get(verify.check)
+    if verify.harmful is None or seen is None or (seen.observed_at or 0) < (run.verify_from or 0):
+        return None
+    if why_missing(seen, runbook.checks[verify.check].max_age, view.now) is not None:
+        return None
+    values = {"value": seen.value}
+    if before is not None and not before.missing:
+        values["before"] = before.value
+    condition = parse_expression(verify.harmful)
+    return explain(condition, values) if evaluate(condition, values).holds else None
 
 
 def _held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
@@ -140,6 +157,8 @@ def closing(view: View) -> Next | None:
     incident = view.incident
     if incident.closed or incident.firing or incident.active_run is not None:
         return None
+    if incident.trigger is Trigger.SCHEDULE:
+        return _scheduled_end(incident)
     if not incident.episodes:
         # The responder's own news (a dead letter, broken rules) has no alert that could end: a person's word ends it.
         person = incident.acknowledged or incident.taken_over
@@ -154,6 +173,14 @@ def closing(view: View) -> Next | None:
         problem = f"resolved, but check {runbook.verify.check} gives no evidence: {seen.error}"
         return Tell(f.ProblemFound(problem=problem))
     return None
+
+
+def _scheduled_end(incident: Incident) -> Next | None:
+    """No alert ends it: a run that went well does, and after any other a person's word."""
+    if incident.result in (Result.FIXED, Result.OBSERVED, Result.CANCELLED) and incident.urgent is None:
+        return Finish(f.Closed(why=f"the scheduled run ended well: {incident.run.why if incident.run else ''}"))
+    person = incident.acknowledged or incident.taken_over
+    return None if person is None or incident.result is None else Finish(f.Closed(why=f"seen by {person.actor}"))
 
 
 def idle(view: View) -> Next | None:

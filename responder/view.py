@@ -13,8 +13,9 @@ from pydantic import JsonValue
 
 from responder import facts as f
 from responder.incident import Attempt, Incident, Run, StepState
+from responder.policies import Policy
 from responder.recorded import Mode, Plan, Verdict
-from responder.runbook import Policy, Rules, Runbook
+from responder.runbook import Rules, Runbook
 from responder.scopes import ScopeText
 
 

@@ -10,9 +10,10 @@ from responder import facts as f
 from responder.config import BUILT_IN_TYPES
 from responder.incident import Incident
 from responder.journal import fold
+from responder.policies import Policy
 from responder.recorded import Cause, Effect, Mode, Outcome, Plan
 from responder.records import Keys, NotLoaded, Operation, State, Writes
-from responder.runbook import Policy, Rules, Runbook
+from responder.runbook import Rules, Runbook
 from responder.timing import MINUTE, SECOND
 from responder.view import View
 

@@ -32,8 +32,11 @@ class HttpProbe(Strict):
     """
 
     path: Path
+    """What is asked, below the service's address."""
     params: dict[str, Scalar] = Field(default_factory=dict)
+    """The query, by name."""
     expect: str
+    """A condition over `status` and `body`: the change happened when it holds."""
 
     @field_validator("expect")
     @classmethod

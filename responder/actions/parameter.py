@@ -43,6 +43,7 @@ class ParameterReduce(Action):
 
     positions: ClassVar[Mapping[str, str]] = {"parameter": "literal", "to": "literal", "reason": "text"}
     kinds: ClassVar[tuple[str, ...]] = ("http",)
+    lowers_risk: ClassVar[bool] = True
 
     parameter: str
     to: Annotated[float, Field(allow_inf_nan=False)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -67,15 +68,24 @@ class Server:
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a change."""
-        return self._ask("POST", path, {}, {name: value for name, value in body.items() if value is not None})[0]
+        said = {name: value for name, value in body.items() if value is not None}
+        return self.post_as_it_is(path, json.dumps(said).encode())
 
-    def _ask(self, method: str, path: str, query: Mapping[str, str], body: Any) -> tuple[dict[str, Any], str | None]:
+    def post_as_it_is(self, path: str, content: bytes) -> dict[str, Any]:
+        """The answer to JSON that somebody else wrote."""
+        return self._ask("POST", path, {}, content)[0]
+
+    def _ask(
+        self, method: str, path: str, query: Mapping[str, str], content: bytes | None
+    ) -> tuple[dict[str, Any], str | None]:
         import httpx
 
         headers = {} if self.token is None else {"authorization": f"Bearer {self.token.value}"}
+        headers |= {} if content is None else {"content-type": "application/json"}
+        url = f"{self.url}/api/v1{path}"
         try:
             with httpx.Client(timeout=PATIENCE, trust_env=not _here(self.url)) as client:
-                answer = client.request(method, f"{self.url}/api/v1{path}", params=query, json=body, headers=headers)
+                answer = client.request(method, url, params=query, content=content, headers=headers)
         except httpx.TimeoutException:
             again = "" if method == "GET" else ": it may have been done; look, or send it again, which is safe"
             raise Failed(f"the responder at {self.url} did not answer within {PATIENCE:.0f} s{again}", 1) from None

@@ -1,161 +1,305 @@
-"""`responder replay`: what would be done about an alert, told like a story, without touching anything.
+"""`responder replay`: what would be done about alerts, told like a story, without touching anything.
 
-The engine, the rules and the templates are the real ones; time is virtual, and what services answer is assumed. Exit
-status 0 when every alert has a runbook and every incident ended well, else 1. How it is shown is `retelling`.
+The engine, the rules and the templates are the real ones; time is virtual, and what services answer is written down
+or assumed. Exit status 0 when every alert has a runbook and every incident ended well, with `--rules` when nothing
+is decided differently; else 1. How it is played is `rehearsal`, how it is shown `retelling`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from responder.cli.options import Config, Json, config_file
-from responder.errors import BadPayload, BadSyntax
+from responder.errors import BadSyntax
+from responder.timing import SECOND
 
 if TYPE_CHECKING:
     from responder import config as c
-    from responder.assumptions import Assumption, Pretending
-    from responder.cli.retelling import Answered
-    from responder.contracts import Clock
+    from responder.answers import Script
+    from responder.assumptions import Assumption
+    from responder.cli.rehearsal import Plot, Stage
+    from responder.cli.replayed import Replay
+    from responder.recordings import Recording
     from responder.runbook import Rules
-    from responder.simulate import Scene, Simulation
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FILE… | label=value…", help="Payload files of Alertmanager; with --alert its labels."),
+    typer.Argument(
+        metavar="[PATH… | label=value…]",
+        help="Notifications: files, directories, - for standard input. With --alert: its labels.",
+    ),
 ]
-Alert = Annotated[str | None, typer.Option("--alert", metavar="NAME", help="Make an alert of this name instead.")]
-RulePaths = Annotated[
-    list[str] | None,
-    typer.Option("--rules", metavar="PATH", help="Use these rules instead of the configured; again for more."),
+Alert = Annotated[str | None, typer.Option("--alert", metavar="NAME", help="Make one alert of this name instead.")]
+Annotations = Annotated[
+    list[str] | None, typer.Option("--annotation", metavar="NAME=TEXT", help="An annotation of that alert; repeatable.")
+]
+Incident = Annotated[
+    str | None, typer.Option("--incident", metavar="ID", help="What the running server received for this incident.")
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="2h|TIME", help="What the running server has received since then.")
+]
+AnswersFile = Annotated[
+    Path | None, typer.Option("--answers", metavar="FILE", help="What services and people answer (docs/replay.md).")
 ]
 Assume = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--assume",
         metavar="fixed|unfixed|missing|failed|unknown",
-        help="What checks and changes are assumed to answer.",
+        help="What is assumed where no file says it; fixed if not given.",
     ),
 ]
-For = Annotated[str, typer.Option("--for", metavar="DURATION", help="How long to go on; by default until it is quiet.")]
+Others = Annotated[
+    list[str] | None,
+    typer.Option("--rules", metavar="PATH", help="Show what these rules decide differently; again for more."),
+]
+For = Annotated[
+    str | None, typer.Option("--for", metavar="DURATION", help="How long to go on at most after the last word; 2h.")
+]
+Speed = Annotated[float | None, typer.Option(metavar="N", help="Tell it in its own time, N times as fast.")]
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as one self-contained web page.")]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="URL", help="Let a running responder answer, apart from real alerts.")
+]
+As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="What that replay is called; else by the time.")]
+
+LONGEST: Final = "2h"
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
-    """One notification to be taken in, `at` µs since the epoch (None: it does not say when)."""
+class Asked:
+    """The command line, by option; None for what it does not say."""
 
-    name: str
-    body: bytes
-    at: int | None
-    alerts: tuple[Answered, ...] = ()
+    words: tuple[str, ...]
+    alert: str | None
+    annotations: tuple[str, ...]
+    incident: str | None
+    since: str | None
+    answers: Path | None
+    assume: str | None
+    rules: tuple[str, ...]
+    for_: str | None
+    speed: float | None
+    html: Path | None
+    to: str | None
+    name: str | None
+    config: Path | None
+    json: bool
 
 
 def command(  # noqa: PLR0913  (typer takes options as parameters)
     words: Words = None,
     alert: Alert = None,
-    rules: RulePaths = None,
-    assume: Assume = "fixed",
-    for_: For = "2h",
+    annotation: Annotations = None,
+    incident: Incident = None,
+    since: Since = None,
+    answers: AnswersFile = None,
+    assume: Assume = None,
+    rules: Others = None,
+    for_: For = None,
+    speed: Speed = None,
+    html: Html = None,
+    to: To = None,
+    name: As = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Show what would be done about an alert: which runbook and why, each step, each gate, each page, the end.
+    """Show what would be done about alerts: which runbook and why, each step, each gate, each page, the end.
 
     \b
-    responder replay notification.json
     responder replay --alert VaRBreach severity=critical symbol=BTC-USD platform=edge-risk env=prod
+    responder replay recordings/ --answers answers.yaml
+    responder replay --incident 4kd02 --rules ./my-rules
     """
-    from responder.cli import retelling
-    from responder.simulate import Simulation
-
-    assumption, horizon = _assumption(assume), _duration(for_)
-    scene_of, used = _prepared(config, tuple(rules or ()), assumption)
-    posted = _made(alert, words or [], used) if alert is not None else _read(words or [], used)
-    start = min((p.at for p in posted if p.at is not None), default=None)
-    simulation = Simulation(scene_of(_now() if start is None else start))
-    try:
-        quiet = _play(simulation, posted, horizon, resolves=assumption.value == "fixed")
-        told = retelling.Replay(
-            assumption, tuple(a for p in posted for a in p.alerts), tuple(simulation.tales()), quiet
-        )
-    finally:
-        simulation.close()
-    typer.echo(json.dumps(retelling.as_json(told), indent=2) if as_json else retelling.as_text(told))
-    raise typer.Exit(0 if told.good else 1)
-
-
-def _play(simulation: Simulation, posted: list[Posted], horizon: int, *, resolves: bool) -> bool:
-    """Take everything in at its time, then go on until it is quiet. Answers whether it became quiet."""
-    for each in posted:
-        if each.at is not None:
-            simulation.advance_to(min(each.at - simulation.scene.start, horizon))
-        simulation.post(each.body)
-    while simulation.until_quiet(max(horizon - simulation.offset, 0), or_asked=resolves):
-        if not resolves or not (simulation.does_by_hand() or simulation.resolves_fixed()):
-            return True
-    return False
+    asked = Asked(
+        words=tuple(words or ()),
+        alert=alert,
+        annotations=tuple(annotation or ()),
+        incident=incident,
+        since=since,
+        answers=answers,
+        assume=assume,
+        rules=tuple(rules or ()),
+        for_=for_,
+        speed=speed,
+        html=html,
+        to=to,
+        name=name,
+        config=config,
+        json=as_json,
+    )
+    _refuse(asked)
+    recordings = _recordings(asked)
+    good = _driven(asked, to, recordings) if to is not None else _simulated(asked, recordings)
+    raise typer.Exit(0 if good else 1)
 
 
-def _prepared(given: Path | None, paths: tuple[str, ...], assumption: Assumption) -> tuple[SceneOf, Rules]:
-    """What makes the scene from its beginning, and the rules in it. Raises BadConfig, BadRules."""
-    import os
+# --- what makes sense together ----------------------------------------------------------------------------------------
 
+_APART: Final = (
+    ("--alert", "--incident", "an alert that is made up belongs to no incident: leave one of them out"),
+    ("--alert", "--since", "an alert that is made up was never received: leave one of them out"),
+    ("--to", "--answers", "a running responder asks its own services: leave one of them out"),
+    ("--to", "--assume", "a running responder asks its own services, nothing is assumed: leave one of them out"),
+    ("--to", "--rules", "a running responder has its own rules: leave one of them out"),
+    ("--to", "--for", "a running responder has its own clock: leave one of them out"),
+    ("--to", "--html", "the page tells a simulation: leave one of them out"),
+    ("--rules", "--speed", "a comparison is told at once: leave --speed out"),
+    ("--rules", "--html", "the page tells what one set of rules does: leave one of them out"),
+    ("--html", "--speed", "a page is written at once: leave --speed out"),
+)
+_NEEDS: Final = (
+    ("--annotation", "--alert", "annotations belong to an alert that is made: add --alert NAME"),
+    ("--as", "--to", "only a replay on a running responder has a name: add --to URL"),
+)
+
+
+def _refuse(asked: Asked) -> None:
+    """Combinations that make no sense, each with its cure. Raises typer.BadParameter."""
+    said = _said(asked)
+    for one, other, cure in _APART:
+        if {one, other} <= said:
+            raise typer.BadParameter(f"{one} and {other} do not go together: {cure}")
+    for one, other, cure in _NEEDS:
+        if one in said and other not in said:
+            raise typer.BadParameter(f"{one} alone means nothing: {cure}")
+    if asked.words and asked.alert is None and said & {"--incident", "--since"}:
+        raise typer.BadParameter("files are not read together with --incident or --since: leave one of them out")
+    if asked.speed is not None and asked.speed <= 0:
+        raise typer.BadParameter("a speed is larger than 0: 60 tells an hour in a minute", param_hint="--speed")
+    if asked.speed is not None and asked.json and asked.to is None:
+        raise typer.BadParameter("--json tells it at once: leave --speed out")
+
+
+def _said(asked: Asked) -> set[str]:
+    options: dict[str, object] = {
+        "--alert": asked.alert,
+        "--annotation": asked.annotations or None,
+        "--incident": asked.incident,
+        "--since": asked.since,
+        "--answers": asked.answers,
+        "--assume": asked.assume,
+        "--rules": asked.rules or None,
+        "--for": asked.for_,
+        "--speed": asked.speed,
+        "--html": asked.html,
+        "--to": asked.to,
+        "--as": asked.name,
+    }
+    return {name for name, value in options.items() if value is not None}
+
+
+# --- what is replayed -------------------------------------------------------------------------------------------------
+
+
+def _recordings(asked: Asked) -> list[Recording]:
+    from responder.cli.recorded import from_paths, from_server
+
+    if asked.alert is not None:
+        return [_made(asked.alert, asked.words, asked.annotations)]
+    if asked.incident is not None or asked.since is not None:
+        found = from_server(config_file(asked.config), since=asked.since, incident=asked.incident)
+        if not found:
+            raise typer.BadParameter("the server has received nothing of the kind: look at `responder incidents`")
+        return found
+    if not asked.words:
+        said = "name what is to be replayed: files with notifications, --incident ID, --since 2h, or"
+        raise typer.BadParameter(f"{said} --alert NAME label=value…")
+    return from_paths(list(asked.words))
+
+
+def _made(name: str, words: Iterable[str], annotations: Iterable[str]) -> Recording:
+    """A notification with one alert of this name, firing."""
+    from responder.recordings import Recording
+
+    alert = {
+        "status": "firing",
+        "labels": {"alertname": name, **_pairs(words, "label")},
+        "annotations": _pairs(annotations, "annotation"),
+    }
+    return Recording("--alert", None, json.dumps({"version": "4", "alerts": [alert]}).encode())
+
+
+def _pairs(words: Iterable[str], what: str) -> dict[str, str]:
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{word!r} is no {what}: write {what}=value")
+        found[name] = value
+    return found
+
+
+# --- simulated --------------------------------------------------------------------------------------------------------
+
+
+def _simulated(asked: Asked, recordings: list[Recording]) -> bool:
+    """Play it and tell it. Answers whether all is well."""
+    from responder.cli.rehearsal import rehearse
+
+    plot, stages = _prepared(asked, recordings)
+    played = [rehearse(plot, stage) for stage in stages]
+    if len(played) > 1:
+        return _compared(asked, played[0], played[1])
+    _told(asked, played[0])
+    return played[0].good
+
+
+def _prepared(asked: Asked, recordings: list[Recording]) -> tuple[Plot, list[Stage]]:
+    """What is played, and before which rules: the configured ones, then those of --rules. Raises BadConfig, BadRules,
+    BadAnswers.
+    """
     from responder.app import CATALOGUE
+    from responder.cli.rehearsal import Plot, Stage, timed, values_at_the_beginning
     from responder.config import load_config
+    from responder.notifiers import message_templates
+
+    assumption, beyond = _assumption(asked.assume or "fixed"), _duration(asked.for_ or LONGEST)
+    config = load_config(config_file(asked.config), CATALOGUE, os.environ, check_secrets=False)
+    sets = [_rules(config.rules, config.folder, config)]
+    if asked.rules:
+        sets.append(_rules([_entry(path) for path in asked.rules], Path.cwd(), config))
+    script = _script(asked.answers, sets, config)
+    posted = timed(recordings)
+    start = min((r.at for r in posted if r.at is not None), default=None)
+    values = values_at_the_beginning(sets, config, script)
+    plot = Plot(posted, assumption, script, _now() if start is None else start, beyond, values)
+    render = message_templates(None if config.templates is None else config.folder / config.templates).render
+    return plot, [Stage(config, render, rules) for rules in sets]
+
+
+def _rules(entries: Iterable[str], folder: Path, config: c.Config) -> Rules:
+    from responder.app import CATALOGUE
     from responder.loader import load_rules
     from responder.sources import Folders, read_sources, shipped_rules
 
-    config = load_config(config_file(given), CATALOGUE, os.environ, check_secrets=False)
-    folder = Path.cwd() if paths else config.folder
-    sources = read_sources(paths or config.rules, Folders(shipped_rules(), folder))
-    rules = load_rules(sources, CATALOGUE, config).rules
-    return SceneOf(config, rules, assumption), rules
+    return load_rules(read_sources(tuple(entries), Folders(shipped_rules(), folder)), CATALOGUE, config).rules
 
 
-@dataclass(frozen=True, slots=True)
-class SceneOf:
-    """Makes the scene of a replay that begins at an instant (µs)."""
+def _entry(path: str) -> str:
+    """How `rules:` would say it: what exists here is a path, anything else may be a shipped catalogue."""
+    return f"./{path}" if Path(path).exists() and not Path(path).is_absolute() else path
 
-    config: c.Config
-    rules: Rules
-    assumption: Assumption
 
-    def __call__(self, start: int) -> Scene:
-        """See the class. Raises BadConfig for broken templates."""
-        from responder.notifiers import message_templates
-        from responder.simulate import Scene
+def _script(file: Path | None, sets: list[Rules], config: c.Config) -> Script:
+    """Raises BadAnswers, typer.BadParameter."""
+    from responder.answers import Script, nameable, read_answers
 
-        config = self.config
-        folder = None if config.templates is None else config.folder / config.templates
-        return Scene(
-            rules=self.rules,
-            parameters=config.parameters,
-            notifiers=config.notifiers,
-            render=message_templates(folder).render,
-            performs=self._performer,
-            start=start,
-            instance=config.name,
-        )
-
-    def _performer(self, clock: Clock) -> Pretending:
-        from responder.actions import ACTIONS
-        from responder.assumptions import Pretending, nowhere
-        from responder.simulate import sleep
-
-        return Pretending(
-            ACTIONS,
-            nowhere,
-            self.config.parameters,
-            clock,
-            sleep,
-            assumption=self.assumption,
-            rules=self.rules,
-            services=self.config.services,
-        )
+    if file is None:
+        return Script()
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: cannot be read ({error.strerror})", param_hint="--answers") from None
+    return read_answers(str(file), raw, nameable(sets, config.parameters, config.services))
 
 
 def _assumption(text: str) -> Assumption:
@@ -182,39 +326,52 @@ def _now() -> int:
     return wall_clock()
 
 
-def _made(name: str, words: list[str], rules: Rules) -> list[Posted]:
-    """A notification with one alert of this name, firing."""
-    pairs = [word.partition("=") for word in words]
-    wrong = [word for word, (label, equals, _) in zip(words, pairs, strict=True) if not equals or not label]
-    if wrong:
-        raise typer.BadParameter(f"{wrong[0]!r} is no label: write label=value")
-    labels = {"alertname": name, **{label: value for label, _, value in pairs}}
-    body = json.dumps({"version": "4", "alerts": [{"status": "firing", "labels": labels}]}).encode()
-    return [_posted("--alert", body, rules)]
+# --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def _read(words: list[str], rules: Rules) -> list[Posted]:
-    if not words:
-        raise typer.BadParameter("name a file with Alertmanager's payload, or an alert: --alert NAME label=value…")
-    return sorted((_posted(word, _bytes(word), rules) for word in words), key=lambda p: p.at or 0)
+def _told(asked: Asked, replay: Replay) -> None:
+    from responder.cli import retelling
+
+    if asked.html is not None:
+        _write(asked.html, replay)
+    if asked.json:
+        typer.echo(json.dumps(retelling.as_json(replay), indent=2))
+    elif asked.speed is not None:
+        _paced(retelling.paced(replay), asked.speed)
+    else:
+        typer.echo(retelling.as_text(replay))
 
 
-def _bytes(word: str) -> bytes:
+def _paced(pieces: Iterable[tuple[int, str]], speed: float) -> None:
+    """Each piece of the story when its time has come, `speed` times as fast."""
+    import time
+
+    before = 0
+    for offset, text in pieces:
+        time.sleep(max(0, offset - before) / SECOND / speed)
+        before = max(before, offset)
+        typer.echo(text)
+
+
+def _write(file: Path, replay: Replay) -> None:
+    """Raises typer.BadParameter where it cannot be written."""
+    from responder.cli.replay_page import page
+
     try:
-        return Path(word).read_bytes()
+        file.write_text(page(replay), encoding="utf-8")
     except OSError as error:
-        hint = "; labels need --alert NAME before them" if "=" in word else ""
-        raise typer.BadParameter(f"{word}: cannot be read ({error.strerror}){hint}") from None
+        raise typer.BadParameter(f"{file}: cannot be written ({error.strerror})", param_hint="--html") from None
+    typer.echo(f"The story is in {file}.", err=True)
 
 
-def _posted(name: str, body: bytes, rules: Rules) -> Posted:
-    """A notification is taken in when the last thing that it tells had happened."""
-    from responder.alert import Limits, parse_notification
-    from responder.cli.retelling import answered
+def _compared(asked: Asked, configured: Replay, other: Replay) -> bool:
+    """Tell what is decided differently. Answers whether nothing is."""
+    from responder.cli import comparison
 
-    try:
-        alerts = parse_notification(body, Limits()).alerts
-    except BadPayload:
-        return Posted(name, body, None)  # it becomes a dead letter, as it would
-    times = [at for a in alerts if (at := a.starts_at if a.firing else a.ends_at) is not None]
-    return Posted(name, body, max(times, default=None), tuple(answered(a, rules) for a in alerts))
+    found = comparison.compared(configured, other)
+    typer.echo(json.dumps(comparison.as_json(found), indent=2) if asked.json else comparison.as_text(found))
+    return found.same
+
+
+def _driven(asked: Asked, url: str, recordings: list[Recording]) -> bool:
+    raise NotImplementedError

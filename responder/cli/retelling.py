@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, Final
 
 from responder import facts as f
-from responder.alert import Alert
-from responder.assumptions import Assumption
-from responder.recorded import Result, Verdict
-from responder.runbook import Rules, target_inputs
+from responder.cli.replayed import Answered, Replay, ended_well, sources
+from responder.recorded import Answer, Verdict
 from responder.story import alert_text
 from responder.tales import Line, Page, Tale
 from responder.telling import has_line
-from responder.timing import SECOND
+from responder.timing import SECOND, format_time
 
 WIDTH: Final = 80
 SHOWN: Final = frozenset({"opened", "gathered", "attempt_intended", "machine_gathered"})
@@ -25,77 +23,78 @@ LEFT_OUT: Final = frozenset({"evidence_gathered", "level_reached"})
 """Evidence is not read in a simulation; levels are told with their pages at the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What the rules say about one alert."""
-
-    alert: Alert
-    runbook: str | None
-    matchers: tuple[str, ...]
-    target: str
-    inputs: Mapping[str, str]
-    each: Mapping[str, str]
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """All that a replay brought."""
-
-    assumption: Assumption
-    alerts: tuple[Answered, ...]
-    tales: tuple[Tale, ...]
-    quiet: bool
-
-    @property
-    def good(self) -> bool:
-        """Every alert has a runbook, and every incident ended well. When nothing happened, nothing was shown."""
-        known = all(a.runbook is not None and not a.problems for a in self.alerts if a.alert.firing)
-        return bool(self.tales) and known and all(ended_well(tale) for tale in self.tales)
-
-
-def ended_well(tale: Tale) -> bool:
-    """Fixed, only observed, or stopped because there was nothing (more) to do; never what people must settle."""
-    incident = tale.incident
-    if incident.problems or incident.unsettled or incident.active_run is not None:
-        return False
-    if incident.result is Result.CANCELLED:
-        return incident.urgent is None
-    return incident.result in (Result.FIXED, Result.OBSERVED)
-
-
-def answered(alert: Alert, rules: Rules) -> Answered:
-    """Which runbook answers an alert, and why."""
-    route = rules.route(alert.labels)
-    runbook = route.runbook
-    problems = ((route.problem,) if route.problem else ()) + route.each_problems
-    return Answered(
-        alert=alert,
-        runbook=None if runbook is None else runbook.runbook,
-        matchers=() if runbook is None else tuple(str(m) for m in runbook.matchers),
-        target=route.target,
-        inputs=dict(route.inputs),
-        each={} if runbook is None else {n: v for n, v in route.each.items() if n not in target_inputs(runbook)},
-        problems=problems,
-    )
-
-
 # --- for people -------------------------------------------------------------------------------------------------------
 
 
 def as_text(replay: Replay) -> str:
-    """The story."""
-    assumed = f'assumed "{replay.assumption}" ({replay.assumption.said})'
-    lines = list(_wrapped(f"Simulated, nothing is touched and nobody is told; {assumed}.", "", ""))
-    for one in replay.alerts:
-        lines += ["", *_alert(one)]
+    """The story, incident by incident."""
+    lines = [*_head(replay)]
     for tale in replay.tales:
-        lines += ["", *_tale(tale)]
-    if not replay.tales:
-        lines += ["", "Nothing happens: no alert fires in it."]
+        lines += ["", f"Incident {tale.incident.id}"]
+        lines += [line for _, moment in _moments(tale, replay) for line in moment]
+        lines += _pages(tale)
+        lines += _wrapped(_end(tale), "", "  ")
+    return "\n".join([*lines, *_foot(replay)])
+
+
+def paced(replay: Replay) -> Iterator[tuple[int, str]]:
+    """The same in the order of time, for telling it at its own pace: text, each at an offset in µs."""
+    yield 0, "\n".join(_head(replay))
+    moments = [(offset, tale, lines) for tale in replay.tales for offset, lines in _moments(tale, replay)]
+    latest = 0
+    for tale, following in groupby(sorted(moments, key=lambda moment: moment[0]), key=lambda moment: moment[1]):
+        yield latest, f"\nIncident {tale.incident.id}"
+        for offset, _, lines in following:
+            latest = max(latest, offset)
+            yield latest, "\n".join(lines)
+    for tale in replay.tales:
+        last = max([latest, *(page.offset for page in tale.pages)])
+        yield last, "\n".join(["", f"Incident {tale.incident.id}", *_pages(tale), *_wrapped(_end(tale), "", "  ")])
+    yield latest, "\n".join(_foot(replay))
+
+
+def _head(replay: Replay) -> Iterator[str]:
+    yield from _wrapped(f"Simulated, nothing is touched and nobody is told. {_said_by(replay)}", "", "")
+    began = format_time(replay.start - replay.start % SECOND)
+    yield from _wrapped(f"The time begins ({clock(0)}) at {began[:10]} {began[11:19]} UTC.", "", "")
+    for name, begins in replay.moved.items():
+        by = f"by {replay.file}" if begins.given else "assumed"
+        yield from _wrapped(f"{name} begins at {begins.value:g} ({by}).", "", "  ")
+    for one in replay.alerts:
+        yield ""
+        yield from _alert(one)
+
+
+def _said_by(replay: Replay) -> str:
+    assumed = f'assumed "{replay.assumption}" ({replay.assumption.said})'
+    if not replay.file:
+        return f"What services answer is {assumed}."
+    return f"{replay.file} says what services answer; where it says nothing, {assumed}."
+
+
+def _foot(replay: Replay) -> Iterator[str]:
+    yield ""
+    for unheard in replay.unheard:
+        yield from _wrapped(
+            f"{unheard.said} at {clock(unheard.offset)} ({unheard.place}) was refused: {unheard.why}", "", "  "
+        )
+    if replay.unasked:
+        yield from _wrapped(f"Never asked for: {'; '.join(_unasked(replay))}.", "", "  ")
     if not replay.quiet:
-        lines += ["", "The time is over before it is quiet: a longer --for tells more."]
-    return "\n".join(lines)
+        yield "The time is over before it is quiet: a longer --for tells more."
+    faults = list(replay.faults())
+    if not faults:
+        yield "Good: every alert has a runbook, and every incident ended well."
+    for fault in faults:
+        yield from _wrapped(f"Not good: {fault}.", "", "  ")
+
+
+def _unasked(replay: Replay) -> Iterator[str]:
+    for name, group in groupby(replay.unasked, key=lambda cue: cue.name):
+        cues = list(group)
+        numbers = ", ".join(str(cue.number) for cue in cues)
+        places = ", ".join(dict.fromkeys(cue.place for cue in cues))
+        yield f"{name}, answer{'' if len(cues) == 1 else 's'} {numbers} ({places})"
 
 
 def _alert(one: Answered) -> Iterator[str]:
@@ -121,16 +120,20 @@ def _wrapped(text: str, first: str, rest: str) -> Iterator[str]:
     ) or [first]
 
 
-def _tale(tale: Tale) -> Iterator[str]:
-    yield f"Incident {tale.incident.id}"
+def _moments(tale: Tale, replay: Replay) -> Iterator[tuple[int, list[str]]]:
+    """Each event that is told, with its time and its lines. Who answered is said only where a file could have."""
+    places = sources(tale, replay.heard) if replay.file else {}
     for line in tale.lines:
         if _told(line):
-            yield from _wrapped(line.text, f"  {clock(line.offset):>7}  ", " " * 11)
-            yield from _details(line)
+            by = places.get(line.event.seq)
+            text = f"{line.text} ({', '.join(by)})" if by else line.text
+            yield line.offset, [*_wrapped(text, f"{clock(line.offset):>9}  ", " " * 11), *_details(line)]
+
+
+def _pages(tale: Tale) -> Iterator[str]:
     yield "Pages" if tale.pages else "Pages nobody."
     for page in tale.pages:
-        yield from _wrapped(f"{page.destination}: {page.why}", f"  {clock(page.offset):>7}  ", " " * 11)
-    yield from _wrapped(_end(tale), "", "  ")
+        yield from _wrapped(f"{page.destination}: {page.why}", f"{clock(page.offset):>9}  ", " " * 11)
 
 
 def _told(line: Line) -> bool:
@@ -145,15 +148,26 @@ def _details(line: Line) -> Iterator[str]:
             if value not in (None, [], {}):
                 shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
                 yield from _wrapped(f"{name}: {shown}", " " * 13, " " * 15)
-    for verdict in getattr(fact, "verdicts", ()):
-        yield from _wrapped(_verdict(verdict), " " * 13, " " * 15)
+    yield from _gates(getattr(fact, "verdicts", ()))
 
 
-def _verdict(verdict: Verdict) -> str:
-    return f"gate {verdict.gate} {'warns' if verdict.warn else _SAYS[verdict.answer.value]}: {verdict.reason}"
+def _gates(verdicts: tuple[Verdict, ...]) -> Iterator[str]:
+    """What simply allows in one breath; whatever holds back, refuses or warns on a line of its own."""
+    plain = [v for v in verdicts if v.answer is Answer.ALLOW and not v.warn]
+    if plain:
+        yield from _wrapped(f"gates allow: {'; '.join(_reason(v) for v in plain)}", " " * 13, " " * 15)
+    for verdict in verdicts:
+        if verdict not in plain:
+            does = "warns" if verdict.warn else _SAYS[verdict.answer]
+            yield from _wrapped(f"gate {verdict.gate} {does}: {verdict.reason}", " " * 13, " " * 15)
 
 
-_SAYS: Final = {"allow": "allows", "wait": "waits", "ask": "asks", "deny": "refuses"}
+def _reason(verdict: Verdict) -> str:
+    """Its name and its reason, which often begins with the name."""
+    return f"{verdict.gate} ({verdict.reason})"
+
+
+_SAYS: Final = {Answer.ALLOW: "allows", Answer.WAIT: "waits", Answer.ASK: "asks", Answer.DENY: "refuses"}
 
 
 def _end(tale: Tale) -> str:
@@ -175,14 +189,20 @@ def clock(offset: int) -> str:
 
 
 def as_json(replay: Replay) -> dict[str, Any]:
-    """Offsets are seconds since the beginning."""
+    """Offsets are seconds since `start`; `answered_by` of an event: places in the answers file, or "assumed"."""
     return {
         "simulated": True,
+        "start": format_time(replay.start),
         "assume": replay.assumption.value,
+        "answers": replay.file or None,
+        "parameters": {n: {"value": b.value, "assumed": not b.given} for n, b in replay.moved.items()},
         "good": replay.good,
+        "faults": list(replay.faults()),
         "quiet": replay.quiet,
         "alerts": [_alert_json(one) for one in replay.alerts],
-        "incidents": [_tale_json(tale) for tale in replay.tales],
+        "incidents": [_tale_json(tale, replay) for tale in replay.tales],
+        "unasked": [{"name": c.name, "answer": c.number, "at": c.place} for c in replay.unasked],
+        "refused": [{"offset": u.offset / SECOND, "at": u.place, "said": u.said, "why": u.why} for u in replay.unheard],
     }
 
 
@@ -200,8 +220,8 @@ def _alert_json(one: Answered) -> dict[str, Any]:
     }
 
 
-def _tale_json(tale: Tale) -> dict[str, Any]:
-    incident = tale.incident
+def _tale_json(tale: Tale, replay: Replay) -> dict[str, Any]:
+    incident, places = tale.incident, sources(tale, replay.heard)
     return {
         "id": incident.id,
         "runbook": incident.runbook,
@@ -209,17 +229,19 @@ def _tale_json(tale: Tale) -> dict[str, Any]:
         "status": incident.status,
         "result": None if incident.result is None else incident.result.value,
         "good": ended_well(tale),
-        "events": [_line_json(line) for line in tale.lines],
+        "events": [_line_json(line, places.get(line.event.seq, ())) for line in tale.lines],
         "pages": [_page_json(page) for page in tale.pages],
     }
 
 
-def _line_json(line: Line) -> dict[str, Any]:
+def _line_json(line: Line, by: tuple[str, ...]) -> dict[str, Any]:
     fact = line.event.fact
     shown = {"offset": line.offset / SECOND, "actor": line.event.actor, "kind": fact.kind, "text": line.text}
     verdicts = [v.model_dump(mode="json", include={"gate", "answer", "reason"}) for v in getattr(fact, "verdicts", ())]
     if isinstance(fact, f.AttemptIntended):
         shown |= {"step": fact.step, "action": fact.action, "parameters": fact.plan.params}
+    if by:
+        shown["answered_by"] = list(by)
     return {**shown, "verdicts": verdicts} if verdicts else shown
 
 

@@ -171,17 +171,20 @@ class Runs:
         step = runbook.step(gather.step)
         try:
             if gather.restore is not None:
-                return Learned(plan=await self._way_back(incident, step, gather.restore))
+                return Learned(plan=await self._way_back(incident, runbook, run, gather))
             return Learned(plan=await self.performer.prepare(runbook, step, values_of(incident, run)))
         except Temporary as error:
             return Learned(failed=f"could not be prepared: {error}", retry=True)
         except Permanent as error:
             return Learned(failed=f"could not be prepared: {error}")
 
-    async def _way_back(self, incident: Incident, step: Step, attempt_id: str) -> Plan:
-        found = incident.attempt(attempt_id)
+    async def _way_back(self, incident: Incident, runbook: Runbook, run: Run, gather: Gather) -> Plan:
+        """By the action that the step names for it, else as its own action takes it back."""
+        step, found = runbook.step(gather.step or ""), incident.attempt(gather.restore or "")
+        if step.undo is not None and step.undo.action is not None:
+            return await self.performer.prepare(runbook, step.way_back, values_of(incident, run))
         if found is None:
-            raise Permanent(f"attempt {attempt_id} is too old to be put back automatically")
+            raise Permanent(f"attempt {gather.restore} is too old to be put back automatically")
         return await self.performer.undo(step.action or "", found[1].plan, step.timeout)
 
     async def _probe(self, incident: Incident, attempt_id: str) -> Learned:

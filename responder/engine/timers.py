@@ -15,6 +15,8 @@ from responder.errors import Rejected, StoreUnavailable
 from responder.incident import Due
 from responder.ingest import Announce, News
 from responder.operations import Postpone, Remind, Tick
+from responder.schedules import StartScheduled
+from responder.scopes import SCHEDULE
 from responder.timing import MINUTE
 
 AT_ONCE = 500
@@ -71,10 +73,18 @@ class Timers:
         desk = self._desk
         if subject.startswith(SCOPE):
             scope = subject.removeprefix(SCOPE)
+            if scope.startswith(SCHEDULE):
+                await self._scheduled(scope.removeprefix(SCHEDULE))
+                return
             await desk.submit(lambda shelf: Remind(desk.new_id(), scope, shelf))
             return
         turn: Turn = await desk.submit(lambda shelf: Tick(desk.new_id(), subject, shelf, desk.worker))
         desk.take((turn,))
+
+    async def _scheduled(self, runbook: str) -> None:
+        desk = self._desk
+        turn = await desk.submit(lambda shelf: StartScheduled(desk.new_id(), runbook, shelf, desk.worker))
+        desk.take(() if turn is None else (turn,))
 
     async def _postpone(self, subject: str, dues: tuple[Due, ...]) -> None:
         if dues:

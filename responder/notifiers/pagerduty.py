@@ -37,6 +37,7 @@ class PagerDuty(Notifier):
 
     kind: Literal["pagerduty"] = "pagerduty"
     routing_key: Secret
+    """The integration key."""
     base_url: SecureUrl = "https://events.pagerduty.com"
     """The EU region has a host of its own."""
     timeout: float = Field(default=10, gt=0, le=30)

@@ -55,8 +55,11 @@ class Slack(Notifier):
 
     kind: Literal["slack"] = "slack"
     token: Secret
+    """The app's bot token (`xoxb-…`)."""
     channel: str = Field(min_length=1)
+    """Where stories are told, such as `#trading-alerts`."""
     base_url: SecureUrl = "https://slack.com/api/"
+    """The address of Slack's API."""
     timeout: float = Field(default=10, gt=0, le=30)
     """Seconds for one call."""
 

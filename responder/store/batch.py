@@ -37,6 +37,7 @@ class Committed:
     timers: int | None
     """The earliest due time that was written."""
     events: tuple[Event, ...]
+    """Those of live incidents: a replay counts nowhere (design 5.2)."""
 
 
 class Batch:
@@ -111,8 +112,13 @@ class Batch:
             incidents=tuple(self.incidents),
             messages=bool(self.renewed) or any(m.state is Sending.PENDING for m in self._messages.values()),
             timers=min((x.due.due for x in self._timers.values() if not x.gone), default=None),
-            events=tuple(self._events),
+            events=tuple(event for event in self._events if self._live(event)),
         )
+
+    def _live(self, event: Event) -> bool:
+        """What an event changes is written with it; whose incident is not here is no replay's."""
+        row = self.incidents.get(event.incident)
+        return row is None or row.fold.live
 
 
 class _Writing:

@@ -28,6 +28,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from responder.errors import Rejected, StoreUnavailable
 from responder.facts import Event
 from responder.incident import Due
+from responder.recorded import LIVE
 from responder.records import DeadLetterRow, IncidentRow, Lane, MessageRow, NotificationRow, ScopeRow, Sending
 from responder.store import rows
 from responder.store import tables as t
@@ -40,6 +41,9 @@ _LANES: Final = case({lane.value: place for place, lane in enumerate(Lane)}, val
 _now: Final[BindParameter[int]] = bindparam("now")
 _owner: Final[BindParameter[str]] = bindparam("owner")
 _limit: Final[BindParameter[int]] = bindparam("limit")
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Of stored bodies in one answer, but for the first of them: what is compressed grows again when it is read."""
 
 _OPEN: Final = t.incidents.c.open_key.is_not(None)
 # A timer that is work waits while another owner's lease on its incident is valid.
@@ -96,11 +100,18 @@ class Reads:
         return rows.incident_row(found[0]) if found else None
 
     def incidents(
-        self, status: str | None = None, target: str | None = None, limit: int = 100, before: str | None = None
+        self,
+        status: str | None = None,
+        target: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+        namespace: str | None = None,
     ) -> list[IncidentRow]:
         """Newest first. `status`: `open` (any not closed) or a status word; `before`: the id of the last one seen."""
         c = t.incidents.c
         conditions: list[ColumnElement[bool]] = []
+        if namespace is not None:
+            conditions.append(c.namespace == namespace)
         if status is not None:
             conditions.append(_OPEN if status == "open" else c.status == status)
         if target is not None:
@@ -162,17 +173,31 @@ class Reads:
         found = self._rows(asked if state is None else asked.where(c.state == state))
         return [rows.flat_row(DeadLetterRow, values) for values in found]
 
-    def notifications(self, since: int, until: int, limit: int) -> list[NotificationRow]:
-        """Received in `[since, until)`, oldest first."""
+    def notifications(
+        self, since: int, until: int, limit: int, after: str | None = None, namespace: str | None = None
+    ) -> list[NotificationRow]:
+        """Received in `[since, until)`, oldest first, from the one behind `after` (an id) on.
+
+        Fewer than `limit` when their bodies together pass PAGE_BYTES, none only at the end.
+        """
         c = t.notifications.c
-        asked = select(t.notifications).where(c.received_at >= since, c.received_at < until)
-        found = self._rows(asked.order_by(c.received_at, c.id).limit(limit))
+        asked = select(c.id, func.length(c.body).label("size")).where(c.received_at >= since, c.received_at < until)
+        if namespace is not None:
+            asked = asked.where(c.namespace == namespace)
+        if after is not None:
+            last = select(c.received_at, c.id).where(c.id == after).scalar_subquery()
+            asked = asked.where(tuple_(c.received_at, c.id) > last)
+        listed = _affordable(self._rows(asked.order_by(c.received_at, c.id).limit(limit)))
+        if not listed:
+            return []
+        found = self._rows(select(t.notifications).where(c.id.in_(listed)).order_by(c.received_at, c.id))
         return [rows.flat_row(NotificationRow, values) for values in found]
 
     def receivers(self, since: int) -> set[str]:
-        """The receivers by whose name notifications came since then (µs)."""
+        """The receivers by whose name live notifications came since then (µs): a replayed one may name anybody."""
         c = t.notifications.c
-        return {v["receiver"] for v in self._rows(select(c.receiver).where(c.received_at >= since).distinct())}
+        asked = select(c.receiver).where(c.received_at >= since, c.namespace == LIVE)
+        return {values["receiver"] for values in self._rows(asked.distinct())}
 
     def version(self, digest: str, kind: str) -> bytes | None:
         """The body of a kept version."""
@@ -192,8 +217,9 @@ class Reads:
         return [values["id"] for values in self._rows(asked)]
 
     def open_incidents(self) -> int:
-        """How many incidents are open."""
-        count: int = self._rows(select(func.count().label("open")).select_from(t.incidents).where(_OPEN))[0]["open"]
+        """How many live incidents are open."""
+        asked = select(func.count().label("open")).select_from(t.incidents)
+        count: int = self._rows(asked.where(_OPEN, t.incidents.c.namespace == LIVE))[0]["open"]
         return count
 
     def ping(self) -> None:
@@ -221,3 +247,15 @@ class Reads:
     def _unavailable(self, error: SQLAlchemyError) -> StoreUnavailable:
         cause = first_line(getattr(error, "orig", None) or error)
         return StoreUnavailable(f"{self._name} does not answer: {cause}; see that it is up")
+
+
+def _affordable(sizes: list[Read]) -> list[str]:
+    """The ids of the first rows whose bodies fit into a page."""
+    total = 0
+    listed: list[str] = []
+    for values in sizes:
+        total += values["size"]
+        if listed and total > PAGE_BYTES:
+            break
+        listed.append(values["id"])
+    return listed

@@ -130,10 +130,18 @@ class Store:
         return await self._read(self._reads.incident, prefix)
 
     async def incidents(
-        self, status: str | None = None, target: str | None = None, limit: int = 100, before: str | None = None
+        self,
+        status: str | None = None,
+        target: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+        namespace: str | None = None,
     ) -> list[IncidentRow]:
-        """Newest first. `status`: `open` (any not closed) or a status word; `before`: the id of the last one seen."""
-        return await self._read(self._reads.incidents, status, target, limit, before)
+        """Newest first, of one namespace or of all.
+
+        `status`: `open` (any not closed) or a status word; `before`: the id of the last one seen.
+        """
+        return await self._read(self._reads.incidents, status, target, limit, before, namespace)
 
     async def events(self, incident_id: str, after_seq: int = 0) -> list[Event]:
         """A journal, oldest first, from the event behind `after_seq` on."""
@@ -171,12 +179,17 @@ class Store:
         """Oldest first; `state` None: whatever became of them."""
         return await self._read(self._reads.dead_letters, state)
 
-    async def notifications(self, since: int, until: int, limit: int) -> list[NotificationRow]:
-        """Received in `[since, until)`, oldest first."""
-        return await self._read(self._reads.notifications, since, until, limit)
+    async def notifications(
+        self, since: int, until: int, limit: int, after: str | None = None, namespace: str | None = None
+    ) -> list[NotificationRow]:
+        """Received in `[since, until)`, oldest first, from the one behind `after` (an id) on; of all namespaces or one.
+
+        At most `limit`, fewer where their bodies are large, none only at the end.
+        """
+        return await self._read(self._reads.notifications, since, until, limit, after, namespace)
 
     async def receivers(self, since: int) -> set[str]:
-        """The receivers by whose name notifications came since then (µs)."""
+        """The receivers by whose name live notifications came since then (µs)."""
         return await self._read(self._reads.receivers, since)
 
     async def pinned_rules(self) -> set[str]:
@@ -188,7 +201,7 @@ class Store:
         return await self._read(self._reads.orphans, owner)
 
     async def open_incidents(self) -> int:
-        """How many incidents are open."""
+        """How many live incidents are open."""
         return await self._read(self._reads.open_incidents)
 
     async def ping(self) -> None:

@@ -11,14 +11,17 @@ from starlette.routing import Route
 
 from responder.web.access import guarded, not_served
 from responder.web.api import Api
+from responder.web.notifications import Notifications
 from responder.web.ops import Ops
 from responder.web.parts import Parts, alertmanagers, authenticator
+from responder.web.replays import Replays
 from responder.web.verbs import Verbs
 from responder.web.webhook import AlertmanagerWebhook
 
 
 def create_web(parts: Parts) -> Starlette:
     """The application. The webhook stands first and in no middleware: every alert passes there."""
+    stored, replays = Notifications(parts), Replays(parts)
     webhook, api, verbs, ops = AlertmanagerWebhook(parts), Api(parts), Verbs(parts), Ops(parts)
     routes = [
         Route("/webhook/alertmanager", webhook),
@@ -26,6 +29,8 @@ def create_web(parts: Parts) -> Starlette:
         Route("/api/v1/incidents", guarded(api.incidents), methods=["GET"]),
         Route("/api/v1/incidents/{id}", guarded(api.incident), methods=["GET"]),
         Route("/api/v1/incidents/{id}/{verb}", guarded(verbs.verb), methods=["POST"]),
+        Route("/api/v1/notifications", guarded(stored.notifications), methods=["GET"]),
+        Route("/api/v1/replays/{name}/notifications", guarded(replays.notification), methods=["POST"]),
         Route("/api/v1/pause", guarded(verbs.pause), methods=["POST"]),
         Route("/api/v1/resume", guarded(verbs.resume), methods=["POST"]),
         Route("/api/v1/status", guarded(api.status), methods=["GET"]),

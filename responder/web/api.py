@@ -13,10 +13,11 @@ from starlette.responses import Response
 
 from responder import __version__
 from responder.incident import Incident
-from responder.recorded import Recorded
+from responder.recorded import LIVE, Recorded
 from responder.scopes import PAUSE, InForce, Lock, Pause, parsed
 from responder.web.access import Refusal, as_json, reader
 from responder.web.parts import Parts
+from responder.web.replays import is_replay
 from responder.web.shapes import details, moment, shown, summary, told, waits_for
 
 MOST: Final = 500
@@ -26,6 +27,12 @@ UPCOMING: Final = 20
 """Timers that the status names."""
 
 _id: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def is_id(text: str) -> bool:
+    """Whether this can be the id of an incident or a notification, or its beginning."""
+    return _id.fullmatch(text) is not None
+
 
 Body = TypeVar("Body", bound=Recorded)
 
@@ -37,16 +44,22 @@ class Api:
         self._parts = parts
 
     async def incidents(self, request: Request) -> Response:
-        """`?limit=&status=&target=&before=`, newest first; `next` is the `before` of the next page."""
+        """`?limit=&status=&target=&before=&namespace=`, newest first; `next` is the `before` of the next page.
+
+        Those of a replay only when `namespace` names it: nobody is to take them for real.
+        """
         reader(self._parts, request)
         query = request.query_params
-        limit = _limit(query.get("limit", "100"))
+        limit = limit_of(query.get("limit", "100"))
         status, target, before = query.get("status"), query.get("target"), query.get("before")
+        namespace = query.get("namespace", LIVE)
         if status is not None and status not in STATUSES:
             raise Refusal(400, f"unknown status; there are {', '.join(STATUSES)}")
-        if "\0" in (target or "") or (before is not None and not _id.fullmatch(before)):
+        if "\0" in (target or "") or (before is not None and not is_id(before)):
             raise Refusal(400, "target or before is no name; take them from an earlier answer")
-        found = await self._parts.desk.store.incidents(status, target, limit + 1, before)
+        if namespace != LIVE and not is_replay(namespace):
+            raise Refusal(400, f"no namespace; there are {LIVE} and replay/NAME, where NAME was given to a replay")
+        found = await self._parts.desk.store.incidents(status, target, limit + 1, before, namespace)
         more = found[limit - 1].id if len(found) > limit else None
         return as_json({"incidents": [summary(row.fold) for row in found[:limit]], "next": more})
 
@@ -65,7 +78,7 @@ class Api:
         """What is open and what each waits for, locks, changes in force, the pause, what comes next, what is loaded."""
         reader(self._parts, request)
         desk = self._parts.desk
-        opened = [row.fold for row in await desk.store.incidents("open", None, MOST)]
+        opened = [row.fold for row in await desk.store.incidents("open", None, MOST, namespace=LIVE)]
         now = desk.now()
         return as_json(
             {
@@ -96,13 +109,14 @@ class Api:
 
 async def find(parts: Parts, prefix: str) -> Incident:
     """The incident of an id or beginning. Raises Refusal 404, and Rejected when several begin so."""
-    row = await parts.desk.store.incident(prefix) if _id.fullmatch(prefix) else None
+    row = await parts.desk.store.incident(prefix) if is_id(prefix) else None
     if row is None:
         raise Refusal(404, "there is no such incident; GET /api/v1/incidents lists them")
     return row.fold
 
 
-def _limit(text: str) -> int:
+def limit_of(text: str) -> int:
+    """How many of something in one answer. Raises Refusal."""
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST:
         raise Refusal(400, f"limit is a number from 1 to {MOST}")
     return int(text)

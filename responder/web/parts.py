@@ -15,11 +15,14 @@ from responder.connections import HttpConnection, OpenTransport
 from responder.contracts import Clock, Render
 from responder.desk import Desk
 from responder.metrics import Metrics
-from responder.security import Authenticator, Grant, Person, WebhookCredential
+from responder.security import Authenticator, Grant, Person, WebhookCredential, WebhookSignature
 from responder.services import Basic, Endpoint
 
 ANSWER_BYTES = 64 * 1024 * 1024
 """Of one answer of Alertmanager's API: a list of everything that fires."""
+
+SIGNATURE_HEADERS = ("x-grafana-alerting-signature", "x-grafana-alert-signature")
+"""Where Grafana puts a signature when its contact point names no header: as its form says, and as early code did."""
 
 
 @dataclass(slots=True)
@@ -54,11 +57,19 @@ def authenticator(auth: config.Auth, local: Grant | None, now: Clock) -> Authent
     return Authenticator([*people, *([local] if local else [])], webhook, now, open_reading=not auth.people)
 
 
-def _webhook_credential(given: config.Credential) -> WebhookCredential:
+def _webhook_credential(given: config.Credential) -> WebhookCredential | WebhookSignature:
     if given.basic is not None:
         return WebhookCredential(given.basic.password, given.basic.username)
-    assert given.bearer is not None  # a Credential has one of the two
+    if given.hmac is not None:
+        return _signature(given.hmac)
+    assert given.bearer is not None  # a Credential has one of the three
     return WebhookCredential(given.bearer)
+
+
+def _signature(given: config.Hmac) -> WebhookSignature:
+    headers = SIGNATURE_HEADERS if given.header is None else (given.header.lower(),)
+    timestamp = None if given.timestamp_header is None else given.timestamp_header.lower()
+    return WebhookSignature(given.secret, headers, timestamp)
 
 
 def alertmanagers(given: Sequence[config.AlertmanagerApi], opener: OpenTransport, now: Clock) -> Alertmanagers:

@@ -66,7 +66,7 @@ class ApprovalOf:
         origin = incident.attempt(change.attempt) if change is not None else None
         runbook = draft.runbook_of(incident, origin[0]) if origin is not None else None
         steps = runbook.steps if runbook is not None else ()
-        return next((s.restore.approval for s in steps if change and s.id == change.step and s.restore), None)
+        return next((s.put_back_by for s in steps if change is not None and s.id == change.step), None)
 
 
 class Verbs:

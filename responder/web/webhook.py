@@ -1,8 +1,9 @@
 """POST /webhook/alertmanager: a notification is stored with all that follows from it, then acknowledged (design 5.1).
 
 2xx only after the commit; 5xx only when nothing can be stored or the store is overloaded, for Alertmanager repeats
-those at once and a 4xx at every group_interval (contracts.md A3). So an authenticated body that cannot be understood,
-or that our own mistake stumbles over, is kept as a dead letter, told to people, and answered 200. No exception leaves.
+those at once and a 4xx at every group_interval (contracts.md A3). Grafana posts here too, and after any failure sends
+nothing before its next group interval (A7). So an authenticated body that cannot be understood, or that our own mistake
+stumbles over, is kept as a dead letter, told to people, and answered 200. No exception leaves.
 """
 
 from __future__ import annotations
@@ -12,27 +13,25 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from responder.alert import Notification, parse_notification
+from responder.alert import Alert, Dialect, Notification, parse_notification
 from responder.errors import BadPayload, ResponderError, StoreUnavailable
 from responder.ingest import Bury, Doubtful, Ingest, Received
 from responder.recorded import LIVE
 from responder.records import NotificationRow
 from responder.security import Entry
 from responder.timing import DAY, MINUTE, SECOND, format_time
-from responder.web.bodies import Disconnected, TooLarge, answer, drain, header, packed, read_body
+from responder.web.bodies import Disconnected, TooLarge, answer, drain, packed, read_body
+from responder.web.door import THREADED, Answer, Door, host, refusal
 from responder.web.parts import Parts
 
 log = logging.getLogger("responder.web")
 
-THREADED: Final = 1_048_576
-"""Bytes from which a body is parsed and compressed in a thread, so that it stops nobody else's request."""
 QUIET: Final = 10 * MINUTE
 """Between two pages about bodies that are too large or a group that cannot be completed (design 5.1)."""
 OURS: Final = 7 * DAY
@@ -42,31 +41,13 @@ LONGEST: Final = 2_000
 
 _unstorable: Final = re.compile("[\x00\ud800-\udfff]")  # what PostgreSQL refuses in a text
 
-GET_HELP: Final = (
-    "this address takes Alertmanager's POST; in alertmanager.yml name it as the url of a webhook_config. A redirect"
-    " from http to https turns a POST into a GET: give the https address there"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status and the JSON with it."""
-
-    status: int
-    content: Mapping[str, Any]
-    headers: Mapping[str, str] | None = None
-
-
-def refusal(status: int, error: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """An answer that says what is wrong and the cure."""
-    return Answer(status, {"error": error}, headers)
-
 
 class AlertmanagerWebhook:
     """The ASGI application of the path. Requests of any content type are taken; nothing is ever redirected."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._door = Door(parts)
         self._news = News()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,10 +65,10 @@ class AlertmanagerWebhook:
         await answer(send, given.status, given.content, given.headers)
 
     async def _answered(self, scope: Scope, receive: Receive) -> Answer:
-        refused = self._refused(scope)
+        entry = self._door.entry(scope)
+        refused = self._door.refused(scope, entry)
         if refused is not None:
             return refused
-        source = f"alertmanager {_host(scope)}"
         if self._parts.desk.store.oldest_wait() * SECOND > self._parts.limits.waiting:
             return refusal(503, "the store is overloaded; send it again", {"retry-after": "1"})
         try:
@@ -95,56 +76,48 @@ class AlertmanagerWebhook:
         except TooLarge as error:
             if error.more:
                 await drain(receive, 4 * self._parts.limits.body_bytes)
-            return await self._too_large(source)
+            return self._unread(scope) if entry is Entry.SIGNED else await self._too_large(host(scope))
+        if entry is Entry.SIGNED and (wrong := await self._door.wrongly_signed(scope, body)) is not None:
+            return wrong
         started = perf_counter()
-        taken = await _Delivery(self._parts, source, body, self._news).taken()
+        taken = await _Delivery(self._parts, host(scope), body, self._news).taken()
         self._parts.metrics.webhook_seconds.observe(perf_counter() - started)
         return taken
 
-    def _refused(self, scope: Scope) -> Answer | None:
-        if scope["method"] != "POST":
-            return refusal(405, GET_HELP, {"allow": "POST"})
-        entry = self._parts.authenticator.webhook_entry(header(scope, b"authorization"))
-        if entry is Entry.MISSING:
-            self._parts.metrics.refused("webhook", "missing")
-            said = "no credential; set `authorization` or `basic_auth` in the http_config of the webhook"
-            return refusal(401, said, {"www-authenticate": "Bearer"})
-        if entry is Entry.WRONG:
-            self._parts.metrics.refused("webhook", "wrong")
-            log.warning("a notification from %s came with a wrong credential", _host(scope))
-            return refusal(403, "wrong credential; it must be one of `auth.webhook` in responder.yaml")
-        if self._parts.authenticator.webhook_open and header(scope, b"origin") is not None:
-            # Without credentials any web page that somebody here has open could post alerts.
-            return refusal(403, "sent by a web page; configure `auth.webhook` to take notifications from browsers")
-        return None
+    def _unread(self, scope: Scope) -> Answer:
+        """Nobody is paged by whom nobody knows: the signature of a body that was not read cannot be checked."""
+        limit = self._parts.limits.body_bytes
+        said = f"above the limit of {limit} bytes; raise limits.body_bytes, or group by more labels"
+        log.error("a signed notification from %s is %s", host(scope), said)
+        return refusal(413, said)
 
     def _unstored(self, why: str) -> Answer:
         self._parts.emergency(why)
         return refusal(503, f"nothing can be stored: {why}", {"retry-after": "1"})
 
-    async def _too_large(self, source: str) -> Answer:
+    async def _too_large(self, sender: str) -> Answer:
         limit = self._parts.limits.body_bytes
         said = (
             f"a notification above the limit of {limit} bytes; raise limits.body_bytes, or group by more labels."
             " What fires is fetched from Alertmanager's API, once in ten minutes"
         )
         if self._news.first("size", self._parts.desk.now()):
-            await bury(self._parts, source, f"413: {said}", b"", "size")
-            await self._fetch_all(source)
+            await bury(self._parts, _source(sender), f"413: {said}", b"", "size")
+            await self._fetch_all(sender)
         return refusal(413, said)
 
-    async def _fetch_all(self, source: str) -> None:
+    async def _fetch_all(self, sender: str) -> None:
         """Whatever was in a body that was not read: all that fires for the receivers that we are (design 5.1)."""
         parts = self._parts
         try:
             receivers = await parts.desk.store.receivers(parts.desk.now() - OURS)
             alerts = await parts.alertmanagers.firing(receivers)
             body = payload(Notification("", "413", "", alerts, 0, None, {}, {}, ()))
-            await _Delivery(parts, source, body, self._news).taken()
+            await _Delivery(parts, sender, body, self._news).taken()
         except StoreUnavailable:
             raise
         except ResponderError as error:
-            await bury(parts, source, f"413: fetching what fires failed: {error}"[:LONGEST], b"", "size")
+            await bury(parts, _source(sender), f"413: fetching what fires failed: {error}"[:LONGEST], b"", "size")
 
 
 class News:
@@ -172,17 +145,17 @@ async def bury(parts: Parts, source: str, reason: str, body: bytes, kind: str) -
     return letter
 
 
-def _host(scope: Scope) -> str:
-    client = scope.get("client")
-    return str(client[0]) if client else "unknown"
+def _source(sender: str, dialect: Dialect = Dialect.ALERTMANAGER) -> str:
+    return f"{dialect} {sender}"
 
 
 class _Delivery:
     """One body on its way into the store."""
 
-    def __init__(self, parts: Parts, source: str, body: bytes, news: News) -> None:
+    def __init__(self, parts: Parts, sender: str, body: bytes, news: News) -> None:
         self._parts = parts
-        self._source = source
+        self._sender = sender
+        self._source = _source(sender)
         self._body = body
         self._news = news
 
@@ -190,6 +163,7 @@ class _Delivery:
         """Store it, whatever it is. Raises StoreUnavailable."""
         try:
             notification, stored = await self._understood()
+            self._source = _source(self._sender, notification.dialect)
             received = await self._whole_or_each(notification, stored)
         except StoreUnavailable:
             raise
@@ -240,7 +214,7 @@ class _Delivery:
             namespace=LIVE,
             received_at=self._parts.desk.now(),
             source=self._source,
-            receiver=notification.receiver,
+            receiver=_asked_for(notification),
             group_key=notification.group_key,
             alerts=len(notification.alerts),
             truncated=notification.truncated_alerts,
@@ -257,11 +231,17 @@ class _Delivery:
             except Doubtful as doubtful:
                 # Asked about twice only when another replica ended more of them meanwhile.
                 alerts = [a for a in notification.alerts if a.fingerprint in doubtful.fingerprints - asked]
-                gone |= await self._parts.alertmanagers.gone(alerts)
+                gone |= await self._gone(notification, alerts)
                 asked |= doubtful.fingerprints
                 continue
             self._parts.desk.take(received.turns)
             return received
+
+    async def _gone(self, notification: Notification, alerts: list[Alert]) -> frozenset[str]:
+        """Which of them no Alertmanager knows; of Grafana's none knows any, and that means nothing."""
+        if notification.dialect is Dialect.GRAFANA:
+            return frozenset()
+        return await self._parts.alertmanagers.gone(alerts)
 
     async def _submitted(
         self, notification: Notification, row: NotificationRow, asked: frozenset[str], gone: frozenset[str]
@@ -271,15 +251,19 @@ class _Delivery:
 
     async def _completed(self, notification: Notification) -> list[Received]:
         """The alerts that were left out, from the API; where that fails, people are told (contracts.md A5)."""
+        if notification.dialect is Dialect.GRAFANA:
+            # An Alertmanager may have a receiver and a group of the same names, with other alerts.
+            await self._incomplete(notification, _GRAFANA_CUT)
+            return []
         try:
             return await self._fetched(notification)
         except StoreUnavailable:
             raise
         except ResponderError as error:
-            await self._incomplete(notification, str(error))
+            await self._incomplete(notification, _CUT.format(error))
         except Exception as error:
             log.exception("the rest of a notification could not be taken in")
-            await self._incomplete(notification, f"internal error {type(error).__name__}")
+            await self._incomplete(notification, _CUT.format(f"internal error {type(error).__name__}"))
         return []
 
     async def _fetched(self, notification: Notification) -> list[Received]:
@@ -293,17 +277,26 @@ class _Delivery:
         return [await self._ingested(fetched, self._row(fetched, packed(body)))]
 
     async def _incomplete(self, notification: Notification, why: str) -> None:
-        if not self._news.first(f"truncated {notification.group_key}", self._parts.desk.now()):
+        group = f"{notification.dialect} {notification.receiver} {notification.group_key}"
+        if not self._news.first(f"truncated {group}", self._parts.desk.now()):
             return
-        said = (
-            f"{notification.truncated_alerts} alerts of group {notification.group_key} were left out by max_alerts,"
-            f" and fetching them failed: {why}. Set max_alerts: 0 in alertmanager.yml"
-        )
+        said = f"{notification.truncated_alerts} alerts of group {notification.group_key} were left out by {why}"
         await bury(self._parts, self._source, said, b"", "truncated")
 
     async def _dead(self, reason: str, kind: str) -> Answer:
         letter = await bury(self._parts, self._source, reason, self._body, kind)
         return Answer(200, {"dead_letter": letter, "reason": reason})
+
+
+_CUT: Final = "max_alerts, and fetching them failed: {}. Set max_alerts: 0 in alertmanager.yml"
+_GRAFANA_CUT: Final = (
+    "Max Alerts of Grafana's contact point, and nobody can be asked for them. Set Max Alerts to 0 there"
+)
+
+
+def _asked_for(notification: Notification) -> str:
+    """The receiver by whose name Alertmanager's groups are fetched; a contact point's name means another there."""
+    return "" if notification.dialect is Dialect.GRAFANA else notification.receiver
 
 
 def payload(notification: Notification) -> bytes:

@@ -185,12 +185,15 @@ def shipped() -> tuple[Rules, Config]:
     ).rules, config
 
 
-def own(*runbooks: Mapping[str, Any], mode: str = "auto", **policy: Any) -> tuple[Rules, Config]:
-    """Rules of a test's own: runbooks as they are written, and one ladder."""
+def own(
+    *runbooks: Mapping[str, Any], mode: str = "auto", calendars: Mapping[str, Any] | None = None, **policy: Any
+) -> tuple[Rules, Config]:
+    """Rules of a test's own: runbooks as they are written, one ladder, and calendars by their names."""
     environment = Environment({"HOME": "/var/ops"}, shipped_rules(), check_secrets=False)
     config = read_config("responder.yaml", f"mode: {mode}\n{SETTINGS}", CATALOGUE, environment)
     policies = {"policies": {"ladder": a_policy(**policy)}, "default": "ladder", "by_severity": {"info": "ladder"}}
     sources = {"policies.yaml": json.dumps(policies)}
+    sources["calendars.yaml"] = json.dumps({"calendars": calendars or {}})
     sources |= {f"{number}.yaml": json.dumps(runbook) for number, runbook in enumerate(runbooks)}
     return load_rules(sources, CATALOGUE, config).rules, config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ def test_fixed_it_ends_well_and_pages_nobody(capsys: pytest.CaptureFixture[str])
     assert incident["pages"] == []
     (begun,) = (e for e in incident["events"] if e["kind"] == "attempt_intended")
     assert begun["parameters"] == {"parameter": "risk-api/kelly_fraction", "to": 0.1, "reason": "VaR breach"}
-    assert [v["gate"] for v in begun["verdicts"]] == [
-        "pause", "cooldown", "runs", "ineffective", "lock", "only_if", "budget",
-    ]  # fmt: skip
+    assert begun["text"] == "Begins: risk-api/kelly_fraction 0.25 → 0.1"
+    assert {"pause", "cooldown", "lock", "only_if", "budget"} <= {v["gate"] for v in begun["verdicts"]}
+    assert told["parameters"] == {"risk-api/kelly_fraction": {"value": 0.25, "assumed": True}}
 
 
 def test_the_alert_says_which_runbook_and_why(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,8 +82,8 @@ def test_for_people_it_is_a_story_of_eighty_columns(capsys: pytest.CaptureFixtur
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith("Simulated, nothing is touched")
     assert '"unfixed"' in " ".join(text.split())
-    for said in ("  runbook  var-breach, because", "    +4:00  halt-trading runs by itself", "gate only_if allows",
-                 "  +1:00:00  cto:", "The end: ineffective"):  # fmt: skip
+    for said in ("  runbook  var-breach, because", "    +4:00  halt-trading runs by itself", "gates allow: pause (automation is on)",
+                 " +1:00:00  cto:", "The end: ineffective", "Not good: var-breach ended ineffective."):  # fmt: skip
         assert said in text
 
 
@@ -115,11 +116,15 @@ def test_nothing_that_fires_shows_nothing(capsys: pytest.CaptureFixture[str], tm
     assert (status, told["incidents"]) == (1, [])
 
 
-def test_rules_of_ones_own_are_tried_before_they_are_used(
+def test_parameters_are_rendered_and_judged_for_real(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
-        "services": {"api": {"kind": "http", "url": "http://api"}, "metrics": {"kind": "prometheus", "url": "http://p"}}
+        "rules": ["./own.yaml"],
+        "services": {
+            "api": {"kind": "http", "url": "http://api"},
+            "metrics": {"kind": "prometheus", "url": "http://p"},
+        },
     }
     (tmp_path / "responder.yaml").write_text(json.dumps(settings))
     bad = call_step(path="/api/{{ symbol }}", service="api", expect='value.body.state == "ok"')
@@ -127,7 +132,7 @@ def test_rules_of_ones_own_are_tried_before_they_are_used(
     book = a_runbook(inputs=inputs, target="api/{{ symbol }}", steps=[bad], escalation=None)
     (tmp_path / "own.yaml").write_text(json.dumps(book))
     monkeypatch.chdir(tmp_path)
-    words = ["replay", "--json", "--rules", "own.yaml", "--alert", "TooMuchRisk", "severity=critical"]
+    words = ["replay", "--json", "--alert", "TooMuchRisk", "severity=critical"]
     assert run([*words, "symbol=BTC"]) == 0
     assert json.loads(capsys.readouterr().out)["incidents"][0]["result"] == "fixed"
     assert run([*words, "symbol=.."]) == 1
@@ -140,16 +145,17 @@ def test_steps_of_people_are_shown_and_assumed_done(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
+        "rules": ["./own.yaml"],
         "services": {
             "risk-api": {"kind": "http", "url": "http://a"},
             "metrics": {"kind": "prometheus", "url": "http://p"},
-        }
+        },
     }
     (tmp_path / "responder.yaml").write_text(json.dumps(settings))
     book = a_runbook(steps=[{"id": "look", "manual": "Look at the book"}, call_step()], escalation=None)
     (tmp_path / "own.yaml").write_text(json.dumps(book))
     monkeypatch.chdir(tmp_path)
-    words = ["replay", "--json", "--rules", "own.yaml", "--alert", "TooMuchRisk", "severity=critical"]
+    words = ["replay", "--json", "--alert", "TooMuchRisk", "severity=critical"]
     assert run(words) == 0
     told = json.loads(capsys.readouterr().out)
     assert ("manual_asked" in kinds(told), "manual_done" in kinds(told)) == (True, True)
@@ -163,16 +169,138 @@ def test_a_short_horizon_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert (status, told["quiet"], told["incidents"][0]["status"]) == (1, False, "verifying")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["missing.json"],
-        ["--alert", "X", "nolabel"],
-        ["--assume", "luck", "--alert", "X"],
-        ["--for", "soon", "--alert", "X"],
-    ],
-)
-def test_wrong_use_is_said_with_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["replay", *words]) == 2
-    assert "Error" in capsys.readouterr().err
+def test_a_directory_is_one_story_and_standard_input_is_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fires = {"status": "firing", "labels": dict(ALERT), "startsAt": "2026-11-20T17:00:00Z"}
+    over = {**fires, "status": "resolved", "endsAt": "2026-11-20T17:00:10Z"}
+    payload(tmp_path / "b.json", fires)
+    payload(tmp_path / "a.json", over)
+    status, told = replayed(capsys, str(tmp_path))
+    assert (status, kinds(told).count("alert_resolved"), told["start"]) == (0, 1, "2026-11-20T17:00:00Z")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((tmp_path / "b.json").read_bytes())))
+    assert replayed(capsys, "-")[1]["alerts"][0]["runbook"] == "var-breach"
+
+
+def test_an_alert_may_have_annotations(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--annotation", "summary=VaR is high", "--alert", "VaRBreach", *LABELS]
+    _, told = replayed(capsys, *words)
+    assert told["good"] is True
+    assert run(["replay", "--config", EXAMPLE, "--annotation", "summary", "--alert", "VaRBreach"]) == 2
+    assert "'summary' is no annotation: write annotation=value" in flat(capsys.readouterr().err)
+
+
+# --- other rules ------------------------------------------------------------------------------------------------------
+
+
+def changed_rules(folder: Path, before: str, after: str) -> str:
+    """The shipped catalogue with one text replaced."""
+    for file in (shipped_rules() / "edge-risk").glob("*.yaml"):
+        (folder / file.name).write_text(file.read_text().replace(before, after))
+    return str(folder)
+
+
+def test_what_other_rules_decide_differently_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    other = changed_rules(tmp_path, "to: 0.1,", "to: 0.15,")
+    words = ["replay", "--config", EXAMPLE, "--rules", other, "--alert", "VaRBreach", *LABELS]
+    assert run(words) == 1
+    said = flat(capsys.readouterr().out)
+    assert "var-breach.cut_kelly: to 0.1 " in said
+    assert "var-breach.cut_kelly: to 0.15" in said
+    assert run([*words, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["same"] is False
+
+
+def test_the_same_rules_decide_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    other = changed_rules(tmp_path, "# Without", "# Even without")
+    assert run(["replay", "--config", EXAMPLE, "--rules", other, "--alert", "VaRBreach", *LABELS]) == 0
+    assert "1 the same" in capsys.readouterr().out
+
+
+def test_answers_decide_between_two_thresholds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    other = changed_rules(tmp_path / "rules", "value > 1.8", "value > 2.2")
+    (tmp_path / "answers.yaml").write_text("checks: {var: [2.0, 1.5]}")
+    words = ["--rules", other, "--answers", str(tmp_path / "answers.yaml"), "--alert", "VaRBreach", *LABELS]
+    assert run(["replay", "--config", EXAMPLE, *words]) == 1
+    assert "only_if" in capsys.readouterr().out
+
+
+def test_other_rules_that_cannot_be_loaded_are_told_with_their_place(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = changed_rules(tmp_path, "verify:", "verfy:")
+    assert run(["replay", "--config", EXAMPLE, "--rules", other, "--alert", "VaRBreach", *LABELS]) != 0
+    assert "did you mean 'verify'?" in capsys.readouterr().err
+
+
+# --- how it is told ---------------------------------------------------------------------------------------------------
+
+
+def test_told_at_its_own_pace_it_is_the_same_story(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["replay", "--config", EXAMPLE, "--assume", "unfixed", "--alert", "VaRBreach", *LABELS]
+    assert run(words) == 1
+    at_once = capsys.readouterr().out.splitlines()
+    assert run([*words, "--speed", "1000000000"]) == 1
+    paced = capsys.readouterr().out.splitlines()
+    begins = [line for line in at_once if line.startswith(" ")]
+    assert [line for line in begins if line not in paced and "UTC" not in line] == []
+
+
+def test_two_incidents_are_told_in_the_order_of_time(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    first = {"status": "firing", "labels": dict(ALERT), "startsAt": "2026-11-20T17:00:00Z"}
+    labels = {"alertname": "Else", "severity": "critical"}
+    second = {"status": "firing", "labels": labels, "startsAt": "2026-11-20T17:00:20Z"}
+    files = [payload(tmp_path / "1.json", first), payload(tmp_path / "2.json", second)]
+    run(["replay", "--config", EXAMPLE, "--speed", "1e9", *files])
+    story = capsys.readouterr().out.split("Pages")[0]
+    times = [line.split()[0] for line in story.splitlines() if line.lstrip().startswith("+")]
+    assert times == sorted(times, key=lambda t: [int(part) for part in ("0:" + t[1:]).split(":")[-3:]])
+    assert story.count("Incident ") > 2
+
+
+def test_the_page_is_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    status = run(["replay", "--config", EXAMPLE, "--html", str(page), "--alert", "VaRBreach", *LABELS])
+    told = capsys.readouterr()
+    assert (status, f"The story is in {page}." in told.err) == (0, True)
+    assert "var-breach" in page.read_text(encoding="utf-8")
+    assert run(["replay", "--config", EXAMPLE, "--html", str(tmp_path / "no" / "p"), "--alert", "VaRBreach"]) == 2
+
+
+# --- wrong use --------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "": "name what is to be replayed",
+    "missing.json": "missing.json: cannot be read",
+    "--alert X nolabel": "'nolabel' is no label: write label=value",
+    "--alert X --assume luck": "'luck' is none of fixed, unfixed, missing, failed, unknown",
+    "--alert X --for soon": "not a duration",
+    "--alert X --incident 4kd02": "an alert that is made up belongs to no incident: leave one of them out",
+    "--alert X --since 2h": "an alert that is made up was never received",
+    "--annotation a=b x.json": "annotations belong to an alert that is made: add --alert NAME",
+    "--as me --alert X": "only a replay on a running responder has a name: add --to URL",
+    "--to http://h --answers a.yaml --alert X": "a running responder asks its own services",
+    "--to http://h --assume fixed --alert X": "a running responder asks its own services",
+    "--to http://h --rules edge-risk --alert X": "a running responder has its own rules",
+    "--to http://h --for 2h --alert X": "a running responder has its own clock",
+    "--to http://h --html p.html --alert X": "the page tells a simulation",
+    "--rules edge-risk --speed 2 --alert X": "a comparison is told at once: leave --speed out",
+    "--rules edge-risk --html p.html --alert X": "the page tells what one set of rules does",
+    "--html p.html --speed 2 --alert X": "a page is written at once",
+    "--speed 0 --alert X": "a speed is larger than 0: 60 tells an hour in a minute",
+    "--speed 2 --json --alert X": "--json tells it at once: leave --speed out",
+    "--incident 4kd02 x.json": "files are not read together with --incident or --since",
+    "--answers missing.yaml --alert X": "missing.yaml: cannot be read",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_use_is_said_with_its_cure_and_status_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["replay", *words.split()]) == 2
+    assert WRONG[words] in flat(capsys.readouterr().err)
+
+
+def flat(text: str) -> str:
+    """Without the frame and the line breaks of the terminal."""
+    return " ".join(text.replace("│", " ").split())

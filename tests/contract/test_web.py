@@ -97,12 +97,12 @@ async def test_a_body_that_cannot_be_understood_is_kept_and_told(tmp_path: Path,
         assert office.emergencies == []
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 async def test_other_methods_are_told_what_to_do(tmp_path: Path, method: str) -> None:
     """A followed redirect arrives as a GET; a 200 to it would count as delivered (contracts.md A2)."""
     async with serving(tmp_path, webhook=["hook"]) as office:
         answer = await office.client.request(method, HOOK)
-        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST, PUT")
         assert "webhook_config" in answer.json()["error"]
         assert office.count("responder_webhook_requests_total", code="405") == 1
 

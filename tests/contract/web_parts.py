@@ -25,8 +25,9 @@ from responder.desk import Desk, Shelf
 from responder.draft import Intended, Turn, Worker
 from responder.metrics import Metrics, Vocabulary
 from responder.operations import Ended, Learned, Report
+from responder.policies import Policy
 from responder.recorded import Effect, Mode, Outcome, Plan
-from responder.runbook import Policy, Rules, Runbook
+from responder.runbook import Rules, Runbook
 from responder.security import Grant, Person
 from responder.store import Store, open_store
 from responder.timing import DAY, SECOND, format_time
@@ -170,7 +171,8 @@ class Office:
         """What the application is made of."""
         metrics = Metrics(self.registry, Vocabulary("test", ("parameter.reduce",), {"console": "console"}))
         self.store.on_commit(lambda committed: metrics.saw(committed.events))
-        hook = tuple(config.Credential(bearer=secret(t)) for t in self._settings.get("webhook", ()))
+        given = self._settings.get("webhook", ())
+        hook = tuple(config.Credential(bearer=secret(c)) if isinstance(c, str) else c for c in given)
         people = {} if self._settings.get("nobody") else TOKENS
         known = {n: config.Person(token=(secret(f"{n}-token"),), roles=roles) for n, roles in people.items()}
         local = Grant(Person("local", frozenset({"*"})), (secret("local-token"),)) if not people else None
@@ -232,7 +234,7 @@ class Office:
 
 @asynccontextmanager
 async def serving(path: Path, *managers: FakeAlertmanager, **settings: Any) -> AsyncIterator[Office]:
-    """The application over a store in `path`. `settings`: webhook (tokens), nobody, limits."""
+    """The application over a store in `path`. `settings`: webhook (tokens, credentials), nobody, limits."""
     office = Office(settings, list(managers))
     await asyncio.to_thread(office.open, path)
     transport = httpx.ASGITransport(create_web(office.parts()))

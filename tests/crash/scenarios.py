@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from responder.contracts import Parameter, ReadSpec, WriteSpec
-from responder.runbook import Policy, Rules, Runbook
+from responder.policies import Policy
+from responder.runbook import Rules, Runbook
 from responder.services import Endpoint, HttpService, PrometheusService
 
 KELLY: Final = "risk-api/kelly_fraction"

@@ -52,6 +52,7 @@ class Call(Action):
 
 
 class Reduce(Action):
+    lowers_risk: ClassVar[bool] = True
     positions: ClassVar[Mapping[str, str]] = {"parameter": "literal", "to": "literal", "reason": "text"}
     parameter: str
     to: float
@@ -65,6 +66,9 @@ class Reduce(Action):
 
     async def act(self, plan: Plan, context: Context) -> Output:
         return Output(None, "reduced")
+
+    async def undo(self, plan: Plan, context: Context) -> Plan:
+        return plan
 
 
 class Console(Notifier):

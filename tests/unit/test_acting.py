@@ -49,7 +49,8 @@ def fact(found: Next) -> Any:
 def test_a_fresh_plan_that_passes_is_performed() -> None:
     found = following(told(*BEGUN, ready()))
     assert isinstance(found, Perform)
-    assert [v.gate for v in found.verdicts] == ["pause", "cooldown", "runs", "ineffective", "lock", "only_if", "budget"]
+    limits = ["cooldown", "runs", "ineffective", "lock"]
+    assert [v.gate for v in found.verdicts] == ["pause", "calendar", "yields_to", *limits, "only_if", "budget"]
 
 
 def test_an_old_plan_is_made_again() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.alert import Alert, Limits, Notification, fingerprint, parse_notification
+from responder.alert import Alert, Dialect, Limits, Notification, fingerprint, parse_notification
 from responder.errors import BadPayload
 from responder.timing import parse_time
 
@@ -254,12 +254,8 @@ def test_a_body_that_cannot_be_understood(body: bytes, at: str, message: str) ->
     assert message in error.message
 
 
-def test_grafana_is_named() -> None:
-    error = refusal((PAYLOADS / "grafana.json").read_bytes())
-    assert error.at == "version"
-    assert "Grafana" in error.message
-    assert "not supported yet" in error.message
-    assert "Grafana" in refusal(b'{"version":"1","alerts":[]}').message
+def test_the_dialect_is_alertmanagers() -> None:
+    assert parsed(an_alert()).dialect is Dialect.ALERTMANAGER
 
 
 def test_too_many_alerts_are_refused_with_the_limit() -> None:

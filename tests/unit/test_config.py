@@ -158,10 +158,35 @@ auth:
     assert [s.reveal() for s in auth.people["bob"].token] == ["b"]
 
 
-@pytest.mark.parametrize("given", ["{}", "{bearer: {env: A}, basic: {username: am, password: {env: A}}}"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "{}",
+        "{bearer: {env: A}, basic: {username: am, password: {env: A}}}",
+        "{bearer: {env: A}, hmac: {secret: {env: A}}}",
+    ],
+)
 def test_a_credential_is_one_thing(given: str) -> None:
     told = refused(f"auth: {{webhook: [{given}]}}", A="a", **HOME)
-    assert "auth.webhook[0]: a credential has either 'bearer' or 'basic'" in told
+    assert "auth.webhook[0]: a credential has either 'bearer' or 'basic' or 'hmac'" in told
+
+
+def test_a_key_that_signs_the_body() -> None:
+    text = (
+        "auth: {webhook: [{hmac: {secret: {env: A}}}, {hmac: {secret: {env: A}, header: X-S, timestamp_header: X-T}}]}"
+    )
+    plain, stamped = (credential.hmac for credential in configured(text, {"A": "a", **HOME}).auth.webhook)
+    assert plain is not None
+    assert stamped is not None
+    assert (plain.secret.reveal(), plain.header, plain.timestamp_header) == ("a", None, None)
+    assert (stamped.header, stamped.timestamp_header) == ("X-S", "X-T")
+    assert "a secret must not be written here" in refused("auth: {webhook: [{hmac: {secret: abc}}]}", **HOME)
+
+
+def test_a_signature_stands_in_a_header() -> None:
+    told = refused("auth: {webhook: [{hmac: {secret: {env: A}, header: 'X Signature:'}}]}", A="a", **HOME)
+    assert "auth.webhook[0].hmac.header: no name of an HTTP header" in told
+    assert "X-Grafana-Alerting-Signature" in told
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:9099", ":9099", "'[::]:80'", "responder.internal:80", "10.0.0.1:80"])

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from responder.demo.scaled_rules import scaled, scaled_text
-from responder.runbook import POLL, Policies, Runbook
+from responder.policies import Policies
+from responder.runbook import POLL, Runbook
 from responder.sources import shipped_rules
 from responder.timing import SECOND
 

@@ -16,8 +16,8 @@ from responder.escalation import (
     whom,
 )
 from responder.incident import Incident
+from responder.policies import Policy
 from responder.recorded import Mode, Observation, Outcome, Result
-from responder.runbook import Policy
 from responder.timing import MINUTE
 from tests.builders import T0, a_policy, a_runbook, ended, fired, intended, opened, rules_of, started, told
 

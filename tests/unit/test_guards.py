@@ -29,7 +29,7 @@ def case(
     bodies = {name: body.model_dump_json() for name, body in (scopes or {}).items()}
     incident: Incident = told(opened(), fired(), started())
     run = incident.runs[0].model_copy(update={"observations": {} if seen is None else {"risk": seen}})
-    return Case(incident, run, runbook, runbook.steps[0], plan, bodies.get, lambda name: 0.3, T0)
+    return Case(incident, run, runbook, runbook.steps[0], plan, bodies.get, lambda name: 0.3, {}, T0)
 
 
 def last(given: Case) -> tuple[str, Answer, bool]:

@@ -208,9 +208,44 @@ def test_runs_in_a_circle() -> None:
     ]
 
 
-def test_promises_of_what_another_runbook_starts_are_not_yet_kept() -> None:
-    text = "runbook: halt\ntitle: T\ntarget: t\nunless_fixed: {5m: {page: people}}\n"
-    assert "a.yaml:4:1 not yet: what another runbook starts has no promises of its own" in refused(a=text)
+def test_runbooks_that_wait_for_each_other() -> None:
+    waits = "runbook: {0}\ntitle: T\nmatch: Alert_{0}\ntarget: t\nyields_to: [{1}]\n"
+    told = refused(a=waits.format("a", "b"), b=waits.format("b", "c"), c=waits.format("c", "a"))
+    assert told == [
+        "a.yaml:5:13 these wait for each other: a → b → c → a",
+        "b.yaml:5:13 these wait for each other: b → c → a → b",
+        "c.yaml:5:13 these wait for each other: c → a → b → c",
+    ]
+
+
+def test_what_is_started_needs_an_input_that_its_starter_does_not_hold() -> None:
+    given = "runbook: {0}\ntitle: T\n{1}target: t:{2}\ninputs: {{symbol: {{{3}one_of: [a]}}}}\n"
+    start = "unless_fixed: {5m: {run: b}}\n"
+    stop = given.format("b", "", "{{ symbol }}", "")
+    starter = given.format("a", "match: A\n", "{{ symbol }}", "label: symbol, ")
+    assert len(load(a=starter + start, b=stop).rules.runbooks) == 2
+    poor = given.format("a", "match: A\n", "x", "label: symbol, ")
+    assert refused(a=poor + start, b=stop) == [
+        "a.yaml:6:26 'b' needs the input 'symbol', which the target here does not hold"
+    ]
+
+
+def test_a_calendar_stands_in_one_file() -> None:
+    one = "calendars: {office: {days: mon-fri, timezone: UTC}}\n"
+    use = "runbook: a\ntitle: T\nmatch: A\ntarget: t\ncalendar: office\n"
+    rules = load(calendars=one, a=use).rules
+    assert set(rules.calendars) == {"office"}
+    assert rules.runbooks["a"].calendar is not None
+    assert refused(calendars=one, x__calendars=one, a=use) == [
+        "x/calendars.yaml:1:13 this stands in calendars.yaml:1 already"
+    ]
+
+
+def test_what_is_wrong_with_a_calendar_is_told_once() -> None:
+    use = "runbook: a\ntitle: T\nmatch: A\ntarget: t\ncalendar: office\n"
+    told = refused(calendars="calendars: {office: {days: mon-fry, timezone: UTC}}\n", a=use)
+    assert len(told) == 1
+    assert told[0].startswith("calendars.yaml:1:29")
 
 
 def test_a_run_of_another_env() -> None:

@@ -87,6 +87,8 @@ SAMPLES: list[tuple[f.Fact, str]] = [
     (OPENED, "VaR above 90 % of its limit: risk-api/kelly_fraction, severity critical. At 2.5 % the breaker opens"),
     (FIRED, "VaRBreach (symbol BTC-USD) fires"),
     (f.AlertResolved(fingerprint="f1", ends_at=T0), "Alertmanager says that VaRBreach (symbol BTC-USD) ended"),
+    (f.ScheduleDue(due=0), "Its schedule came due"),
+    (f.ScheduleDue(due=0, late=7_200_000_000), "Its schedule came due, 2h 00m late"),
     (f.SeverityRose(before="warning", severity="critical", policy="p"), "Severity rose from warning to critical"),
     (f.ProblemFound(problem="several runbooks match"), "People are needed: several runbooks match"),
     (STARTED, "Runbook var-breach acts on risk-api/kelly_fraction because of the alert: cut_kelly, tell_desk"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from responder import facts as f
-from responder.runbook import Policy
+from responder.policies import Policy
 from responder.telling import has_line, told
 from tests import builders
 from tests.builders import T0, a_policy, fired, opened

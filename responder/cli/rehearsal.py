@@ -1,0 +1,225 @@
+"""Plays notifications before a set of rules in virtual time: what `responder replay` and its comparison are made of.
+
+Notifications come in when they came in then, people speak when the answers file says so, and what nobody says is
+assumed. Not here: the command line (`replay`) and how it is shown (`retelling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from responder.alert import Limits, parse_notification
+from responder.answers import Cue, Says, Script
+from responder.assumptions import Assumption, beginning
+from responder.cli.replayed import Answered, Beginning, Replay, Unheard, answered
+from responder.errors import BadPayload, Rejected
+from responder.pretending import Pretending
+from responder.simulate import Scene, Simulation, sleep
+from responder.simulated_services import Heard, Prompter, SimulatedServices
+
+if TYPE_CHECKING:
+    from responder.config import Config
+    from responder.contracts import Clock, Render
+    from responder.incident import Incident
+    from responder.recordings import Recording
+    from responder.runbook import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What is replayed, the same for every set of rules. `start` is µs since the epoch.
+
+    `beyond` is how long to go on after the last notification and the last word of a person, in µs. `values` are those
+    of the parameters at the beginning.
+    """
+
+    recordings: tuple[Recording, ...]
+    assumption: Assumption
+    script: Script
+    start: int
+    beyond: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where it is played: the configuration, the message templates, one set of rules."""
+
+    config: Config
+    render: Render
+    rules: Rules
+
+
+def timed(recordings: Sequence[Recording]) -> tuple[Recording, ...]:
+    """In the order of time; one that does not say when it came in did so when the last thing it tells had happened."""
+    known = [replace(r, at=_told_at(r.body)) if r.at is None else r for r in recordings]
+    return tuple(sorted(known, key=lambda recording: recording.at or 0))
+
+
+def values_at_the_beginning(sets: Sequence[Rules], config: Config, script: Script) -> dict[str, float]:
+    """The file's, else assumed ones that suit every set."""
+    return {**beginning(sets, config.parameters), **script.parameters}
+
+
+def rehearse(plot: Plot, stage: Stage) -> Replay:
+    """Play it to its end. Raises BadConfig for templates that cannot be used."""
+    making = _Making(plot, stage, Prompter(plot.script), Heard())
+    simulation = Simulation(making.scene())
+    playing = _Playing(plot, simulation)
+    try:
+        quiet = playing.play()
+        tales = tuple(simulation.tales())
+    finally:
+        simulation.close()
+    given = {name: Beginning(plot.values[name], name in plot.script.parameters) for name in plot.values}
+    return Replay(
+        assumption=plot.assumption,
+        alerts=tuple(a for r in plot.recordings for a in _answered(r.body, stage.rules)),
+        tales=tales,
+        quiet=quiet,
+        start=plot.start,
+        file=plot.script.file,
+        heard=making.heard,
+        parameters=given,
+        unasked=tuple(making.prompter.unasked()),
+        unheard=tuple(playing.unheard),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """The scene of one rehearsal, and what remembers who answered."""
+
+    plot: Plot
+    stage: Stage
+    prompter: Prompter
+    heard: Heard
+
+    def scene(self) -> Scene:
+        """See Scene."""
+        config = self.stage.config
+        return Scene(
+            rules=self.stage.rules,
+            parameters=config.parameters,
+            notifiers=config.notifiers,
+            render=self.stage.render,
+            performs=self._performer,
+            start=self.plot.start,
+            instance=config.name,
+        )
+
+    def _performer(self, clock: Clock) -> Pretending:
+        from responder.actions import ACTIONS
+
+        config = self.stage.config
+        simulated = SimulatedServices(config.parameters, self.plot.values, sleep)
+        return Pretending(
+            ACTIONS,
+            simulated.connect,
+            config.parameters,
+            clock,
+            sleep,
+            assumption=self.plot.assumption,
+            rules=self.stage.rules,
+            services=config.services,
+            simulated=simulated,
+            prompter=self.prompter,
+            heard=self.heard,
+            started=self.plot.start,
+        )
+
+
+_BEFORE, _POSTED, _AFTER = range(3)
+"""At one instant: automation is paused or resumed, then alerts come in, then people speak about them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    offset: int
+    rank: int
+    do: Callable[[], None]
+
+
+class _Playing:
+    """One simulation under way; `unheard` is what people said in vain."""
+
+    def __init__(self, plot: Plot, simulation: Simulation) -> None:
+        self.plot = plot
+        self.simulation = simulation
+        self.unheard: list[Unheard] = []
+        self._resolves = plot.assumption is Assumption.FIXED
+        self._by_hand = self._resolves and not plot.script.people
+
+    def play(self) -> bool:
+        """Everything at its time, then on until it is quiet. Answers whether it became quiet."""
+        posts = [(0 if r.at is None else r.at - self.plot.start, r) for r in self.plot.recordings]
+        moments = [_Moment(offset, _POSTED, self._posting(r)) for offset, r in posts]
+        for cue in self.plot.script.people:
+            rank = _BEFORE if cue.answer.verb in ("pause", "resume") else _AFTER
+            moments.append(_Moment(cue.answer.at, rank, self._saying(cue)))
+        last = max((offset for offset, _ in posts), default=0)
+        for moment in sorted(moments, key=lambda m: (m.offset, m.rank)):
+            if moment.offset > last:  # before that, recorded life says what resolves, and when
+                self._settle(moment.offset)
+            self.simulation.advance_to(moment.offset)
+            moment.do()
+        return self._settle(self.simulation.offset + self.plot.beyond)
+
+    def _settle(self, until: int) -> bool:
+        """Go on until it is quiet, at most to the offset `until`; what is fixed resolves, if that is assumed."""
+        simulation = self.simulation
+        while simulation.until_quiet(max(until - simulation.offset, 0), or_asked=self._by_hand):
+            done = self._by_hand and simulation.does_by_hand()
+            if not (done or (self._resolves and simulation.resolves_fixed())):
+                return True
+        return False
+
+    def _posting(self, recording: Recording) -> Callable[[], None]:
+        return lambda: self.simulation.post(recording.body)
+
+    def _saying(self, cue: Cue[Says]) -> Callable[[], None]:
+        return lambda: self._say(cue)
+
+    def _say(self, cue: Cue[Says]) -> None:
+        says = cue.answer
+        if says.verb == "pause":
+            self.simulation.pauses(says.actor, says.note)
+        elif says.verb == "resume":
+            self.simulation.resumes(says.actor)
+        else:
+            self._tell(cue)
+
+    def _tell(self, cue: Cue[Says]) -> None:
+        """About the newest incident for which it makes sense; open ones first."""
+        says, reasons = cue.answer, []
+        more = {"step": says.step, "applied": says.applied}
+        for incident in self._about(says.runbook):
+            try:
+                self.simulation.person(says.verb, says.actor, says.note, incident=incident.id, **more)
+                return
+            except Rejected as refused:
+                reasons.append(refused.reason)
+        why = next(iter(reasons), "there is no such incident yet")
+        self.unheard.append(Unheard(self.simulation.offset, cue.place, f"{says.actor}'s {says.verb}", why))
+
+    def _about(self, runbook: str | None) -> list[Incident]:
+        newest = reversed(self.simulation.incidents())
+        return sorted((i for i in newest if runbook in (None, i.runbook)), key=lambda incident: incident.closed)
+
+
+def _told_at(body: bytes) -> int | None:
+    try:
+        alerts = parse_notification(body, Limits()).alerts
+    except BadPayload:
+        return None  # it becomes a dead letter, as it would
+    times = [at for a in alerts if (at := a.starts_at if a.firing else a.ends_at) is not None]
+    return max(times, default=None)
+
+
+def _answered(body: bytes, rules: Rules) -> list[Answered]:
+    try:
+        return [answered(alert, rules) for alert in parse_notification(body, Limits()).alerts]
+    except BadPayload:
+        return []

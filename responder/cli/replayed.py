@@ -1,0 +1,161 @@
+"""What a replay brought, whether it is good, and who gave each answer. How it is shown is `retelling`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from responder import facts as f
+from responder.alert import Alert
+from responder.answers import CheckAnswer, Cue, StepAnswer
+from responder.assumptions import Assumption
+from responder.recorded import Observation, Result
+from responder.runbook import Rules, target_inputs
+from responder.simulated_services import Heard
+from responder.story import alert_text
+from responder.tales import Tale
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the rules say about one alert."""
+
+    alert: Alert
+    runbook: str | None
+    matchers: tuple[str, ...]
+    target: str
+    inputs: Mapping[str, str]
+    each: Mapping[str, str]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The value of a parameter when it began, and whether a file said so or it is assumed."""
+
+    value: float
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """What a person said in vain, with its place in the file; `offset` is µs since the beginning."""
+
+    offset: int
+    place: str
+    said: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """All that a replay brought. `start` is µs since the epoch, `file` that of the answers ("" without one)."""
+
+    assumption: Assumption
+    alerts: tuple[Answered, ...]
+    tales: tuple[Tale, ...]
+    quiet: bool
+    start: int
+    file: str = ""
+    heard: Heard = field(default_factory=Heard)
+    parameters: Mapping[str, Beginning] = field(default_factory=dict)
+    unasked: tuple[Cue[CheckAnswer] | Cue[StepAnswer], ...] = ()
+    unheard: tuple[Unheard, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Every alert has a runbook, and every incident ended well. When nothing happened, nothing was shown."""
+        return not list(self.faults())
+
+    def faults(self) -> Iterator[str]:
+        """Why it is not good."""
+        if not self.tales:
+            yield "nothing happens: no alert fires in it"
+        for one in self.alerts:
+            if one.alert.firing and (one.runbook is None or one.problems):
+                yield f"{alert_text(one.alert.labels)}: {'; '.join(one.problems) or 'no runbook'}"
+        for tale in self.tales:
+            if not ended_well(tale):
+                yield f"{tale.incident.runbook or tale.incident.target} {_ending(tale)}"
+
+    @property
+    def moved(self) -> dict[str, Beginning]:
+        """The parameters that matter here: those that a step was made ready for."""
+        plans = (getattr(line.event.fact, "plan", None) for tale in self.tales for line in tale.lines)
+        names = {plan.params.get("parameter") for plan in plans if plan is not None}
+        return {name: known for name, known in sorted(self.parameters.items()) if name in names}
+
+
+def _ending(tale: Tale) -> str:
+    incident = tale.incident
+    if incident.unsettled:
+        return "left a change behind of which nobody knows whether it happened"
+    if incident.active_run is not None:
+        return "is not over"
+    return f"ended {incident.result.value}" if incident.result is not None else "ended without a result"
+
+
+def ended_well(tale: Tale) -> bool:
+    """Fixed, only observed, or stopped because there was nothing (more) to do; never what people must settle."""
+    incident = tale.incident
+    if incident.problems or incident.unsettled or incident.active_run is not None:
+        return False
+    if incident.result is Result.CANCELLED:
+        return incident.urgent is None
+    return incident.result in (Result.FIXED, Result.OBSERVED)
+
+
+def answered(alert: Alert, rules: Rules) -> Answered:
+    """Which runbook answers an alert, and why."""
+    route = rules.route(alert.labels)
+    runbook = route.runbook
+    problems = ((route.problem,) if route.problem else ()) + route.each_problems
+    return Answered(
+        alert=alert,
+        runbook=None if runbook is None else runbook.runbook,
+        matchers=() if runbook is None else tuple(str(m) for m in runbook.matchers),
+        target=route.target,
+        inputs=dict(route.inputs),
+        each={} if runbook is None else {n: v for n, v in route.each.items() if n not in target_inputs(runbook)},
+        problems=problems,
+    )
+
+
+# --- who answered -----------------------------------------------------------------------------------------------------
+
+
+def sources(tale: Tale, heard: Heard) -> dict[int, tuple[str, ...]]:
+    """Where the answers behind an event came from, by the event's number: places in the file, or "assumed"."""
+    found: dict[int, tuple[str, ...]] = {}
+    attempts = _attempts(tale, heard)
+    steps: dict[tuple[int, str], str] = {}
+    for line in tale.lines:
+        fact = line.event.fact
+        places = [heard.checks.get((tale.incident.id, o.check, o.asked_at)) for o in _observations(fact)]
+        if isinstance(fact, f.AttemptIntended):
+            steps[fact.run, fact.step] = attempts.get(fact.attempt, "")
+        elif isinstance(fact, f.AttemptEnded):
+            places.append(attempts.get(fact.attempt))
+        elif isinstance(fact, f.StepEnded):
+            places.append(steps.get((fact.run, fact.step)))
+        known = tuple(dict.fromkeys(place for place in places if place))
+        if known:
+            found[line.event.seq] = known
+    return found
+
+
+def _attempts(tale: Tale, heard: Heard) -> dict[str, str]:
+    """The place for each attempt: one key may have been sent several times."""
+    left = {key: list(places) for key, places in heard.attempts.items()}
+    intended = [line.event.fact for line in tale.lines if isinstance(line.event.fact, f.AttemptIntended)]
+    return {fact.attempt: left[fact.key].pop(0) for fact in intended if left.get(fact.key)}
+
+
+def _observations(fact: f.Fact) -> tuple[Observation, ...]:
+    match fact:
+        case f.Gathered():
+            return fact.observations
+        case f.MachineGathered() | f.Watched():
+            return (fact.observation,)
+        case _:
+            return ()

@@ -1,0 +1,131 @@
+"""What a runbook says that can never go right: hours, schedules, ways back that cannot be kept; asking what it heals.
+
+Certain mistakes only, which keep the set from being loaded; what is merely unwise is the matter of `lint`, and names
+that do not exist are that of `references`.
+"""
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from responder.contracts import Action
+from responder.documents import Document
+from responder.mistakes import closest
+from responder.problems import Path, Problem
+from responder.recorded import Effect
+from responder.references import Surroundings
+from responder.runbook import Reading, Runbook, Step
+
+
+def check_soundness(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
+    """Everything of `runbook`, which was read from `document`, that could never be honoured."""
+    yield from _labels(runbook, document)
+    yield from _hours(runbook, document, around)
+    yield from _root_causes(runbook, document, around)
+    yield from _schedule(runbook, document, around)
+    yield from _harm(runbook, document)
+    for index, step in enumerate(runbook.steps):
+        yield from _way_back(runbook, step, ("steps", index), document, around)
+    yield from _asks_what_it_heals(runbook, document, around)
+
+
+def _labels(runbook: Runbook, document: Document) -> Iterator[Problem]:
+    for name, given in runbook.inputs.items():
+        if given.label is None and runbook.match:
+            yield document.at_key(("inputs", name), "an input of an alert is the value of a label", "add `label:`")
+
+
+def _hours(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
+    hours = runbook.calendar
+    if hours is None:
+        return
+    short = isinstance(document.get(("calendar",)), str | list)
+    for key, names in (("within", hours.within), ("outside", hours.outside)):
+        for index, name in enumerate(names):
+            if name in around.calendars:
+                continue
+            path: Path = ("calendar",) if short else ("calendar", key)
+            path = (*path, index) if (*path, index) in document.values else path
+            none = "" if around.calendars else "; write it into a calendars.yaml among your rules"
+            yield document.at_value(path, f"unknown calendar {name!r}", closest(name, around.calendars) + none)
+
+
+def _root_causes(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
+    for index, name in enumerate(runbook.yields_to):
+        path: Path = ("yields_to", index) if ("yields_to", index) in document.values else ("yields_to",)
+        if name == runbook.runbook:
+            yield document.at_value(path, "a runbook cannot yield to itself: it would never run", "name the root cause")
+        elif name not in around.runbooks:
+            yield document.at_value(path, f"unknown runbook {name!r}", closest(name, around.runbooks))
+
+
+def _schedule(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
+    """A schedule reads and tells; what changes something is started by an alert or a person."""
+    if runbook.schedule is None:
+        return
+    if runbook.match:
+        yield document.at_key(
+            ("schedule",), "a runbook answers alerts or has a schedule, not both", "write two runbooks"
+        )
+    if "{{" in runbook.target:
+        message = "a schedule knows no labels, so this target stays open"
+        yield document.at_value(("target",), message, "write the target out")
+    for index, step in enumerate(runbook.steps):
+        action = around.catalogue.actions.get(step.action or "")
+        if action is not None and not _only_reads(action, step):
+            message = f"{step.action} may change something, and a schedule only reads"
+            hint = "let an alert start it, or write the step as `manual:`"
+            yield document.at_value(("steps", index, "action"), message, hint)
+
+
+def _only_reads(action: type[Action], step: Step) -> bool:
+    if action.reads_only:
+        return True
+    try:
+        return action.model_validate(step.with_, by_alias=True, by_name=False).effect(keyed=False) is Effect.READ
+    except ValidationError:  # of a field that a template will fill in, or that is told elsewhere
+        return "method" in action.model_fields and str(step.with_.get("method", "GET")).upper() == "GET"
+
+
+def _harm(runbook: Runbook, document: Document) -> Iterator[Problem]:
+    changing = [step for step in runbook.steps if step.undo is not None]
+    if changing and (runbook.verify is None or runbook.verify.harmful is None):
+        path: Path = ("steps", runbook.steps.index(changing[0]), "undo")
+        if changing[0].undo is not None and changing[0].put_back_by is None:
+            hint = "say what harm is: `harmful: value > before` below `verify:`"
+            yield document.at_key(path, "nothing ever tells that it did harm, so this is never undone", hint)
+
+
+def _way_back(runbook: Runbook, step: Step, path: Path, document: Document, around: Surroundings) -> Iterator[Problem]:
+    """What raises risk needs a person (design 5.6): whatever takes back what a brake did, or what only lowers."""
+    actions, undo = around.catalogue.actions, step.undo
+    if undo is None:
+        return
+    action = actions.get(step.action or "")
+    if undo.action is None and undo.with_:
+        yield document.at_key((*path, "undo", "with"), "`with` belongs to an action", "add `action:` to the undo")
+    if step.manual is not None:
+        message = "what a person did is undone by a person"
+        yield document.at_key((*path, "undo"), message, "write it into the instruction")
+    elif undo.action is None and action is not None and action.undo is Action.undo:
+        message = f"{step.action} cannot take its own change back"
+        yield document.at_key((*path, "undo"), message, "name the `action:` that does, with its own `with:`")
+    brake = runbook.brake if step.brake is None else step.brake
+    if undo.approval is None and step.restore is None and (brake or (action is not None and action.lowers_risk)):
+        message = "taking back what lowered risk raises it, so a person decides"
+        yield document.at_key((*path, "undo"), message, "add `approval:` with the role that may")
+
+
+def _asks_what_it_heals(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
+    """A guard or verification that reads from the very service that is down: it would have no answer when needed."""
+    healed = runbook.target.rpartition(":")[2]
+    if healed not in around.configured.services:
+        return
+    named = [(s, given.check) for s, given in (("only_if", runbook.only_if), ("verify", runbook.verify)) if given]
+    for section, name in named:
+        check: Reading | None = runbook.checks.get(name)
+        if check is not None and check.with_.get("service") == healed:
+            message = f"check {name!r} asks {healed!r}, which this runbook heals: it cannot answer when it is needed"
+            yield document.at_value(
+                (section, "check"), message, "ask another service, such as the Prometheus beside it"
+            )

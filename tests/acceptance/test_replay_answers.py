@@ -1,0 +1,279 @@
+"""`responder replay --answers`: what a file says is what the real engine decides on, at the virtual time it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from responder.cli import run
+from tests.acceptance.stage import SETTINGS
+from tests.builders import a_policy, a_runbook, call_step, cut_step
+
+PARAMETER = "risk-api/kelly_fraction"
+PROBE = {"path": "/api/status", "expect": 'body.trading == "halted"'}
+
+
+class Replayer:
+    """Replays one alert before runbooks of a test's own."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+
+    def rules(self, *runbooks: dict[str, Any]) -> None:
+        """What is configured."""
+        policies = {"policies": {"ladder": a_policy()}, "default": "ladder"}
+        (self.folder / "responder.yaml").write_text(f"rules: [./rules]\n{SETTINGS}")
+        rules = self.folder / "rules"
+        rules.mkdir(exist_ok=True)
+        (rules / "policies.yaml").write_text(json.dumps(policies))
+        for number, runbook in enumerate(runbooks):
+            (rules / f"{number}.yaml").write_text(json.dumps(runbook))
+
+    def words(self, answers: dict[str, Any], *more: str) -> list[str]:
+        """The command line."""
+        (self.folder / "answers.yaml").write_text(yaml.safe_dump(answers))
+        alert = ["--alert", "TooMuchRisk", "severity=critical"]
+        return ["replay", "--config", "responder.yaml", "--answers", "answers.yaml", *more, *alert]
+
+    def json(self, answers: dict[str, Any], *more: str) -> Any:
+        """What came of it."""
+        run(self.words(answers, "--json", *more))
+        return json.loads(self._capsys.readouterr().out)
+
+    def text(self, answers: dict[str, Any], *more: str) -> str:
+        """The story, in one line."""
+        run(self.words(answers, *more))
+        return " ".join(self._capsys.readouterr().out.split())
+
+
+@pytest.fixture
+def replayer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Replayer:
+    monkeypatch.chdir(tmp_path)
+    made = Replayer(tmp_path, capsys)
+    made.rules(a_runbook())
+    return made
+
+
+def events(told: Any, *kinds: str) -> list[tuple[int, str]]:
+    """Seconds and text of the events of these kinds."""
+    return [(round(e["offset"]), e["text"]) for e in told["incidents"][0]["events"] if e["kind"] in kinds]
+
+
+def result(told: Any) -> str:
+    answer: str = told["incidents"][0]["result"]
+    return answer
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def test_checks_answer_in_order_and_the_last_one_stays(replayer: Replayer) -> None:
+    told = replayer.json({"checks": {"risk": [2.1, {"missing": "no data"}, {"value": 1.5, "times": 2}, 0.5]}})
+    seen = [(at, text.split(";")[0]) for at, text in events(told, "gathered") if "risk " in text]
+    assert seen == [
+        (0, "Read: risk = 2.1"), (5, "Read: risk gave no value (no data)"), (10, "Read: risk = 1.5"),
+        (20, "Read: risk = 0.5"),
+    ]  # fmt: skip
+    assert (result(told), told["good"]) == ("fixed", True)
+
+
+def test_checks_answer_by_the_time(replayer: Replayer) -> None:
+    told = replayer.json({"checks": {"risk": [2.1, {"after": "90s", "value": 0.5}]}})
+    (ended,) = events(told, "run_ended")
+    assert (ended[0], result(told)) == (90, "fixed")
+
+
+def test_an_old_sample_is_no_evidence(replayer: Replayer) -> None:
+    told = replayer.json({"checks": {"risk": {"value": 0.5, "age": "5m"}}})
+    assert result(told) == "unverified"
+
+
+def test_a_check_that_is_too_slow_is_missing_as_it_would_be(replayer: Replayer) -> None:
+    told = replayer.json({"checks": {"risk": [{"value": 0.5, "delay": "11s"}, {"value": 0.5, "delay": "2s"}]}})
+    late, good = [event for event in events(told, "gathered") if "risk " in event[1]][:2]
+    assert (late[0], "no end within the timeout" in late[1]) == (10, True)
+    assert good[1].startswith("Read: risk = 0.5")
+    assert result(told) == "fixed"
+
+
+def test_a_name_of_one_runbook_comes_before_the_name_alone(replayer: Replayer) -> None:
+    told = replayer.json({"checks": {"risk": 2.1, "cut.risk": 0.5}})
+    assert result(told) == "fixed"
+    assert [(one["name"], one["answer"]) for one in told["unasked"]] == [("risk", 1)]
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_temporary_failure_is_tried_again(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[cut_step(retry={"attempts": 3, "first": "4s"})]))
+    told = replayer.json({"steps": {"cut": [{"temporary": "connection refused"}, {"ok": True, "delay": "3s"}]}})
+    assert [at for at, _ in events(told, "attempt_intended")] == [0, 4]
+    assert events(told, "step_ended")[0][0] == 7
+    assert result(told) == "fixed"
+
+
+def test_a_refusal_ends_the_run(replayer: Replayer) -> None:
+    told = replayer.json({"steps": {"cut": {"refused": "422 bad value"}}})
+    assert "422 bad value" in events(told, "attempt_ended")[0][1]
+    assert (result(told), told["good"]) == ("failed", False)
+
+
+def test_the_output_that_the_file_gives_is_judged(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[call_step(expect="value.status == 201")]))
+    assert result(replayer.json({"steps": {"call": "ok"}})) == "fixed"
+    told = replayer.json({"steps": {"call": {"ok": {"status": 200}}}})
+    assert (result(told), "status == 201" in events(told, "step_ended", "run_ended")[-1][1]) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("lost", "result_is", "sent", "value"),
+    [
+        ("applied", "fixed", 1, "0.1, as intended"),
+        ("not_applied", "fixed", 2, "still 0.25"),
+        ("unclear", "unknown", 1, ""),
+    ],
+)
+def test_a_lost_change_of_a_parameter_is_looked_up(
+    replayer: Replayer, lost: str, result_is: str, sent: int, value: str
+) -> None:
+    told = replayer.json({"parameters": {PARAMETER: 0.25}, "steps": {"cut": [{"lost": lost}, "ok"]}, "checks": {
+        "risk": 2.1 if lost == "unclear" else 0.5}})  # fmt: skip
+    assert len(events(told, "attempt_intended")) == sent
+    assert value in " ".join(text for _, text in events(told, "probed"))
+    assert result(told) == result_is
+
+
+def test_a_lost_change_with_a_key_is_sent_again(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[call_step(service="keyed-api")]))
+    told = replayer.json({"steps": {"call": [{"lost": "applied"}, "ok"]}})
+    assert (len(events(told, "attempt_intended")), result(told)) == (2, "fixed")
+
+
+@pytest.mark.parametrize(
+    ("lost", "sent", "result_is"), [("applied", 1, "fixed"), ("not_applied", 2, "fixed"), ("unclear", 1, "unknown")]
+)
+def test_a_lost_change_with_a_probe_is_probed(replayer: Replayer, lost: str, sent: int, result_is: str) -> None:
+    replayer.rules(a_runbook(steps=[call_step(more={"probe": PROBE})]))
+    told = replayer.json({"steps": {"call": [{"lost": lost}, "ok"]}})
+    assert (len(events(told, "attempt_intended")), result(told)) == (sent, result_is)
+    assert events(told, "probed") != []
+
+
+def test_a_lost_change_that_may_be_repeated_is_sent_again(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[call_step(more={"method": "PUT"})]))
+    told = replayer.json({"steps": {"call": [{"lost": "not_applied"}, "ok"]}})
+    assert (len(events(told, "attempt_intended")), result(told)) == (2, "fixed")
+
+
+def test_a_lost_change_that_nothing_tells_about_stays_unknown(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[call_step()]))
+    told = replayer.json({"steps": {"call": [{"lost": "applied"}, "ok"]}, "checks": {"risk": 2.1}})
+    assert (len(events(told, "attempt_intended")), result(told)) == (1, "unknown")
+    assert told["faults"] == ["cut left a change behind of which nobody knows whether it happened"]
+
+
+def test_an_answer_after_the_timeout_is_a_lost_one(replayer: Replayer) -> None:
+    told = replayer.json({"parameters": {PARAMETER: 0.25}, "steps": {"cut": {"ok": True, "delay": "11s"}}})
+    (ended,) = events(told, "attempt_ended")
+    assert (ended[0], "no end within the timeout" in ended[1]) == (10, True)
+    assert "0.1, as intended" in events(told, "probed")[0][1]
+    assert result(told) == "fixed"
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_a_change_starts_from_the_value_of_the_file(replayer: Replayer) -> None:
+    told = replayer.json({"parameters": {PARAMETER: 0.2}})
+    assert told["parameters"] == {PARAMETER: {"value": 0.2, "assumed": False}}
+    assert events(told, "attempt_intended")[0][1].endswith("0.2 → 0.1")
+
+
+def test_a_value_that_is_low_enough_is_left_alone(replayer: Replayer) -> None:
+    told = replayer.json({"parameters": {PARAMETER: 0.08}, "checks": {"risk": 0.5}})
+    assert events(told, "attempt_intended") == []
+    assert "already 0.08" in events(told, "step_ended")[0][1]
+
+
+def test_the_budget_of_the_day_refuses_a_cut_that_takes_too_much(replayer: Replayer) -> None:
+    told = replayer.json({"parameters": {PARAMETER: 0.5}})
+    (refused,) = events(told, "refused")
+    assert "0.4" in refused[1]
+    assert "0.3" in refused[1]
+    assert events(told, "attempt_intended") == []
+
+
+def test_a_person_puts_a_value_back(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[cut_step(restore={"approval": "risk-manager"})]))
+    told = replayer.json({"parameters": {PARAMETER: 0.25}, "people": [{"at": "10m", "restore": "desk"}]})
+    assert [text for _, text in events(told, "attempt_intended")] == [
+        f"Begins: {PARAMETER} 0.25 → 0.1", f"Begins: {PARAMETER} 0.1 → 0.25",
+    ]  # fmt: skip
+    assert told["refused"] == []
+
+
+def test_a_restore_that_is_refused_leaves_the_value(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[cut_step(restore={"approval": "risk-manager"})]))
+    people = [{"at": "10m", "restore": "desk"}, {"at": "20m", "restore": "desk"}]
+    told = replayer.json({"steps": {"cut": ["ok", {"refused": "403"}, "ok"]}, "people": people})
+    tries = [text for _, text in events(told, "attempt_intended")]
+    assert tries[1] == tries[2]
+
+
+# --- people and services ----------------------------------------------------------------------------------------------
+
+
+def test_people_say_what_the_file_says_and_when(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[{"id": "look", "manual": "Look at the book"}, call_step()]))
+    told = replayer.json({"people": [{"at": "3m", "ack": "alice"}, {"at": "5m", "done": "carol"}]})
+    assert events(told, "acknowledged")[0][0] == 180
+    assert events(told, "manual_done")[0][0] == 300
+    assert [e["actor"] for e in told["incidents"][0]["events"] if e["kind"] == "manual_done"] == ["carol"]
+
+
+def test_a_pause_holds_everything_back(replayer: Replayer) -> None:
+    people = [{"at": "0s", "pause": "alice", "note": "maintenance"}, {"at": "2m", "resume": "alice"}]
+    told = replayer.json({"people": people})
+    (begun,) = events(told, "attempt_intended")
+    assert 120 <= begun[0] <= 126
+
+
+def test_what_people_say_in_vain_is_told(replayer: Replayer) -> None:
+    said = replayer.text({"people": [{"at": "3m", "done": "carol"}]})
+    assert "carol's done at +3:00 (answers.yaml:2) was refused: incident" in said
+    assert "waits for no manual step" in said
+
+
+def test_a_service_that_is_down_answers_nothing(replayer: Replayer) -> None:
+    told = replayer.json({"services": {"risk-api": {"down": "connection refused", "until": "1m"}}})
+    assert "risk-api: connection refused" in events(told, "step_failed")[0][1]
+    told = replayer.json({"services": {"metrics": {"down": "connection refused"}}})
+    assert "metrics: connection refused" in " ".join(text for _, text in events(told, "gathered"))
+    assert result(told) == "unverified"
+
+
+# --- the story --------------------------------------------------------------------------------------------------------
+
+
+def test_the_story_says_who_answered(replayer: Replayer) -> None:
+    said = replayer.text({"checks": {"risk": [{"after": "0s", "value": 0.5}]}, "parameters": {PARAMETER: 0.25}})
+    assert "answers.yaml says what services answer; where it says nothing, assumed" in said
+    assert f"{PARAMETER} begins at 0.25 (by answers.yaml)." in said
+    assert "accepted in 0s (assumed)" in said
+    assert "as expected (answers.yaml:3)" in said
+
+
+def test_what_nobody_asked_for_is_told(replayer: Replayer) -> None:
+    said = replayer.text({"steps": {"cut": ["ok", {"refused": "403"}, "ok"]}})
+    assert "Never asked for: cut, answers 2, 3 (answers.yaml:4, answers.yaml:5)." in said
+
+
+def test_a_mistake_in_the_file_is_wrong_use(replayer: Replayer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(replayer.words({"checks": {"rsk": 2}})) == 2
+    assert "did you mean 'risk'?" in capsys.readouterr().err
