@@ -54,7 +54,7 @@ def _cron(text: str) -> str:
 
 def _misread(name: str, fields: list[str]) -> str:
     field = dict(zip(_FIELDS, fields, strict=True)).get(name, "")
-    return f"{field!r} is not a {name.replace('-', ' ')} of a schedule"
+    return f"{field!r} cannot be the {name} of this schedule"
 
 
 class Schedule(Written):

@@ -77,7 +77,7 @@ def acknowledgement_ends(incident: Incident, policy: Policy) -> int | None:
     """When an acknowledgement runs out, or None."""
     holds = incident.acknowledged
     over = incident.closed or incident.taken_over is not None or incident.result is Result.FIXED
-    if holds is None or over or policy.acknowledgement == 0 or not policy.levels:
+    if holds is None or over or not incident.live or policy.acknowledgement == 0 or not policy.levels:
         return None
     return holds.at + policy.acknowledgement
 

@@ -224,7 +224,12 @@ class _Taking:
         self._keep(row)
 
     def bury(self, bad: BadAlert) -> None:
-        """An alert that cannot be understood: kept, told, and the rest of its batch goes on (design 5.1)."""
+        """An alert that cannot be understood: kept, told, and the rest of its batch goes on (design 5.1).
+
+        Who replays it has it, and reads the count of the unreadable in the answer; nobody else is told (design 5.2).
+        """
+        if self.op.raw.namespace != LIVE:
+            return
         row = DeadLetterRow(
             id=f"{self.op.id}.{bad.index}",
             received_at=self.draft.now,

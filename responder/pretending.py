@@ -200,7 +200,7 @@ class Pretending(Performer):
         if down is not None:
             raise Temporary(down)
         if promise is None or not self._moves(planned):
-            raise Permanent("the state before is not known in a simulation")
+            raise Permanent("this is not taken back in a simulation, which knows the state before of parameters only")
         return self._remember(await super().undo(action, plan, timeout_us), promise)
 
     # --- what is known ------------------------------------------------------------------------------------------------

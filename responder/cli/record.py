@@ -60,8 +60,9 @@ def command(
     """
     if follow and until is not None:
         raise typer.BadParameter("--follow goes on without end: leave --until out", param_hint="--until")
-    written, begin = Written(_made(to)), moment_of(since)
-    written.take(stored(asked.server, since=begin, until=moment_of(until, "--until"), incident=incident))
+    begin, end = moment_of(since), moment_of(until, "--until")
+    written = Written(_made(to))
+    written.take(stored(asked.server, since=begin, until=end, incident=incident))
     if follow:
         _follow(asked.server, written, begin, incident)
     if asked.json:

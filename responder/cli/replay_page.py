@@ -99,7 +99,9 @@ def _without(replay: Replay) -> list[Answered]:
 
 def _incident(number: int, tale: Tale, replay: Replay) -> dict[str, Any]:
     incident = tale.incident
-    alerts = list({a.alert.fingerprint: a for a in replay.alerts if a.alert.fingerprint in _fingerprints(tale)}.values())
+    alerts = list(
+        {a.alert.fingerprint: a for a in replay.alerts if a.alert.fingerprint in _fingerprints(tale)}.values()
+    )
     places = sources(tale, replay.heard) if replay.file else {}
     return {
         "number": number,

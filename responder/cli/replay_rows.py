@@ -22,8 +22,8 @@ from responder.timing import SECOND, humanize
 
 LEFT_OUT: Final = frozenset({"evidence_gathered", "paged", "page_accepted"})
 """Evidence is not read in a simulation; pages have rows of their own."""
-SPOKEN: Final = 5 * SECOND
-"""A shorter gap is not spoken of."""
+SPOKEN: Final = 5
+"""Seconds: a shorter gap is not spoken of."""
 STEP: Final = 9.0
 """Pixels for each doubling of a gap."""
 
@@ -63,6 +63,8 @@ class Row:
     again: str = ""
     gap: str = ""
     pixels: int = 0
+    along: bool = False
+    """Within the second of the row before it."""
 
 
 def changes(tale: Tale) -> int:
@@ -74,7 +76,7 @@ def changes(tale: Tale) -> int:
 def rows(tale: Tale, places: Mapping[int, tuple[str, ...]]) -> tuple[Row, ...]:
     """Events and pages in the order of time. `places`: who gave the answers behind an event, by its number."""
     events = [_row(line, places.get(line.event.seq, ())) for line in tale.lines if _told(line)]
-    found = sorted([*events, *_pages(tale.pages)], key=lambda row: row.offset // SECOND)
+    found = sorted([*events, *_pages(tale.pages)], key=lambda row: (row.offset + SECOND // 2) // SECOND)
     return tuple(_spaced(_once(found)))
 
 
@@ -124,12 +126,14 @@ def _once(found: list[Row]) -> list[Row]:
 
 
 def _spaced(found: list[Row]) -> list[Row]:
-    spaced, before = [], 0
+    spaced, before = [], -1
     for row in found:
-        passed = max(0, row.offset - before)
-        gap = f"{humanize(passed - passed % SECOND)} later" if passed >= SPOKEN else ""
-        spaced.append(replace(row, gap=gap, pixels=round(STEP * math.log2(1 + passed / SECOND))))
-        before = max(before, row.offset)
+        at = (row.offset + SECOND // 2) // SECOND
+        passed = at - max(before, 0)
+        gap = f"{humanize(passed * SECOND)} later" if passed >= SPOKEN else ""
+        pixels = round(STEP * math.log2(1 + passed))
+        spaced.append(replace(row, gap=gap, pixels=pixels, along=at == before))
+        before = at
     return spaced
 
 

@@ -87,12 +87,12 @@ class Scale:
 
     def times(self) -> tuple[tuple[float, str], ...]:
         """The times that are written, far enough from each other."""
-        found: list[tuple[float, str]] = []
-        for time in reversed([t for t in TIMES if t <= self.span]):
+        found = [(0.0, clock(0))]
+        for time in reversed([t for t in TIMES if 0 < t <= self.span]):
             at = self.place(time)
-            if not found or found[-1][0] - at >= APART:
+            if at >= APART and (len(found) == 1 or found[-1][0] - at >= APART):
                 found.append((at, clock(time)))
-        return tuple(reversed(found))
+        return tuple(sorted(found))
 
 
 def scale_of(tales: Iterable[Tale]) -> Scale:
@@ -123,7 +123,9 @@ def summary_of(tale: Tale, scale: Scale) -> Lane:
 def pages_of(tale: Tale, scale: Scale) -> Iterator[Mark]:
     """Those of one instant are one mark."""
     instants = groupby(tale.pages, key=lambda page: page.offset // SECOND)
-    at = [(pages[0].offset, ", ".join(p.destination for p in pages)) for pages in (list(group) for _, group in instants)]
+    at = [
+        (pages[0].offset, ", ".join(p.destination for p in pages)) for pages in (list(group) for _, group in instants)
+    ]
     yield from _marks("page", at, scale)
 
 

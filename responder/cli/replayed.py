@@ -65,10 +65,13 @@ class Replay:
     @property
     def good(self) -> bool:
         """Every alert has a runbook, and every incident ended well. When nothing happened, nothing was shown."""
-        return not list(self.faults())
+        return not self.faults()
 
-    def faults(self) -> Iterator[str]:
-        """Why it is not good."""
+    def faults(self) -> list[str]:
+        """Why it is not good, each reason once."""
+        return list(dict.fromkeys(self._faults()))
+
+    def _faults(self) -> Iterator[str]:
         if not self.tales:
             yield "nothing happens: no alert fires in it"
         for one in self.alerts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from responder.timing import SECOND, format_time
 WIDTH: Final = 80
 SHOWN: Final = frozenset({"opened", "gathered", "attempt_intended", "machine_gathered"})
 """Facts without a line in a thread that a replay tells all the same."""
+NAMED: Final = 20
+"""Alerts that are told one by one."""
 LEFT_OUT: Final = frozenset({"evidence_gathered", "level_reached"})
 """Evidence is not read in a simulation; levels are told with their pages at the end."""
 
@@ -30,7 +32,7 @@ def as_text(replay: Replay) -> str:
     """The story, incident by incident."""
     lines = [*_head(replay)]
     for tale in replay.tales:
-        lines += ["", f"Incident {tale.incident.id}"]
+        lines += ["", *_heading(tale)]
         lines += [line for _, moment in _moments(tale, replay) for line in moment]
         lines += _pages(tale)
         lines += _wrapped(_end(tale), "", "  ")
@@ -43,14 +45,19 @@ def paced(replay: Replay) -> Iterator[tuple[int, str]]:
     moments = [(offset, tale, lines) for tale in replay.tales for offset, lines in _moments(tale, replay)]
     latest = 0
     for tale, following in groupby(sorted(moments, key=lambda moment: moment[0]), key=lambda moment: moment[1]):
-        yield latest, f"\nIncident {tale.incident.id}"
+        yield latest, "\n".join(["", *_heading(tale)])
         for offset, _, lines in following:
             latest = max(latest, offset)
             yield latest, "\n".join(lines)
     for tale in replay.tales:
         last = max([latest, *(page.offset for page in tale.pages)])
-        yield last, "\n".join(["", f"Incident {tale.incident.id}", *_pages(tale), *_wrapped(_end(tale), "", "  ")])
+        yield last, "\n".join(["", *_heading(tale), *_pages(tale), *_wrapped(_end(tale), "", "  ")])
     yield latest, "\n".join(_foot(replay))
+
+
+def _heading(tale: Tale) -> Iterator[str]:
+    about = tale.incident.runbook or "no runbook"
+    yield from _wrapped(f"Incident {tale.incident.id}: {about} on {tale.incident.target}", "", "  ")
 
 
 def _head(replay: Replay) -> Iterator[str]:
@@ -60,9 +67,19 @@ def _head(replay: Replay) -> Iterator[str]:
     for name, begins in replay.moved.items():
         by = f"by {replay.file}" if begins.given else "assumed"
         yield from _wrapped(f"{name} begins at {begins.value:g} ({by}).", "", "  ")
-    for one in replay.alerts:
+    alerts = _distinct(replay.alerts)
+    for one in alerts[:NAMED]:
         yield ""
         yield from _alert(one)
+    if len(alerts) > NAMED:
+        yield from ("", f"and {len(alerts) - NAMED} more alerts.")
+
+
+def _distinct(alerts: Sequence[Answered]) -> list[Answered]:
+    """Each alert once, however often it was told; as firing when it ever fires."""
+    firing = sorted(alerts, key=lambda one: not one.alert.firing)
+    known = {one.alert.fingerprint: one for one in reversed(firing)}
+    return [known.pop(one.alert.fingerprint) for one in alerts if one.alert.fingerprint in known]
 
 
 def _said_by(replay: Replay) -> str:
@@ -82,7 +99,7 @@ def _foot(replay: Replay) -> Iterator[str]:
         yield from _wrapped(f"Never asked for: {'; '.join(_unasked(replay))}.", "", "  ")
     if not replay.quiet:
         yield "The time is over before it is quiet: a longer --for tells more."
-    faults = list(replay.faults())
+    faults = replay.faults()
     if not faults:
         yield "Good: every alert has a runbook, and every incident ended well."
     for fault in faults:
@@ -197,7 +214,7 @@ def as_json(replay: Replay) -> dict[str, Any]:
         "answers": replay.file or None,
         "parameters": {n: {"value": b.value, "assumed": not b.given} for n, b in replay.moved.items()},
         "good": replay.good,
-        "faults": list(replay.faults()),
+        "faults": replay.faults(),
         "quiet": replay.quiet,
         "alerts": [_alert_json(one) for one in replay.alerts],
         "incidents": [_tale_json(tale, replay) for tale in replay.tales],

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.assumptions import Assumption, check_value, output_for, solution
+from responder.assumptions import Assumption, beginning, check_value, output_for, solution
+from responder.contracts import Parameter, ReadSpec, WriteSpec
 from responder.expressions import evaluate, parse_expression
-from tests.builders import a_runbook, rules_of
+from tests.builders import a_runbook, cut_step, rules_of
 
 VALUE = frozenset({"value"})
 
@@ -83,3 +84,16 @@ def test_an_output_that_is_as_expected(expect: str, values: dict[str, object], w
 
 def test_every_assumption_is_said() -> None:
     assert all(assumption.said for assumption in Assumption)
+
+
+def test_a_parameter_begins_high_enough_to_be_lowered_within_its_total() -> None:
+    steps = [cut_step(), {**cut_step(), "id": "less", "with": {**cut_step()["with"], "to": 0.2}}]
+    found = beginning(
+        [rules_of(a_runbook(steps=steps))], {"risk-api/kelly_fraction": a_parameter(0.3), "x": a_parameter(0)}
+    )
+    assert found == {"risk-api/kelly_fraction": 0.35, "x": 0.1}
+
+
+def a_parameter(total: float) -> Parameter:
+    write = WriteSpec(path="/set")
+    return Parameter(service="s", read=ReadSpec(path="/", value="v"), write=write, floor=0.05, total_per_day=total)

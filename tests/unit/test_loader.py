@@ -245,7 +245,7 @@ def test_what_is_wrong_with_a_calendar_is_told_once() -> None:
     use = "runbook: a\ntitle: T\nmatch: A\ntarget: t\ncalendar: office\n"
     told = refused(calendars="calendars: {office: {days: mon-fry, timezone: UTC}}\n", a=use)
     assert len(told) == 1
-    assert told[0].startswith("calendars.yaml:1:29")
+    assert told[0].startswith("calendars.yaml:1:28 'fry' is not a day")
 
 
 def test_a_run_of_another_env() -> None:
