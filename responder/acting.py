@@ -169,6 +169,9 @@ def _leave(run: Run, why: str) -> Next:
 def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     if run.takes_back:
         return _prepared(view, run, runbook, step)
+    unread = tuple(name for name in step.checks_named if not (_recent(view, run) and name in run.observations))
+    if unread:
+        return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, checks=unread)
     if step.when is not None:
         answer = evaluate(parse_expression(step.when), values_of(view.incident, run))
         if not answer.holds:
@@ -198,8 +201,7 @@ def _case(view: View, run: Run, runbook: Runbook, step: Step, plan: Plan | None)
 
 def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
     """What is not known, or known too long ago, before this step may be judged."""
-    # Counted from when the answers came in: a check that answers slowly must not be asked for ever, its gate says why.
-    recent = run.gathered_at is not None and view.now - run.gathered_at <= GATHERED_MAX_AGE
+    recent = _recent(view, run)
     stale = run.plan is None or run.plan_step != step.id or not recent
     checks = tuple(name for name in _wanted(run, runbook) if not (recent and name in run.observations))
     if not stale and not checks:
@@ -212,6 +214,11 @@ def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None
         step=step.id if stale else None,
         restore=run.restores if stale else None,
     )
+
+
+def _recent(view: View, run: Run) -> bool:
+    """Counted from when answers came in: a check that answers slowly must not be asked for ever, its gate says why."""
+    return run.gathered_at is not None and view.now - run.gathered_at <= GATHERED_MAX_AGE
 
 
 def _wanted(run: Run, runbook: Runbook) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from responder.mistakes import closest, problem_of
 from responder.patterns import compile_pattern
 from responder.problems import Path, Problem
 from responder.recorded import Effect, Mode
-from responder.render import TemplateError, has_placeholder, parse_template, template_strings
+from responder.render import Position, TemplateError, has_placeholder, parse_template, template_strings
 from responder.runbook import Reading, Runbook, Step, Undo, target_inputs
 from responder.variables import VARIABLES, Scope, position_of
 
@@ -183,6 +183,8 @@ class _Checker:
             elif evidence.each is not None:
                 scope = Scope(self.in_target | {evidence.each})
             yield from self.use(path, evidence, scope, reads=True)
+            if evidence.title is not None and has_placeholder(evidence.title):
+                yield from self.template((*path, "title"), evidence.title, Position.TEXT, scope)
 
     def steps(self) -> Iterator[Problem]:
         before: list[str] = []
@@ -239,12 +241,15 @@ class _Checker:
                 hint = "an alert never chooses it; write it out"
                 yield self.document.at_value((*path, *inner), "no template may stand here", hint)
                 continue
-            try:
-                template = parse_template(text, position)
-            except TemplateError as error:
-                yield self.document.at_text((*path, *inner), (error.line, error.column), error.message, error.hint)
-                continue
-            yield from self.variables((*path, *inner), text, template.paths, scope)
+            yield from self.template((*path, *inner), text, position, scope)
+
+    def template(self, path: Path, text: str, position: Position, scope: Scope) -> Iterator[Problem]:
+        try:
+            template = parse_template(text, position)
+        except TemplateError as error:
+            yield self.document.at_text(path, (error.line, error.column), error.message, error.hint)
+            return
+        yield from self.variables(path, text, template.paths, scope)
 
     def variables(self, path: Path, text: str, names: Collection[str], scope: Scope) -> Iterator[Problem]:
         for name in sorted(names):

@@ -7,6 +7,7 @@ services exist?) is checked by the loader, not here.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,6 +121,9 @@ class Retry(Written):
     """The longest pause."""
 
 
+_CHECK = re.compile(r"\bchecks\.([a-z][a-z0-9_]*)")
+
+
 class Step(Written):
     """One use of an action, or something that a person does (`manual`)."""
 
@@ -155,6 +159,12 @@ class Step(Written):
         if (self.action is None) == (self.manual is None):
             raise ValueError("a step has either 'action' or 'manual'")
         return self
+
+    @property
+    def checks_named(self) -> tuple[str, ...]:
+        """The checks whose answers its conditions and templates use, for they must be read before it begins."""
+        texts = [self.when or "", self.expect or "", json.dumps(self.with_)]
+        return tuple(dict.fromkeys(name for text in texts for name in _CHECK.findall(text)))
 
     @property
     def put_back_by(self) -> str | None:

@@ -285,6 +285,32 @@ def test_a_value_that_is_none_of_those_named_runs_nothing() -> None:
         assert stage.incident.problems == ("label symbol='DOGE-USD' is not one of BTC-USD",)
 
 
+# --- checks within steps ----------------------------------------------------------------------------------------------
+
+OTHER = {"other": {"action": "prometheus.query", "with": {"service": "metrics", "query": "other"}}}
+RISKS = {"risk": {"action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}}}
+
+
+@pytest.mark.parametrize(("other", "did"), [(5.0, 1), (1.0, 0), (None, 0)])
+def test_a_check_that_only_a_step_names_is_read_for_it(other: float | None, did: int) -> None:
+    with playing(own(a_runbook(steps=[call_step(when="checks.other > 3")], checks={**RISKS, **OTHER}))) as stage:
+        risky(stage)
+        stage.world.numbers["other"] = lambda: other
+        stage.fires(RISK)
+        stage.at("1:00")
+        assert len(stage.did) == did
+
+
+def test_the_answer_of_a_check_may_stand_in_a_request() -> None:
+    step = call_step(more={"json": {"was": "{{ checks.other }}"}})
+    with playing(own(a_runbook(steps=[step], checks={**RISKS, **OTHER}))) as stage:
+        risky(stage)
+        stage.world.numbers["other"] = lambda: 5.0
+        stage.fires(RISK)
+        stage.at("1:00")
+        assert [body for _, _, body in stage.world.changes] == [{"was": 5.0}]
+
+
 # --- schedules --------------------------------------------------------------------------------------------------------
 
 
