@@ -148,6 +148,7 @@ class App:
             LOG.error("the rules could not be loaded; the last good ones are used:\n%s", self._broken)
             self.desk.shelf = replace(self.desk.shelf, broken=broken_runbooks(self._broken))
             await self.tell_broken(self._broken)
+        await self._sets.look_ahead(self.desk.shelf.current)
         await self._arm_schedules()
         recovered = await self.timers.recover() if self.desk.worker.alone else 0
         if recovered:
@@ -239,6 +240,7 @@ class App:
         performer = self._performer(config, connections)
         for notifier in config.notifiers.values():
             await notifier.start()
+        await self._sets.look_ahead(loaded.rules)
         await self._sets.keep(loaded)
         before, self.config = self.desk.shelf.current, config
         for retired in self._retired:

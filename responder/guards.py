@@ -116,7 +116,8 @@ def calendar(case: Case) -> Verdict:
     inside = [state_of(case.calendars[name], name, case.now) for name in hours.within]
     outside = [state_of(case.calendars[name], name, case.now) for name in hours.outside]
     shut = inside if inside and not any(state.open for state in inside) else []
-    shut = [*shut, *(state for state in outside if state.open)]
+    # A freeze that nobody knows of any more still counts: the data of an exchange have an end.
+    shut = [*shut, *(state for state in outside if state.open or not state.known)]
     if not shut:
         return allow("calendar", "; ".join(state.why for state in (*inside, *outside)))
     why = "; ".join(state.why for state in shut)

@@ -6,12 +6,14 @@ What is kept are the texts, never what this program made of them.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from responder.calendars import known_until, state_of
 from responder.config import Config
 from responder.contracts import Catalogue
 from responder.errors import BadRules
@@ -21,8 +23,12 @@ from responder.records import Change, Keys, ScopeRow, State, Writes
 from responder.runbook import Rules
 from responder.sources import Folders, read_sources, shipped_rules
 from responder.store import Store
+from responder.timing import DAY
 
 LOG = logging.getLogger("responder.rules")
+
+SOON = 30 * DAY
+"""How long before the end of a calendar's data the log warns."""
 
 KIND = "rules"
 LAST_GOOD = "rules:last_good"
@@ -65,6 +71,15 @@ class RuleSets:
         """Today's set. Raises BadRules with every problem."""
         folders = Folders(shipped_rules(), config.folder)
         return load_rules(read_sources(config.rules, folders), self._catalogue, config)
+
+    async def look_ahead(self, rules: Rules) -> None:
+        """Ask every calendar once, in a thread, so that no decision waits for its first answer; warn of their ends."""
+        now = self._store.now()
+        for name, calendar in rules.calendars.items():
+            state = await asyncio.to_thread(state_of, calendar, name, now)
+            end = await asyncio.to_thread(known_until, calendar)
+            if not state.known or (end is not None and end < now + SOON):
+                LOG.warning("calendar %s: %s; update the package exchange-calendars", name, state.why)
 
     async def keep(self, loaded: Loaded) -> None:
         """Keep a set that is going to be used."""
