@@ -21,7 +21,7 @@ from responder.contracts import Action, Catalogue, Secret
 from responder.docstrings import class_text, field_texts, summary
 from responder.mistakes import element_of, said
 from responder.recorded import Effect, Mode
-from responder.runbook import Input, Promise, Reading, Runbook, Step
+from responder.runbook import Hours, Input, Promise, Reading, Runbook, Step
 from responder.variables import position_of
 from responder.written import Duration, RateText
 
@@ -58,7 +58,7 @@ _ONE_OF: Final[Mapping[type[Any], tuple[str, ...]]] = {
     Step: ("action", "manual"), Input: ("type", "pattern", "one_of"),
 }  # fmt: skip
 """Keys of which there is exactly one. Validators and `references` say so in code, so it is said again here."""
-_ANY_OF: Final[Mapping[type[Any], tuple[str, ...]]] = {Promise: ("page", "run")}
+_ANY_OF: Final[Mapping[type[Any], tuple[str, ...]]] = {Hours: ("within", "outside"), Promise: ("page", "run")}
 """Keys of which there is at least one."""
 
 
@@ -67,12 +67,12 @@ _ANY_OF: Final[Mapping[type[Any], tuple[str, ...]]] = {Promise: ("page", "run")}
 
 def runbook_schema(actions: Mapping[str, type[Action]]) -> Schema:
     """A runbook file, with the `with` of every action."""
-    return _whole(_Writer(actions).file(Runbook), _definitions(actions))
+    return _whole(_Writer(actions).model(Runbook), _definitions(actions))
 
 
 def defaults_schema(actions: Mapping[str, type[Action]], keys: Collection[str]) -> Schema:
     """A _defaults.yaml, which holds those `keys` of a runbook and need not hold any."""
-    made = _Writer(actions).file(Runbook)
+    made = _Writer(actions).model(Runbook)
     properties = {key: given for key, given in made["properties"].items() if key in keys}
     text = "What every runbook in this folder begins with; each may say it differently."
     made |= {"title": "Defaults", "description": text, "properties": properties, "required": []}
@@ -81,7 +81,7 @@ def defaults_schema(actions: Mapping[str, type[Action]], keys: Collection[str]) 
 
 def file_schema(model: type[BaseModel]) -> Schema:
     """Any other file of rules."""
-    return _whole(_Writer({}).file(model), {})
+    return _whole(_Writer({}).model(model), {})
 
 
 def config_schema(model: type[BaseModel], catalogue: Catalogue) -> Schema:
@@ -89,7 +89,7 @@ def config_schema(model: type[BaseModel], catalogue: Catalogue) -> Schema:
 
     Every key has a default, and one with nothing behind it counts as not written.
     """
-    made = _Writer({}).file(model)
+    made = _Writer({}).model(model)
     properties: dict[str, Schema] = dict(made["properties"])
     for key, table in (("services", catalogue.services), ("notifiers", catalogue.notifiers)):
         properties[key] = {**properties[key], "additionalProperties": _by_kind(table)}
@@ -181,10 +181,6 @@ class _Writer(GenerateJsonSchema):
         super().__init__(by_alias=True)
         self.actions = actions
 
-    def file(self, model: type[BaseModel]) -> Schema:
-        """A model that is a whole file."""
-        return self.model(model)
-
     def model(self, model: type[BaseModel]) -> Schema:
         """A model with every model below it in its place: editors show more of that than of references."""
         made = self.generate(TypeAdapter(model).core_schema, mode="validation")
@@ -252,7 +248,7 @@ def _field(owner: type[BaseModel], key: str, info: FieldInfo, given: Schema) -> 
     """One key, with what is said about it and with each form in which its value may be written."""
     made = {name: value for name, value in given.items() if name not in ("default", "title")}
     if made.get("type") == "array" and _takes_one(owner, key, info):
-        made = {"anyOf": [made.pop("items"), given]} | {k: v for k, v in made.items() if k == "description"}
+        made = {"anyOf": [made["items"], {key: value for key, value in made.items() if key != "description"}]}
     if owner is Runbook and key == "unless_fixed":
         names = {"pattern": _DURATION["pattern"], "errorMessage": _A_DURATION}
         made["propertyNames"] = {"title": "5m", "description": "How long after the opening.", "allOf": [names]}

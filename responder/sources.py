@@ -62,15 +62,20 @@ def _place(entry: str, folders: Folders) -> tuple[str, Path] | Problem:
     """What an entry stands for: the name to show and the path."""
     if "/" not in entry and not entry.startswith(".") and not entry.endswith(_SUFFIXES):
         folder = folders.shipped / entry
-        if folder.is_dir() and not entry.startswith("_"):
+        if _is_catalogue(folder):
             return f"rules/{entry}", folder
-        known = [path.name for path in folders.shipped.iterdir() if path.is_dir() and path.name[0] not in "_."]
+        known = [path.name for path in folders.shipped.iterdir() if _is_catalogue(path)]
         hint = f"{closest(entry, known)}; a folder of your own is written ./{entry}"
         return Problem(entry, 1, 1, "", f"there is no shipped catalogue {entry!r}", hint)
     path = folders.beside / entry
     if not path.exists():
         return Problem(entry, 1, 1, "", "there is no such file or folder", f"paths are relative to {folders.beside}")
     return Path(entry).as_posix(), path
+
+
+def _is_catalogue(folder: Path) -> bool:
+    """Whether a folder of the shipped rules holds rules; schemas stand there too."""
+    return folder.is_dir() and folder.name[0] not in "_." and any(_files(folder.name, folder))
 
 
 def _files(name: str, path: Path) -> Iterator[tuple[str, Path]]:
