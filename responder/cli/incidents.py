@@ -31,13 +31,19 @@ Status = Annotated[
     typer.Option(metavar="STATUS", help="open, closed, acting, verifying, waiting or acknowledged; else all."),
 ]
 Target = Annotated[str | None, typer.Option(metavar="TARGET", help="Only those of a target, such as redis:mymaster.")]
+Replay = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Those of a replay on this server (`responder replay --to`).")
+]
 Limit = Annotated[int, typer.Option(metavar="NUMBER", min=1, max=500, help="How many.")]
 
 
 @asks
-def command(asked: Asked, status: Status = None, target: Target = None, limit: Limit = 20) -> int:
+def command(
+    asked: Asked, status: Status = None, target: Target = None, replay: Replay = None, limit: Limit = 20
+) -> int:
     """List incidents, newest first."""
-    answer, date = asked.server.get("/incidents", status=status, target=target, limit=str(limit))
+    namespace = None if replay is None else f"replay/{replay}"
+    answer, date = asked.server.get("/incidents", status=status, target=target, namespace=namespace, limit=str(limit))
     if asked.json:
         print_json(answer)
         return 0

@@ -90,8 +90,15 @@ def promising(**more: Any) -> tuple[Rules, Config]:
     return own(first, halt, acknowledgement="15m")
 
 
-def people(verb: str, **said: Any) -> Script:
-    return lambda stage: [stage.person(verb, incident=i.id, **said) for i in replayed(stage) if not i.closed] and None
+def people(verb: str) -> Script:
+    """Somebody says this about every open incident of the replay."""
+
+    def say(stage: Stage) -> None:
+        for incident in replayed(stage):
+            if not incident.closed:
+                stage.person(verb, incident=incident.id)
+
+    return say
 
 
 LIVE_STORY: dict[str, Script] = {
@@ -156,6 +163,17 @@ def test_a_replay_says_nothing_about_acknowledgements_that_run_out() -> None:
         people("ack")(stage)
         stage.at("1:00:00")
         assert stage.told("acknowledgement_expired") == []
+
+
+def test_nothing_yields_to_the_root_cause_of_a_replay() -> None:
+    root = a_runbook(runbook="root", title="Root", match="Root", target="root", steps=[call_step()], verify=None)
+    rules = own(root, a_runbook(yields_to=["root"]))
+    live: dict[str, Script] = {"1:00": lambda stage: stage.fires(RISK)}
+    beside: dict[str, Script] = {
+        "0:30": lambda stage: replay(stage, {"labels": an_alert(alertname="Root", symbol="")}),
+    }
+    assert played(rules, live, beside) == played(rules, live, {})
+    assert played(rules, live, {})["changes"] != []
 
 
 def test_a_replay_goes_on_while_automation_is_paused() -> None:

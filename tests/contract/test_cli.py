@@ -419,7 +419,7 @@ def test_problems_are_drawn_and_counted(capsys: pytest.CaptureFixture[str]) -> N
     assert run(["lint", "--json", "mine/halt-trading.yaml"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert [p["file"] for p in told["problems"]] == ["mine/var-breach.yaml"] * 2
-    assert told["problems"][0].keys() == {"file", "line", "column", "path", "message", "hint"}
+    assert told["problems"][0].keys() == {"file", "line", "column", "path", "message", "hint", "code"}
 
 
 def test_a_warning_is_told_and_allowed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -435,6 +435,10 @@ def test_a_warning_is_told_and_allowed(capsys: pytest.CaptureFixture[str]) -> No
     assert "nothing tells whether these steps helped" in out
     assert "warning" in out
     assert (status, "by-hand.yaml:7:1: steps: warning:" in out) == (0, True), out
+    assert "[no-verification]" in out
+    assert run(["lint", "--warnings-as-errors", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], "unsafe-step" in {warning["code"] for warning in told["warnings"]}) == (True, True)
 
 
 def test_a_bad_configuration_is_a_finding_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -293,7 +293,7 @@ async def test_those_of_an_incident_hold_its_alerts_between_opening_and_closing(
         async def post(*alerts: Any) -> str:
             await office.post(notification(*alerts))
             office.time += MINUTE
-            return (await stored(office))["notifications"][-1]["id"]
+            return str((await stored(office))["notifications"][-1]["id"])
 
         down, other = alert("Down"), alert("Other")
         over = alert("Down", firing=False, ends=START + MINUTE)
@@ -326,11 +326,11 @@ async def test_a_page_ends_where_enough_was_looked_at(tmp_path: Path, monkeypatc
             await office.post(notification(alert("Other")))
             office.time += MINUTE
         await office.post(notification(alert("Down")))
-        pages, after = [], ""
-        while after is not None:
-            page = await stored(office, f"?incident={incident}{after and f'&after={after}'}")
+        pages: list[int] = []
+        page: Any = {"next": ""}
+        while page["next"] is not None:
+            page = await stored(office, f"?incident={incident}{page['next'] and '&after=' + page['next']}")
             pages.append(len(page["notifications"]))
-            after = page["next"]
         assert pages == [1, 0, 1]
 
 
