@@ -9,7 +9,7 @@ comparison is written (`cli.comparison`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -146,7 +146,15 @@ def _group(members: Sequence[str], answers: Answers, tales: Sides) -> Group:
     for before, after in pairs:
         told = (before or after).incident.target if len(pairs) > 1 else ""  # type: ignore[union-attr]
         differences += _between(before, after, told)
+    known = {problem for alert in (*answers[0].values(), *answers[1].values()) for problem in alert.problems}
+    differences = [d for d in differences if not _repeats(d, known)]
     return Group(_title(alerts, members), alerts, tuple(differences))
+
+
+def _repeats(difference: Difference, known: Set[str]) -> bool:
+    """A problem that who answers has told already."""
+    told = [d for d in (difference.configured, difference.other) if d is not None]
+    return all(d.subject[0] == "problem" and d.details[""] in known for d in told)
 
 
 def _title(alerts: Sequence[Answering], members: Sequence[str]) -> str:
@@ -222,8 +230,9 @@ def _unlike(one: Tale, two: Tale) -> tuple[int, bool]:
 def _between(before: Tale | None, after: Tale | None, told: str) -> Iterator[Difference]:
     mine, theirs = (_numbered(() if tale is None else decisions(tale)) for tale in (before, after))
     tried = _tried(mine) & _tried(theirs)
+    places = [{subject: place for place, subject in enumerate(side)} for side in (mine, theirs)]
     found = []
-    for subject in dict.fromkeys((*mine, *theirs)):
+    for subject in sorted({**mine, **theirs}, key=lambda s: min(side[s] for side in places if s in side)):
         difference = Difference(told, mine.get(subject), theirs.get(subject))
         if not _alike(difference) and (subject[0] != "gate" or _tells(subject, difference, tried)):
             found.append(difference)

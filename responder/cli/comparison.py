@@ -97,11 +97,11 @@ def _decision(sign: str, decision: Decision, beside: Decision | None) -> Iterato
 
 def said(decision: Decision, beside: Decision | None = None) -> str:
     """What was decided, with only those details in which it differs from the one `beside` it."""
-    told = decision.details
+    told, without = decision.details, list[str]()
     if beside is not None and beside.details != told:
+        without = [f"no {name}" for name in beside.details if name not in told]
         told = {name: value for name, value in told.items() if beside.details.get(name) != value}
-        told = {**told, **{name: "nothing" for name in beside.details if name not in decision.details}}
-    named = ", ".join([*([told[""]] if "" in told else []), *(f"{n} {v}" for n, v in told.items() if n)])
+    named = ", ".join([*([told[""]] if "" in told else []), *(f"{n} {v}" for n, v in told.items() if n), *without])
     note = f" ({decision.note})" if decision.note else ""
     return f"{decision.what}{': ' if named else ''}{named}{note}"
 

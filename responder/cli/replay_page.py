@@ -15,6 +15,7 @@ from responder.cli import replay_rows, replay_strip
 from responder.cli.output import count
 from responder.cli.replayed import Answered, Replay, ended_well, sources
 from responder.decisions import clock
+from responder.incident import Incident
 from responder.messages import MessageTemplates
 from responder.notifiers import shipped_templates, template_sources
 from responder.recorded import Result
@@ -145,22 +146,23 @@ def _answer(alike: Sequence[Answered]) -> dict[str, object]:
 
 
 def _result(tale: Tale) -> dict[str, object]:
-    """The end in one word, its tone, why, and how the incident stands then."""
-    incident = tale.incident
-    result = incident.result
+    """The end in a few words, its tone, why, and how the incident stands then."""
+    incident, well = tale.incident, ended_well(tale)
     stands = f"closed: {incident.closed_why}" if incident.closed else f"still {incident.status}"
-    why = incident.run.why if incident.run is not None else ""
-    word = _word(incident.unsettled != (), incident.active_run is not None, result)
-    tone = "good" if ended_well(tale) else "warn" if result is Result.CONTAINED else "bad"
-    return {"word": word, "tone": tone, "why": why, "stands": stands}
+    why = [incident.run.why] if incident.run is not None and incident.run.why else []
+    tone = "good" if well else "warn" if incident.result is Result.CONTAINED else "bad"
+    return {"word": _word(incident, well), "tone": tone, "why": "; ".join([*why, *incident.problems]), "stands": stands}
 
 
-def _word(unsettled: bool, active: bool, result: Result | None) -> str:
-    if unsettled:
-        return "unknown"
-    if active:
+def _word(incident: Incident, well: bool) -> str:
+    if incident.unsettled:
+        return Result.UNKNOWN.value
+    if incident.active_run is not None:
         return "not over"
-    return "no result" if result is None else result.value
+    if incident.result is None:
+        return "no result"
+    trouble = not well and incident.result in (Result.FIXED, Result.OBSERVED)
+    return f"{incident.result.value}, yet people needed" if trouble else incident.result.value
 
 
 def _row(incident: Mapping[str, Any], tale: Tale, scale: replay_strip.Scale) -> dict[str, object]:

@@ -7,7 +7,7 @@ that matters says how long it is. Not here: words (templates/story) and looks (t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
@@ -24,6 +24,8 @@ LEFT_OUT: Final = frozenset({"evidence_gathered", "paged", "page_accepted"})
 """Evidence is not read in a simulation; pages have rows of their own."""
 SPOKEN: Final = 5
 """Seconds: a shorter gap is not spoken of."""
+UNFOLDED: Final = 3
+"""So many alerts of one second have rows of their own."""
 STEP: Final = 9.0
 """Pixels for each doubling of a gap."""
 
@@ -61,6 +63,9 @@ class Row:
     gated: str = ""
     said: str = ""
     again: str = ""
+    alike: str = ""
+    """What alerts do; those that do it in one second are folded into one row."""
+    more: tuple[str, ...] = ()
     gap: str = ""
     pixels: int = 0
     along: bool = False
@@ -77,7 +82,7 @@ def rows(tale: Tale, places: Mapping[int, tuple[str, ...]]) -> tuple[Row, ...]:
     """Events and pages in the order of time. `places`: who gave the answers behind an event, by its number."""
     events = [_row(line, places.get(line.event.seq, ())) for line in tale.lines if _told(line)]
     found = sorted([*events, *_pages(tale.pages)], key=lambda row: (row.offset + SECOND // 2) // SECOND)
-    return tuple(_spaced(_once(found)))
+    return tuple(_spaced(_folded(_once(found))))
 
 
 def _told(line: Line) -> bool:
@@ -88,13 +93,20 @@ def _told(line: Line) -> bool:
 
 
 def _row(line: Line, places: tuple[str, ...]) -> Row:
-    actor = "" if line.event.actor == AUTHOR else line.event.actor
-    by = ", ".join([*([f"by {actor}"] if actor else []), *places])
-    row = Row(line.offset, clock(line.offset), look(line.event.fact), line.text, by)
-    fact = line.event.fact
+    fact, actor = line.event.fact, line.event.actor
+    by = ", ".join([*([f"by {actor}"] if actor != AUTHOR and actor not in line.text else []), *places])
     gates = tuple(_gate(v) for v in getattr(fact, "verdicts", ()))
-    row = replace(row, gates=gates, gated=_gated(gates))
-    return replace(row, fields=_fields(fact)) if isinstance(fact, f.AttemptIntended) else row
+    return Row(
+        offset=line.offset,
+        time=clock(line.offset),
+        look=look(fact),
+        text=line.text,
+        by=by,
+        fields=_fields(fact) if isinstance(fact, f.AttemptIntended) else (),
+        gates=gates,
+        gated=_gated(gates),
+        alike=fact.kind if isinstance(fact, f.AlertFired | f.AlertResolved) else "",
+    )
 
 
 def _fields(fact: f.AttemptIntended) -> tuple[tuple[str, str], ...]:
@@ -115,17 +127,25 @@ def _page(pages: list[Page]) -> Row:
     return Row(first.offset, clock(first.offset), Look("Page", "page", "page"), text, said=first.text)
 
 
-def _once(found: list[Row]) -> list[Row]:
+def _once(found: list[Row]) -> Iterator[Row]:
     """Rows that say the same, one after the other, as one."""
-    kept: list[Row] = []
     for _, group in groupby(found, key=lambda row: (row.look, row.text, row.fields, row.gates)):
         alike = list(group)
         last = f"{len(alike)} times, the last at {alike[-1].time}" if len(alike) > 1 else ""
-        kept.append(replace(alike[0], again=last))
-    return kept
+        yield replace(alike[0], again=last)
 
 
-def _spaced(found: list[Row]) -> list[Row]:
+def _folded(found: Iterable[Row]) -> Iterator[Row]:
+    """Many alerts that begin or end in one second as one row, with the others to unfold."""
+    for (alike, _), group in groupby(found, key=lambda row: (row.alike, row.time if row.alike else "")):
+        several = list(group)
+        if alike and len(several) > UNFOLDED:
+            yield replace(several[0], more=tuple(row.text for row in several[1:]))
+        else:
+            yield from several
+
+
+def _spaced(found: Iterable[Row]) -> list[Row]:
     spaced, before = [], -1
     for row in found:
         at = (row.offset + SECOND // 2) // SECOND

@@ -22,6 +22,8 @@ BENDS: Final = 10 * MINUTE
 """A longer time is not drawn to scale."""
 APART: Final = 7.0
 """Percent between two written times."""
+WIDE_APART: Final = 19.0
+"""The same on a narrow screen."""
 TIMES: Final = tuple(
     [n * SECOND for n in (0, 1, 2, 5, 10, 20, 30)]
     + [n * MINUTE for n in (1, 2, 5, 10, 15, 30)]
@@ -61,11 +63,20 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class Time:
+    """A time that is written, `left` percent from the left; a `minor` one only where there is room."""
+
+    left: float
+    text: str
+    minor: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Strip:
-    """All rows, and the times written below them: (percent, text)."""
+    """All rows, and the times written below them."""
 
     lanes: tuple[Lane, ...]
-    times: tuple[tuple[float, str], ...]
+    times: tuple[Time, ...]
     bent: bool
 
 
@@ -85,14 +96,21 @@ class Scale:
         share = min(1.0, max(0.0, offset / self.span))
         return round(100 * (math.sqrt(share) if self.bent else share), 2)
 
-    def times(self) -> tuple[tuple[float, str], ...]:
+    def times(self) -> tuple[Time, ...]:
         """The times that are written, far enough from each other."""
-        found = [(0.0, clock(0))]
-        for time in reversed([t for t in TIMES if 0 < t <= self.span]):
-            at = self.place(time)
-            if at >= APART and (len(found) == 1 or found[-1][0] - at >= APART):
-                found.append((at, clock(time)))
-        return tuple(sorted(found))
+        known = [(self.place(time), clock(time)) for time in TIMES if time <= self.span]
+        shown = _apart(known, APART)
+        major = _apart(shown, WIDE_APART)
+        return tuple(Time(left, text, (left, text) not in major) for left, text in shown)
+
+
+def _apart(known: Sequence[tuple[float, str]], least: float) -> list[tuple[float, str]]:
+    """The first one, and from the right as many as are `least` percent from their neighbours."""
+    found = [known[0]]
+    for one in reversed(known[1:]):
+        if one[0] - known[0][0] >= least and (len(found) == 1 or found[-1][0] - one[0] >= least):
+            found.append(one)
+    return sorted(found)
 
 
 def scale_of(tales: Iterable[Tale]) -> Scale:
