@@ -23,7 +23,15 @@ from responder.runbook import Rules, Step
 from responder.timing import format_duration
 from responder.written import Duration, Written
 
-Reason = Annotated[str, Field(min_length=1, max_length=400)]
+
+def _number_too(value: Any) -> Any:
+    """A bare status such as 422 is a reason too."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Reason = Annotated[
+    str, BeforeValidator(_number_too, json_schema_input_type=str | int), Field(min_length=1, max_length=400)
+]
 Times = Annotated[int, Field(ge=1, le=1000)]
 _TOP_HINT: Final = "begin with `checks:`, `steps:`, `parameters:`, `services:` or `people:`"
 
@@ -242,6 +250,13 @@ class Script:
     checks: Mapping[str, tuple[Phase[CheckAnswer], ...]] = field(default_factory=dict)
     steps: Mapping[str, tuple[Phase[StepAnswer], ...]] = field(default_factory=dict)
     people: tuple[Cue[Says], ...] = ()
+
+    @property
+    def last_word(self) -> int:
+        """The last time (µs since the beginning) from which on anything is answered otherwise than before."""
+        phases = [p.begins for entries in (self.checks, self.steps) for found in entries.values() for p in found]
+        outages = [o.until or o.from_ for found in self.services.values() for o in found]
+        return max([*phases, *outages], default=0)
 
 
 def phase_at(phases: Sequence[Phase[B]], offset: int) -> int | None:

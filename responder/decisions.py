@@ -80,7 +80,7 @@ class _Told:
             case f.StepSkipped():
                 yield self._step("skip", fact, at, " is skipped", {"": fact.why})
             case f.StepFailed():
-                yield self._step("failure", fact, at, " cannot be tried", {"": fact.why})
+                yield self._step("failure", fact, at, " cannot be tried", {})
             case f.StepEnded(status=StepStatus.FAILED | StepStatus.UNKNOWN as status):
                 yield self._step("end", fact, at, " ends", {"": status.value})
             case f.ManualAsked():

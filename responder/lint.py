@@ -1,32 +1,46 @@
 """Designs that work and are risky all the same: warnings, which never keep a set from being loaded.
 
-Not here: what is wrong for certain, which `loader` and `references` refuse.
+What is risky about one runbook is told by `risks`; here is what only the whole set shows, and the comments by which
+people say that a risk is meant: `# lint: allow CODE reason`, on the line of the warning or on its own above it. Not
+here: what is wrong for certain, which `loader` and `references` refuse.
 """
 
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from responder.contracts import Action
+from responder.conflicts import Entry
 from responder.documents import Document
+from responder.mistakes import closest
 from responder.policies import Policies
-from responder.problems import Path, Problem
+from responder.problems import Mark, Problem, draw, lines_of
 from responder.references import Configured, Surroundings
-from responder.runbook import Runbook
+from responder.risks import Code, Subject, risks_of
+from responder.runbook import Runbook, target_inputs
+
+
+def warnings(entries: Sequence[Entry], policies: Policies, around: Surroundings) -> tuple[Problem, ...]:
+    """What is risky about a set that may be loaded, without what its comments allow; each once, by file and line."""
+    found = [p for entry in entries for p in risks_of(Subject(entry.runbook, entry.document, around))]
+    for code, problems in _between(entries, policies, around):
+        found += [replace(problem, code=code) for problem in problems]
+    allowances = list(_allowances(_texts(entries)))
+    kept = [problem for problem in found if not any(a.allows(problem) for a in allowances)]
+    useless = [a.useless() for a in allowances if not any(a.allows(problem) for problem in found)]
+    told = sorted({*kept, *useless}, key=lambda p: (p.file, p.line, p.column, p.code))
+    return (*told, *unreached(policies, around.configured))
 
 
 def warnings_of(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
-    """What is risky about one runbook that may be loaded."""
-    actions = around.catalogue.actions
-    changing = any(s.action is not None and not actions[s.action].reads_only for s in runbook.steps)
-    if changing and runbook.verify is None:
-        hint = "without `verify:` every run ends unverified, and people are paged"
-        yield document.at_key(("steps",), "nothing tells whether these steps helped", hint)
-    for name, path in _guarding(runbook):
-        yield from _without_freshness(name, path, runbook, document, around)
-    yield from _silent_pages(runbook, document, around)
-    for index, step in enumerate(runbook.steps):
-        if step.restore is not None and not around.configured.roles:
-            hint = f"give somebody the role {step.restore.approval!r} below `auth: people:` in responder.yaml"
-            yield document.at_value(("steps", index, "restore", "approval"), "nobody could put this back", hint)
+    """What is risky about one runbook that may be loaded, without what its comments allow."""
+    allowances = list(_allowances(document.texts))
+    for problem in risks_of(Subject(runbook, document, around)):
+        if not any(a.allows(problem) for a in allowances):
+            yield problem
+
+
+# --- what only the set shows ------------------------------------------------------------------------------------------
 
 
 def unreached(policies: Policies, configured: Configured) -> Iterator[Problem]:
@@ -38,29 +52,131 @@ def unreached(policies: Policies, configured: Configured) -> Iterator[Problem]:
     if others and reached <= {"console"}:
         message = f"alerts without a runbook wake nobody: the policy {policies.default!r} reaches the console only"
         hint = "name another policy as `default:` in a policies.yaml of your own"
-        yield Problem("policies.yaml", 1, 1, "default", message, hint)
+        yield Problem("policies.yaml", 1, 1, "default", message, hint, code=Code.NOBODY_WOKEN)
 
 
-def _guarding(runbook: Runbook) -> Iterator[tuple[str, Path]]:
-    named = [given.check for given in (runbook.only_if, runbook.verify) if given is not None]
-    for name in dict.fromkeys(named):
-        yield name, ("checks", name)
+def _between(
+    entries: Sequence[Entry], policies: Policies, around: Surroundings
+) -> Iterator[tuple[Code, Iterator[Problem]]]:
+    yield Code.NEVER_STARTED, _never_started(entries)
+    yield Code.UNHEARD_PROMISES, _unheard_promises(entries)
+    yield Code.SPLIT_LOCK, _split_locks(entries)
+    yield Code.SILENT_POLICY, _silent_policies(entries, policies, around.configured)
 
 
-def _without_freshness(
-    name: str, path: Path, runbook: Runbook, document: Document, around: Surroundings
-) -> Iterator[Problem]:
-    """Prometheus answers a query with the last sample for 5 minutes after its exporter died (design 5.6)."""
-    check = runbook.checks[name]
-    action: type[Action] = around.catalogue.actions[check.action]
-    if "freshness" in action.model_fields and not check.with_.get("freshness"):
-        hint = "add `freshness:` with the selector of the samples, such as var_pct"
-        yield document.at_key(path, "a guard or verification that cannot tell how old its answer is", hint)
+def _started(entries: Iterable[Entry]) -> frozenset[str]:
+    promises = (promise for entry in entries for promise in entry.runbook.unless_fixed.values())
+    return frozenset(promise.run for promise in promises if promise.run is not None)
 
 
-def _silent_pages(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
-    for key, promise in runbook.unless_fixed.items():
-        for name in promise.page:
-            if not type(around.configured.notifiers[name]).pages:
-                message = f"{name!r} cannot wake anybody"
-                yield document.at_value(("unless_fixed", key, "page"), message, "page somebody with a pager")
+def _by_another(runbook: Runbook) -> bool:
+    """Neither an alert nor a schedule starts it."""
+    return not runbook.match and runbook.schedule is None
+
+
+def _never_started(entries: Sequence[Entry]) -> Iterator[Problem]:
+    started = _started(entries)
+    for entry in entries:
+        if _by_another(entry.runbook) and entry.runbook.runbook not in started:
+            hint = "add `match:` or `schedule:`, or name it as `run:` below another runbook's `unless_fixed:`"
+            yield entry.document.at_value(("runbook",), "nothing starts this runbook", hint)
+
+
+def _unheard_promises(entries: Sequence[Entry]) -> Iterator[Problem]:
+    """The run of a machine's next step belongs to the incident of the runbook that promised it (design 5.7)."""
+    started = _started(entries)
+    for entry in entries:
+        name, promised = entry.runbook.runbook, entry.runbook.unless_fixed
+        if _by_another(entry.runbook) and name in started and promised:
+            message = "these are never kept: another runbook starts this one, and only its promises count then"
+            hint = f"write them below `unless_fixed:` of the runbook that runs {name}"
+            yield entry.document.at_key(("unless_fixed",), message, hint)
+
+
+def _split_locks(entries: Sequence[Entry]) -> Iterator[Problem]:
+    """A lock is on the target's text: what is changed under two targets may be changed twice at the same time."""
+    for parameter, users in _users(entries).items():
+        targets = {entry.runbook.target for entry in users}
+        for entry in users:
+            others = sorted(targets - {entry.runbook.target})
+            if others or target_inputs(entry.runbook):
+                who = f"this and the target {others[0]!r}" if others else "incidents with different inputs"
+                message = f"{who} change {parameter} under different locks, so at the same time"
+                hint = f"write `target: {parameter}` wherever it is changed"
+                yield entry.document.at_value(("target",), message, hint)
+
+
+def _users(entries: Iterable[Entry]) -> Mapping[str, list[Entry]]:
+    """The runbooks that change each parameter."""
+    users: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        for parameter in {step.with_.get("parameter") for step in entry.runbook.steps}:
+            if isinstance(parameter, str):
+                users[parameter].append(entry)
+    return users
+
+
+def _silent_policies(entries: Iterable[Entry], policies: Policies, configured: Configured) -> Iterator[Problem]:
+    for entry in entries:
+        policy = policies.policies.get(entry.runbook.escalation or "")
+        if policy is None:
+            continue
+        paged = {name for level in policy.levels for name in level.page}
+        if not any(type(configured.notifiers[name]).pages for name in paged):
+            message = f"the policy {entry.runbook.escalation!r} has no level that can wake anybody"
+            yield entry.document.at_value(("escalation",), message, "page somebody with a pager on one of its levels")
+
+
+# --- comments that allow ----------------------------------------------------------------------------------------------
+
+_comment = re.compile(r"(?:^|\s)#\s*lint:\s*allow\b[ \t]*(?P<code>[^\s#]*)[ \t]*(?P<reason>.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowance:
+    """One comment: what it allows, why, and where it stands; it covers the lines from its own to `last`."""
+
+    mark: Mark
+    code: str
+    reason: str
+    last: int
+    text: str
+
+    def allows(self, problem: Problem) -> bool:
+        """Without a reason it allows nothing: the next reader could not tell whether it is still meant."""
+        here = problem.file == self.mark.file and self.mark.line <= problem.line <= self.last
+        return here and problem.code == self.code and bool(self.reason)
+
+    def useless(self) -> Problem:
+        """Why this comment allows nothing."""
+        if self.code not in list(Code):
+            message, hint = f"there is no warning {self.code!r} to allow", closest(self.code, list(Code))
+        elif not self.reason:
+            message, hint = "this allows nothing: it gives no reason", f"write `# lint: allow {self.code} because …`"
+        else:
+            message, hint = f"nothing here is warned of as {self.code}", "remove the comment, or move it to the line"
+        snippet = draw(self.mark, self.text)
+        return Problem(*self.mark[:3], "", message, hint, snippet, Code.USELESS_ALLOW)
+
+
+def _texts(entries: Iterable[Entry]) -> dict[str, str]:
+    return {file: text for entry in entries for file, text in entry.document.texts.items()}
+
+
+def _allowances(texts: Mapping[str, str]) -> Iterator[_Allowance]:
+    for file, text in texts.items():
+        if "allow" not in text:
+            continue
+        lines = lines_of(text)
+        for number, line in enumerate(lines, start=1):
+            found = _comment.search(line)
+            if found is not None:
+                mark = Mark(file, number, line.index("#", found.start()) + 1)
+                yield _Allowance(mark, found["code"], found["reason"].strip(), _covered(lines, number), text)
+
+
+def _covered(lines: Sequence[str], number: int) -> int:
+    """The last line that a comment on this line speaks of: its own, or the first below comments that stand alone."""
+    while number < len(lines) and lines[number - 1].lstrip().startswith("#"):
+        number += 1
+    return number

@@ -29,6 +29,7 @@ _classic_escape = re.compile(r'\\([n"\\])')
 _escape = re.compile(r'\\(?:([abfnrtv\\"])|x([0-9A-Fa-f]{2})|([0-7]{3})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8}))|[^\\]+')
 _ESCAPES: Final = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, '"': 34}
 _MAX_TEXT: Final = 16_384
+_SHOWN: Final = 60
 
 
 class Op(StrEnum):
@@ -66,6 +67,16 @@ class Matcher:
         """Whether this value of the label satisfies this matcher."""
         same = value == self.value if self.pattern is None else self.pattern.matches(value)
         return same == (self.op in (Op.EQUAL, Op.MATCH))
+
+    def why_not(self, labels: Mapping[str, str]) -> str | None:
+        """Why these labels do not satisfy this matcher, for people; None where they do."""
+        if self.matches(labels):
+            return None
+        value = labels.get(self.name, "")
+        if not value:
+            return f"the alert has no label {self.name}, and {self} wants one"
+        shown = value if len(value) <= _SHOWN else f"{value[: _SHOWN - 1]}…"
+        return f'{self.name}="{_escaped(shown)}" does not match {self}'
 
     def __str__(self) -> str:
         """The text that parse_matcher reads back to an equal matcher."""

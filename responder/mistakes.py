@@ -28,6 +28,10 @@ _NEEDED: Final[Mapping[str, str]] = {
     "dict_type": _PAIRS, "model_type": _PAIRS, "model_attributes_type": _PAIRS,
     "tuple_type": "a list", "list_type": "a list", "set_type": "a list", "frozen_set_type": "a list",
 }  # fmt: skip
+_HINTS: Final[Mapping[str, str]] = {
+    "a list": "write `[a, b]`, or begin each entry with `- `", _PAIRS: "write a `key: value` pair on each line",
+    "a number": "write digits, such as 0.1", "a whole number": "write digits, such as 3",
+}  # fmt: skip
 SECRET_HINT: Final = "write {env: NAME} or {file: PATH}; a secret never stands in a configuration file"
 _PATTERNS: Final[Mapping[str, str]] = {
     "^[a-z][a-z0-9-]{0,62}$": "small letters, digits and -, beginning with a letter",
@@ -35,13 +39,19 @@ _PATTERNS: Final[Mapping[str, str]] = {
 }
 
 
+def likely(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name that was probably meant, if any; `cutoff` is how alike they must be, up to 1."""
+    folded = {name.lower().replace("-", "_"): name for name in sorted(known, reverse=True)}
+    found = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=cutoff)
+    return folded[found[0]] if found else None
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """The hint for an unknown name: the one that was probably meant, else all there are when they are few."""
     names = sorted(known)
-    folded = {name.lower().replace("-", "_"): name for name in reversed(names)}
-    found = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
-    if found:
-        return f"did you mean {folded[found[0]]!r}?"
+    meant = likely(word, names)
+    if meant is not None:
+        return f"did you mean {meant!r}?"
     if not names:
         return "there is none"
     if len(names) == 1:
@@ -99,10 +109,13 @@ def said(found: Any, *, shown: bool) -> tuple[str, str]:
     if kind in _NEEDED:
         quotes = kind == "string_type" and isinstance(value, bool | int | float)
         verb = "are" if _NEEDED[kind] == _PAIRS else "is"
-        return f"{_NEEDED[kind]} {verb} needed here, not {_named_value(value, shown)}", _TEXT_CHANGES if quotes else ""
+        hint = _TEXT_CHANGES if quotes else _HINTS.get(_NEEDED[kind], "")
+        return f"{_NEEDED[kind]} {verb} needed here, not {_named_value(value, shown)}", hint
     if kind in ("enum", "literal_error"):
         words = [word.strip("' ") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
-        return f"{told(value) if shown else 'this'} is not one of {', '.join(words)}", closest(str(value), words)
+        meant = likely(str(value), words)
+        hint = "write one of them" if meant is None else f"did you mean {meant!r}?"
+        return f"{told(value) if shown else 'this'} is not one of {', '.join(words)}", hint
     if kind == "string_pattern_mismatch":
         return f"{told(value) if shown else 'this'} is not allowed here", _PATTERNS.get(
             context["pattern"], found["msg"]
@@ -119,7 +132,12 @@ def _named_value(value: JsonValue, shown: bool) -> str:
 def unknown_key(key: str, model: type[BaseModel], path: Path) -> str:
     """The hint for a key that the model at `path` below `model` does not have."""
     inner = model_in(annotation_at(model, path))
-    return closest(key, keys_of(inner)) if inner is not None else ""
+    if inner is None:
+        return ""
+    known = keys_of(inner)
+    if "with" in known and likely(key, known, cutoff=0.75) is None:
+        return "what belongs to the action stands below `with:`"
+    return closest(key, known)
 
 
 def keys_of(model: type[BaseModel]) -> tuple[str, ...]:

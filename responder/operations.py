@@ -213,7 +213,8 @@ class Ended:
 
     def _retry_at(self, draft: Draft, run: Run, attempt: Attempt) -> int | None:
         step = _step_of(draft, self.incident, run, attempt.step)
-        if self.outcome is not Outcome.TEMPORARY or step is None:
+        tries = [a for a in run.attempts_of(attempt.step) if a.outcome is Outcome.TEMPORARY]
+        if self.outcome is not Outcome.TEMPORARY or step is None or len(tries) + 1 >= step.retry.attempts:
             return None
         return draft.now + max(_backoff(step, len(run.attempts_of(attempt.step))), self.retry_after or 0)
 

@@ -97,6 +97,11 @@ def _check_path(literal: str, pieces: Sequence[str | None]) -> None:
         raise Refused("a path holds printable ASCII only, no space, `#` or backslash", "percent-encode the character")
     if any(unquote(part) in {".", ".."} for part in _segments(literal)):
         raise Refused("a part of the path consists of dots only", "write the path that is meant")
+    if any(piece and _HALF_ENCODED.search(piece) for piece in pieces[:-1]):
+        raise Refused("a placeholder completes a percent-encoding", "write `%25` for a percent sign")
+
+
+_HALF_ENCODED = re.compile(r"%[0-9A-Fa-f]?$")
 
 
 def _segments(path: str) -> list[str]:
@@ -177,8 +182,12 @@ def _after(text: str, place: _Place) -> _Place:
 # ----------------------------------------------------------------------------------------------------------- encoders
 
 _PRINTABLE = re.compile(r"[ -~]*")
-# C0 and C1 controls but line feed, separators that act as line breaks, lone surrogates, and marks that turn text round.
-_INVISIBLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0 and C1 controls but line feed, separators that act as line breaks, lone surrogates, marks that turn text round, and
+# spaces without width. Joiners stay: emoji and several scripts are written with them.
+_INVISIBLE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PROMQL_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _REGEX_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$-]")
 _RESTRICT = "restrict the input with a type or pattern"
@@ -224,7 +233,10 @@ def _named(value: object) -> str:
 
 
 def _promql_string(value: object) -> str:
-    return "".join(_promql_character(character) for character in plain(value))
+    text = plain(value)
+    if _SURROGATE.search(text):
+        raise Refused("a value holds half a character (a lone surrogate)", _RESTRICT)
+    return "".join(_promql_character(character) for character in text)
 
 
 def _promql_character(character: str) -> str:

@@ -37,7 +37,7 @@ class _Promise:
 
 _OK: Final = StepAnswer(ok=True)
 _ATTEMPTS: Final[Mapping[Assumption, StepAnswer]] = {
-    Assumption.FAILED: StepAnswer(refused="refused (assumed)"),
+    Assumption.FAILED: StepAnswer(refused="assumed"),
     Assumption.UNKNOWN: StepAnswer(lost=Fate.UNCLEAR),
 }
 """How changes go under an assumption; they work under every other one. Readings always do."""

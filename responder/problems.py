@@ -25,7 +25,10 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding. `snippet` is the drawn line, "" where it must not be shown; str(problem) is complete."""
+    """One finding. `snippet` is the drawn line, "" where it must not be shown; str(problem) is complete.
+
+    `code` names the kind of a warning, so that a comment can allow it; "" for what must not be loaded.
+    """
 
     file: str
     line: int
@@ -34,10 +37,11 @@ class Problem:
     message: str
     hint: str = ""
     snippet: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         at = f"{self.path}: " if self.path else ""
-        lines = [f"{self.file}:{self.line}:{self.column}: {at}{self.message}"]
+        lines = [f"{self.file}:{self.line}:{self.column}: {at}{self.message}" + (f" [{self.code}]" * bool(self.code))]
         lines += self.snippet.splitlines()
         lines += [f"   hint: {self.hint}"] if self.hint else []
         return "\n".join(lines)

@@ -35,6 +35,7 @@ from responder.runbook import Rules
 from responder.store import Committed, open_store
 from responder.tales import Sent, Tale, Teller
 from responder.timing import HOUR, MINUTE, SECOND, format_time
+from responder.verification import LINGER, WATCH
 from responder.virtual_time import VirtualClock, VirtualLoop
 
 Answer = TypeVar("Answer")
@@ -43,6 +44,8 @@ POLL: Final = MINUTE
 LIMITS: Final = Limits()
 ENDLESS: Final = frozenset({"watch"})
 """Agenda entries that bring nothing new as long as the world answers the same."""
+PATIENCE: Final = LINGER + 2 * WATCH
+"""How long an open incident is watched after its last event: so long may what is called fixed stay unnoticed."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ class Simulation:
 
     def does_by_hand(self, actor: str = "somebody") -> bool:
         """Every manual step that is asked for is done. Answers whether there was one."""
-        asked = [i.id for i in self.incidents() if _asked(i)]
+        asked = [i.id for i in self.incidents() if asks(i)]
         for incident in asked:
             self.person("done", actor, incident=incident)
         return bool(asked)
@@ -296,18 +299,33 @@ class Simulation:
         """Let time pass until `offset` after the beginning."""
         self.advance(max(0, self.scene.start + offset - self.clock()))
 
-    def until_quiet(self, horizon: int = 2 * HOUR, *, or_asked: bool = False) -> bool:
+    def until_quiet(
+        self, horizon: int = 2 * HOUR, or_when: Callable[[Incident], bool] = lambda incident: False
+    ) -> bool:
         """Let time pass until nothing new can come, at most `horizon` from now. Answers whether it became quiet.
 
-        With `or_asked`, a manual step that waits for somebody counts as quiet too.
+        An incident for which `or_when` is true ends it too: somebody outside has something to do about it.
         """
         end = self.clock() + horizon
         while self.clock() < end:
             following = self._next()
-            if following is None or (or_asked and any(map(_asked, self.incidents()))):
+            if following is None or any(map(or_when, self.incidents())):
                 return True
             self.advance(min(max(following - self.clock(), SECOND), end - self.clock()))
         return False
+
+    def looks_again(self, at_least: int = 0) -> bool:
+        """Let time pass until an open incident looks at its check once more. Answers False when that brings nothing.
+
+        That is when nothing has happened for as long as an incident may linger, and `at_least` (an offset) is over.
+        """
+        open_ones = [i for i in self.incidents() if not i.closed]
+        looks = [d.due for i in open_ones for d in i.agenda if d.kind in ENDLESS]
+        latest = max((self.events(i)[-1].at for i in open_ones), default=0)
+        if not looks or min(looks) > max(latest + PATIENCE, self.scene.start + at_least + WATCH):
+            return False
+        self.advance(max(min(looks) - self.clock(), SECOND))
+        return True
 
     def _next(self) -> int | None:
         """When something new can come, or None."""
@@ -388,7 +406,8 @@ class Simulation:
         return self._loop.run_until_complete(work)
 
 
-def _asked(incident: Incident) -> bool:
+def asks(incident: Incident) -> bool:
+    """A manual step waits for somebody."""
     run = incident.active_run
     return run is not None and any(step.status is StepStatus.ASKED for step in run.steps)
 

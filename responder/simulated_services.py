@@ -11,7 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from responder.answers import CheckAnswer, Cue, Fate, Phase, Script, StepAnswer, phase_at
 from responder.contracts import Parameter
@@ -19,6 +19,7 @@ from responder.errors import Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
 from responder.timing import SECOND
 
+Given = TypeVar("Given", CheckAnswer, StepAnswer)
 Sleep = Callable[[float], Awaitable[None]]
 ASSUMED = "assumed"
 """Stands for the place of an answer that no file gave."""
@@ -59,7 +60,7 @@ class Attempt:
         if self.said.refused is not None:
             raise Permanent(self.said.refused)
         if self.said.lost is not None:
-            lost = f"no answer came{' (assumed)' if self.assumed else ''}"
+            lost = f"no answer came{', assumed' if self.assumed else ''}"
             raise Temporary(lost) if reads else Unknown(lost)
 
     def _take_place(self) -> None:
@@ -174,7 +175,7 @@ class Prompter:
             if (f"{section}.{key}", cue.number) not in self._given
         ]
 
-    def _next(self, place: tuple[str, str, str], phases: Sequence[Phase[Any]], offset: int) -> Any:
+    def _next(self, place: tuple[str, str, str], phases: Sequence[Phase[Given]], offset: int) -> Cue[Given] | None:
         index = phase_at(phases, offset)
         if index is None:
             return None
@@ -187,7 +188,9 @@ class Prompter:
         return cue
 
 
-def _named(entries: Mapping[str, Any], runbook: str, name: str) -> tuple[str, Any]:
+def _named(
+    entries: Mapping[str, tuple[Phase[Given], ...]], runbook: str, name: str
+) -> tuple[str, tuple[Phase[Given], ...]]:
     """The entry of exactly this runbook, else that of the name alone."""
     full = f"{runbook}.{name}"
     return (full, entries[full]) if full in entries else (name, entries.get(name, ()))

@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "schema": Entry("schema:command", "Print the JSON Schema of runbooks and other files, for editors."),
     "replay": Entry("replay:command", "Show what would be done about an alert, without doing it."),
     "record": Entry("record:command", "Keep what a running server received as files for replay."),
+    "explain": Entry("explain:command", "Say which runbook answers an alert and why, gate by gate."),
     "status": Entry("status:command", "What is open and what it waits for, locks, changes in force."),
     "incidents": Entry("incidents:command", "List incidents, newest first."),
     "incident": Entry("incident:command", "Tell one incident: what happened, what is next, who has it."),

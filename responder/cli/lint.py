@@ -33,6 +33,11 @@ Paths = Annotated[
 ]
 
 
+AsErrors = Annotated[
+    bool, typer.Option("--warnings-as-errors", help="Exit status 1 for warnings too, for CI and before a merge.")
+]
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """What is checked together: `entries` as in `rules:` of a configuration, None for those it names itself."""
@@ -58,12 +63,15 @@ class Findings:
         return bool(self.problems or self.refused)
 
 
-def command(paths: Paths = None, config: Config = None, json: Json = False) -> None:
+def command(
+    paths: Paths = None, config: Config = None, json: Json = False, warnings_as_errors: AsErrors = False
+) -> None:
     """Check runbooks and policies, and show every mistake at its place.
 
     With paths: a folder with its own example configuration is checked with that, all else with the configuration. A
     file of a catalogue is checked together with its folder, since it means nothing without its defaults. Secrets need
-    not be there. Exit status 1 when something must not be loaded; warnings are allowed.
+    not be there. Exit status 1 when something must not be loaded; warnings are allowed, and a comment says that one is
+    meant: `# lint: allow CODE reason`, on its line or on the line above.
     """
     findings = Findings()
     for rules in rule_sets(paths or (), config):
@@ -72,7 +80,7 @@ def command(paths: Paths = None, config: Config = None, json: Json = False) -> N
         print_json(as_json(findings))
     else:
         show(findings)
-    raise typer.Exit(1 if findings.bad else 0)
+    raise typer.Exit(1 if findings.bad or (warnings_as_errors and findings.warnings) else 0)
 
 
 # --- what is checked together -----------------------------------------------------------------------------------------
@@ -155,7 +163,7 @@ def check(rules: RuleSet, findings: Findings) -> None:
 def as_json(findings: Findings) -> dict[str, Any]:
     """`{"ok", "problems": [PROBLEM…], "warnings": [PROBLEM…], "files": […], "runbooks": […]}`.
 
-    A problem is `{"file", "line", "column", "path", "message", "hint"}`.
+    A problem is `{"file", "line", "column", "path", "message", "hint", "code"}`; only warnings have a code.
     """
     return {
         "ok": not findings.bad,
@@ -169,7 +177,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
     }
 
 
-_UNPLACED: Final = {"file": "", "line": 1, "column": 1, "path": "", "message": "", "hint": ""}
+_UNPLACED: Final = {"file": "", "line": 1, "column": 1, "path": "", "message": "", "hint": "", "code": ""}
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

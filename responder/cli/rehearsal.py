@@ -6,8 +6,10 @@ assumed. Not here: the command line (`replay`) and how it is shown (`retelling`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from responder.alert import Limits, parse_notification
@@ -16,7 +18,8 @@ from responder.assumptions import Assumption, beginning
 from responder.cli.replayed import Answered, Beginning, Replay, Unheard, answered
 from responder.errors import BadPayload, Rejected
 from responder.pretending import Pretending
-from responder.simulate import Scene, Simulation, sleep
+from responder.recorded import Result
+from responder.simulate import Scene, Simulation, asks, sleep
 from responder.simulated_services import Heard, Prompter, SimulatedServices
 
 if TYPE_CHECKING:
@@ -52,15 +55,52 @@ class Stage:
     rules: Rules
 
 
-def timed(recordings: Sequence[Recording]) -> tuple[Recording, ...]:
-    """In the order of time; one that does not say when it came in did so when the last thing it tells had happened."""
-    known = [replace(r, at=_told_at(r.body)) if r.at is None else r for r in recordings]
-    return tuple(sorted(known, key=lambda recording: recording.at or 0))
+def stages(file: Path | None, others: Sequence[str]) -> list[Stage]:
+    """The configured rules, and beside them those at the paths `others`, if any. Raises BadConfig, BadRules."""
+    from responder.app import CATALOGUE
+    from responder.config import load_config
+    from responder.notifiers import message_templates
+
+    config = load_config(file, CATALOGUE, os.environ, check_secrets=False)
+    render = message_templates(None if config.templates is None else config.folder / config.templates).render
+    found = [Stage(config, render, _rules(config.rules, config.folder, config))]
+    if others:
+        found.append(Stage(config, render, _rules([_entry(path) for path in others], Path.cwd(), config)))
+    return found
 
 
-def values_at_the_beginning(sets: Sequence[Rules], config: Config, script: Script) -> dict[str, float]:
-    """The file's, else assumed ones that suit every set."""
-    return {**beginning(sets, config.parameters), **script.parameters}
+def _rules(entries: Iterable[str], folder: Path, config: Config) -> Rules:
+    from responder.app import CATALOGUE
+    from responder.loader import load_rules
+    from responder.sources import Folders, read_sources, shipped_rules
+
+    return load_rules(read_sources(tuple(entries), Folders(shipped_rules(), folder)), CATALOGUE, config).rules
+
+
+def _entry(path: str) -> str:
+    """How `rules:` would say it: what exists here is a path, anything else may be a shipped catalogue."""
+    return f"./{path}" if Path(path).exists() and not Path(path).is_absolute() else path
+
+
+def plot_of(
+    recordings: Sequence[Recording],
+    script: Script,
+    assumption: Assumption,
+    beyond: int,
+    before: Sequence[Stage],
+    now: int,
+) -> Plot:
+    """What is played before all these stages; it begins with the first notification that says when, else `now` (µs)."""
+    known = sorted((_timed(recording) for recording in recordings), key=lambda recording: recording.at or 0)
+    start = min((r.at for r in known if r.at is not None), default=now)
+    # The file's values, else assumed ones that suit every set of rules.
+    values = {**beginning([stage.rules for stage in before], before[0].config.parameters), **script.parameters}
+    return Plot(tuple(known), assumption, script, start, beyond, values)
+
+
+def _timed(recording: Recording) -> Recording:
+    """One that does not say when it came in did so when the last thing that it tells had happened."""
+    return replace(recording, at=_told_at(recording.body)) if recording.at is None else recording
 
 
 def rehearse(plot: Plot, stage: Stage) -> Replay:
@@ -170,11 +210,17 @@ class _Playing:
     def _settle(self, until: int) -> bool:
         """Go on until it is quiet, at most to the offset `until`; what is fixed resolves, if that is assumed."""
         simulation = self.simulation
-        while simulation.until_quiet(max(until - simulation.offset, 0), or_asked=self._by_hand):
+        while simulation.until_quiet(max(until - simulation.offset, 0), self._needs_somebody):
             done = self._by_hand and simulation.does_by_hand()
-            if not (done or (self._resolves and simulation.resolves_fixed())):
+            resolved = not done and self._resolves and simulation.resolves_fixed()
+            if not (done or resolved or simulation.looks_again(self.plot.script.last_word)):
                 return True
         return False
+
+    def _needs_somebody(self, incident: Incident) -> bool:
+        """What is assumed of people and alerts happens to each incident in its time, whatever the others are at."""
+        fixed = incident.result is Result.FIXED and bool(incident.firing)
+        return (self._by_hand and asks(incident)) or (self._resolves and fixed)
 
     def _posting(self, recording: Recording) -> Callable[[], None]:
         return lambda: self.simulation.post(recording.body)

@@ -8,7 +8,6 @@ is decided differently; else 1. How it is played is `rehearsal`, how it is shown
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,11 @@ from responder.errors import BadSyntax
 from responder.timing import SECOND
 
 if TYPE_CHECKING:
-    from responder import config as c
     from responder.answers import Script
     from responder.assumptions import Assumption
-    from responder.cli.rehearsal import Plot, Stage
+    from responder.cli.rehearsal import Stage
     from responder.cli.replayed import Replay
     from responder.recordings import Recording
-    from responder.runbook import Rules
 
 Words = Annotated[
     list[str] | None,
@@ -242,54 +239,20 @@ def _pairs(words: Iterable[str], what: str) -> dict[str, str]:
 
 
 def _simulated(asked: Asked, recordings: list[Recording]) -> bool:
-    """Play it and tell it. Answers whether all is well."""
-    from responder.cli.rehearsal import rehearse
+    """Play it and tell it. Answers whether all is well. Raises BadConfig, BadRules, BadAnswers."""
+    from responder.cli.rehearsal import plot_of, rehearse, stages
 
-    plot, stages = _prepared(asked, recordings)
-    played = [rehearse(plot, stage) for stage in stages]
+    assumption, beyond = _assumption(asked.assume or "fixed"), _duration(asked.for_ or LONGEST)
+    before = stages(config_file(asked.config), asked.rules)
+    plot = plot_of(recordings, _script(asked.answers, before), assumption, beyond, before, _now())
+    played = [rehearse(plot, stage) for stage in before]
     if len(played) > 1:
         return _compared(asked, played[0], played[1])
     _told(asked, played[0])
     return played[0].good
 
 
-def _prepared(asked: Asked, recordings: list[Recording]) -> tuple[Plot, list[Stage]]:
-    """What is played, and before which rules: the configured ones, then those of --rules. Raises BadConfig, BadRules,
-    BadAnswers.
-    """
-    from responder.app import CATALOGUE
-    from responder.cli.rehearsal import Plot, Stage, timed, values_at_the_beginning
-    from responder.config import load_config
-    from responder.notifiers import message_templates
-
-    assumption, beyond = _assumption(asked.assume or "fixed"), _duration(asked.for_ or LONGEST)
-    config = load_config(config_file(asked.config), CATALOGUE, os.environ, check_secrets=False)
-    sets = [_rules(config.rules, config.folder, config)]
-    if asked.rules:
-        sets.append(_rules([_entry(path) for path in asked.rules], Path.cwd(), config))
-    script = _script(asked.answers, sets, config)
-    posted = timed(recordings)
-    start = min((r.at for r in posted if r.at is not None), default=None)
-    values = values_at_the_beginning(sets, config, script)
-    plot = Plot(posted, assumption, script, _now() if start is None else start, beyond, values)
-    render = message_templates(None if config.templates is None else config.folder / config.templates).render
-    return plot, [Stage(config, render, rules) for rules in sets]
-
-
-def _rules(entries: Iterable[str], folder: Path, config: c.Config) -> Rules:
-    from responder.app import CATALOGUE
-    from responder.loader import load_rules
-    from responder.sources import Folders, read_sources, shipped_rules
-
-    return load_rules(read_sources(tuple(entries), Folders(shipped_rules(), folder)), CATALOGUE, config).rules
-
-
-def _entry(path: str) -> str:
-    """How `rules:` would say it: what exists here is a path, anything else may be a shipped catalogue."""
-    return f"./{path}" if Path(path).exists() and not Path(path).is_absolute() else path
-
-
-def _script(file: Path | None, sets: list[Rules], config: c.Config) -> Script:
+def _script(file: Path | None, before: list[Stage]) -> Script:
     """Raises BadAnswers, typer.BadParameter."""
     from responder.answers import Script, nameable, read_answers
 
@@ -299,7 +262,8 @@ def _script(file: Path | None, sets: list[Rules], config: c.Config) -> Script:
         raw = file.read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"{file}: cannot be read ({error.strerror})", param_hint="--answers") from None
-    return read_answers(str(file), raw, nameable(sets, config.parameters, config.services))
+    config = before[0].config
+    return read_answers(str(file), raw, nameable([stage.rules for stage in before], config.parameters, config.services))
 
 
 def _assumption(text: str) -> Assumption:
@@ -374,4 +338,28 @@ def _compared(asked: Asked, configured: Replay, other: Replay) -> bool:
 
 
 def _driven(asked: Asked, url: str, recordings: list[Recording]) -> bool:
-    raise NotImplementedError
+    """Let a running server answer, and tell what it did. Answers whether every alert found its runbook."""
+    from responder.cli import incident
+    from responder.cli.driving import drive
+    from responder.cli.output import count, now_of, paper, print_json, text
+
+    name = asked.name or f"cli-{_stamp()}"
+    found = drive(config_file(asked.config), url, name, recordings, asked.speed)
+    good = bool(found) and all(one["runbook"] is not None and not one["problems"] for one in found)
+    if asked.json:
+        print_json({"simulated": False, "replay": name, "good": good, "incidents": found})
+        return good
+    out = paper()
+    out.print(text(f"Replay {name} on {url}: {count(len(found), 'incident')}. Nothing was changed, nobody was told."))
+    for one in found:
+        out.print(text(""))
+        for part in incident.told(one, now_of(None)):
+            out.print(part)
+    return good
+
+
+def _stamp() -> str:
+    """A name that no earlier replay has: `20261120T221402`."""
+    from responder.timing import format_time
+
+    return format_time(_now() // SECOND * SECOND).replace("-", "").replace(":", "").removesuffix("Z")

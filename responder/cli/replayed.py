@@ -95,6 +95,8 @@ def _ending(tale: Tale) -> str:
         return "left a change behind of which nobody knows whether it happened"
     if incident.active_run is not None:
         return "is not over"
+    if incident.problems:
+        return f"needs people: {'; '.join(incident.problems)}"
     return f"ended {incident.result.value}" if incident.result is not None else "ended without a result"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from itertools import groupby
 from typing import Any, Final
 
 from responder import facts as f
+from responder.cli.output import plain
 from responder.cli.replayed import Answered, Replay, ended_well, sources
 from responder.recorded import Answer, Verdict
 from responder.story import alert_text
@@ -17,6 +18,8 @@ from responder.telling import has_line
 from responder.timing import SECOND, format_time
 
 WIDTH: Final = 80
+LONGEST: Final = 2_000
+"""Characters of one text; the rest of a long label or body is in the JSON."""
 SHOWN: Final = frozenset({"opened", "gathered", "attempt_intended", "machine_gathered"})
 """Facts without a line in a thread that a replay tells all the same."""
 NAMED: Final = 20
@@ -132,25 +135,33 @@ def _field(name: str, text: str) -> Iterator[str]:
 
 
 def _wrapped(text: str, first: str, rest: str) -> Iterator[str]:
+    """Labels and answers come from anywhere: nothing of them reaches the terminal as a control sequence."""
+    clean = plain(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
     yield from textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=True
+        clean, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=True
     ) or [first]
 
 
 def _moments(tale: Tale, replay: Replay) -> Iterator[tuple[int, list[str]]]:
     """Each event that is told, with its time and its lines. Who answered is said only where a file could have."""
     places = sources(tale, replay.heard) if replay.file else {}
+    begun = [line.event.fact for line in tale.lines if isinstance(line.event.fact, f.RunStarted)]
+    back = {fact.number for fact in begun if fact.restores is not None}
     for line in tale.lines:
         if _told(line):
             by = places.get(line.event.seq)
             text = f"{line.text} ({', '.join(by)})" if by else line.text
-            yield line.offset, [*_wrapped(text, f"{clock(line.offset):>9}  ", " " * 11), *_details(line)]
+            yield (
+                line.offset,
+                [*_wrapped(text, f"{clock(line.offset):>9}  ", " " * 11), *_details(line.event.fact, back)],
+            )
 
 
 def _pages(tale: Tale) -> Iterator[str]:
     yield "Pages" if tale.pages else "Pages nobody."
-    for page in tale.pages:
-        yield from _wrapped(f"{page.destination}: {page.why}", f"{clock(page.offset):>9}  ", " " * 11)
+    for (offset, why), pages in groupby(tale.pages, key=lambda page: (page.offset, page.why)):
+        whom = ", ".join(page.destination for page in pages)
+        yield from _wrapped(f"{whom}: {why}", f"{clock(offset):>9}  ", " " * 11)
 
 
 def _told(line: Line) -> bool:
@@ -158,9 +169,9 @@ def _told(line: Line) -> bool:
     return kind not in LEFT_OUT and (has_line(line.event.fact) or kind in SHOWN)
 
 
-def _details(line: Line) -> Iterator[str]:
-    fact = line.event.fact
-    if isinstance(fact, f.AttemptIntended):
+def _details(fact: f.Fact, back: Set[int]) -> Iterator[str]:
+    """Parameters and gates. `back`: runs that put something back, whose parameters are those of the way there."""
+    if isinstance(fact, f.AttemptIntended) and fact.run not in back:
         for name, value in fact.plan.params.items():
             if value not in (None, [], {}):
                 shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -190,7 +201,8 @@ _SAYS: Final = {Answer.ALLOW: "allows", Answer.WAIT: "waits", Answer.ASK: "asks"
 def _end(tale: Tale) -> str:
     incident = tale.incident
     result = "no result" if incident.result is None else incident.result.value
-    why = "" if incident.run is None or not incident.run.why else f" ({incident.run.why})"
+    run = incident.run
+    why = f" ({run.why})" if run is not None and run.why and run.result is incident.result else ""
     state = f"closed: {incident.closed_why}" if incident.closed else f"still {incident.status}"
     return f"The end: {result}{why}; {state}."
 

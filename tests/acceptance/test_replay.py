@@ -82,8 +82,10 @@ def test_for_people_it_is_a_story_of_eighty_columns(capsys: pytest.CaptureFixtur
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith("Simulated, nothing is touched")
     assert '"unfixed"' in " ".join(text.split())
-    for said in ("  runbook  var-breach, because", "    +4:00  halt-trading runs by itself", "gates allow: pause (automation",
-                 " +1:00:00  cto:", "The end: ineffective", "Not good: var-breach ended ineffective."):  # fmt: skip
+    for said in (
+        "  runbook  var-breach, because", "    +4:00  halt-trading runs by itself", "gates allow: pause",
+        " +1:00:00  cto, cro:", "The end: ineffective", "Not good: var-breach ended ineffective.",
+    ):  # fmt: skip
         assert said in text
 
 
@@ -245,6 +247,25 @@ def test_told_at_its_own_pace_it_is_the_same_story(capsys: pytest.CaptureFixture
     paced = capsys.readouterr().out.splitlines()
     begins = [line for line in at_once if line.startswith(" ")]
     assert [line for line in begins if line not in paced and "UTC" not in line] == []
+
+
+def test_hostile_labels_stay_text(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = ["--alert", "X\x1b[2J", "severity=critical", "a=\u202egnp\nfake line", f"long={'x' * 10_000}"]
+    run(["replay", "--config", EXAMPLE, *hostile])
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert not any(line.startswith("fake") for line in said.splitlines())
+    assert max(map(len, said.splitlines())) <= 80
+    assert len(said) < 20_000
+
+
+def test_an_alert_that_is_told_often_is_shown_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    fires = {"status": "firing", "labels": dict(ALERT), "startsAt": "2026-11-20T17:00:00Z"}
+    over = {**fires, "status": "resolved", "endsAt": "2026-11-20T17:00:10Z"}
+    files = [payload(tmp_path / f"{n}.json", one) for n, one in enumerate((fires, fires, over))]
+    run(["replay", "--config", EXAMPLE, *files])
+    assert capsys.readouterr().out.count("  runbook  var-breach") == 1
 
 
 def test_two_incidents_are_told_in_the_order_of_time(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import yaml
 
 from responder.cli import run
-from tests.acceptance.stage import SETTINGS
+from responder.sources import shipped_rules
+from tests.acceptance.stage import ALERT, SETTINGS
 from tests.builders import a_policy, a_runbook, call_step, cut_step
 
 PARAMETER = "risk-api/kelly_fraction"
@@ -34,6 +36,11 @@ class Replayer:
         for number, runbook in enumerate(runbooks):
             (rules / f"{number}.yaml").write_text(json.dumps(runbook))
 
+    def settings(self, before: str, after: str) -> None:
+        """The same configuration with one text replaced."""
+        file = self.folder / "responder.yaml"
+        file.write_text(file.read_text().replace(before, after))
+
     def words(self, answers: dict[str, Any], *more: str) -> list[str]:
         """The command line."""
         (self.folder / "answers.yaml").write_text(yaml.safe_dump(answers))
@@ -43,6 +50,11 @@ class Replayer:
     def json(self, answers: dict[str, Any], *more: str) -> Any:
         """What came of it."""
         run(self.words(answers, "--json", *more))
+        return json.loads(self._capsys.readouterr().out)
+
+    def ran(self, *words: str) -> Any:
+        """What came of another command line."""
+        run([*words, "--config", "responder.yaml", "--json"])
         return json.loads(self._capsys.readouterr().out)
 
     def text(self, answers: dict[str, Any], *more: str) -> str:
@@ -88,6 +100,12 @@ def test_checks_answer_by_the_time(replayer: Replayer) -> None:
     assert (ended[0], result(told)) == (90, "fixed")
 
 
+def test_what_comes_much_later_is_waited_for(replayer: Replayer) -> None:
+    risk = {"checks": {"risk": [0.5, {"after": "40m", "value": 2.1}]}}
+    told = replayer.json(risk, "--assume", "unfixed")
+    assert [at // 60 for at, _ in events(told, "relapsed")] == [40]
+
+
 def test_an_old_sample_is_no_evidence(replayer: Replayer) -> None:
     told = replayer.json({"checks": {"risk": {"value": 0.5, "age": "5m"}}})
     assert result(told) == "unverified"
@@ -122,6 +140,11 @@ def test_a_refusal_ends_the_run(replayer: Replayer) -> None:
     told = replayer.json({"steps": {"cut": {"refused": "422 bad value"}}})
     assert "422 bad value" in events(told, "attempt_ended")[0][1]
     assert (result(told), told["good"]) == ("failed", False)
+
+
+def test_a_change_that_did_not_happen_does_not_help(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[cut_step(on_failure="continue")]))
+    assert result(replayer.json({"steps": {"cut": {"refused": 422}}})) == "ineffective"
 
 
 def test_the_output_that_the_file_gives_is_judged(replayer: Replayer) -> None:
@@ -184,6 +207,25 @@ def test_an_answer_after_the_timeout_is_a_lost_one(replayer: Replayer) -> None:
     assert (ended[0], "no end within the timeout" in ended[1]) == (10, True)
     assert "0.1, as intended" in events(told, "probed")[0][1]
     assert result(told) == "fixed"
+
+
+def test_no_request_waits_longer_than_its_service_allows(replayer: Replayer) -> None:
+    replayer.settings("risk-api: {kind: http,", "risk-api: {kind: http, timeout: 4s,")
+    told = replayer.json({"steps": {"cut": {"ok": True, "delay": "5s"}}})
+    assert [at for at, _ in events(told, "attempt_ended")] == [4]
+
+
+def test_two_incidents_of_one_runbook_are_told_apart(replayer: Replayer, tmp_path: Path) -> None:
+    inputs = {"symbol": {"label": "symbol", "type": "currency_pair"}}
+    replayer.rules(a_runbook(inputs=inputs, target="book/{{ symbol }}", steps=[call_step()]))
+    labels = {"alertname": "TooMuchRisk", "severity": "critical"}
+    alerts = [{"status": "firing", "labels": {**labels, "symbol": s}} for s in ("BTC-USD", "ETH-USD")]
+    (tmp_path / "two.json").write_text(json.dumps({"version": "4", "alerts": alerts}))
+    (tmp_path / "answers.yaml").write_text("steps: {call: [{temporary: 429}, ok]}")
+    told = replayer.ran("replay", "--answers", "answers.yaml", "two.json")
+    assert [incident["result"] for incident in told["incidents"]] == ["failed", "failed"]
+    told = replayer.ran("replay", "two.json")
+    assert [incident["result"] for incident in told["incidents"]] == ["fixed", "fixed"]
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -269,6 +311,13 @@ def test_the_story_says_who_answered(replayer: Replayer) -> None:
     assert "as expected (answers.yaml:3)" in said
 
 
+def test_each_attempt_has_its_own_place(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[call_step(service="keyed-api")]))
+    told = replayer.json({"steps": {"call": [{"lost": "applied"}, "ok"]}})
+    ends = [e for e in told["incidents"][0]["events"] if e["kind"] in ("attempt_ended", "step_ended")]
+    assert [e["answered_by"] for e in ends] == [["answers.yaml:3"], ["answers.yaml:4"], ["answers.yaml:4"]]
+
+
 def test_what_nobody_asked_for_is_told(replayer: Replayer) -> None:
     said = replayer.text({"steps": {"cut": ["ok", {"refused": "403"}, "ok"]}})
     assert "Never asked for: cut, answers 2, 3 (answers.yaml:4, answers.yaml:5)." in said
@@ -277,3 +326,15 @@ def test_what_nobody_asked_for_is_told(replayer: Replayer) -> None:
 def test_a_mistake_in_the_file_is_wrong_use(replayer: Replayer, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(replayer.words({"checks": {"rsk": 2}})) == 2
     assert "did you mean 'risk'?" in capsys.readouterr().err
+
+
+def test_the_example_of_the_guide_is_right(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    guide = shipped_rules().parent / "docs" / "replay.md"
+    (example,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "answers.yaml").write_text(example)
+    example_config = str(shipped_rules() / "edge-risk" / "_responder.example.yaml")
+    labels = [f"{name}={value}" for name, value in ALERT.items() if name != "alertname"]
+    words = ["--answers", str(tmp_path / "answers.yaml"), "--json", "--alert", "VaRBreach", *labels]
+    assert run(["replay", "--config", example_config, *words]) in (0, 1)
+    told = json.loads(capsys.readouterr().out)
+    assert told["incidents"][0]["runbook"] == "var-breach"

@@ -114,11 +114,12 @@ def test_the_time_decides_about_calendars(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_runbooks_are_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rules").mkdir()
     for number in range(20):
         text = f"runbook: r{number:02}\ntitle: T\nmatch: Alert{number}\ntarget: t{number}\n"
-        (tmp_path / f"r{number}.yaml").write_text(text)
+        (tmp_path / "rules" / f"r{number}.yaml").write_text(text)
     config = tmp_path / "responder.yaml"
-    config.write_text("rules: [.]\n")
+    config.write_text("rules: [./rules]\n")
     assert run(["explain", "--config", str(config), "--alert", "Odd"]) == 1
     assert "    and 8 more; --json names them all" in capsys.readouterr().out
     assert run(["explain", "--config", str(config), "--alert", "Odd", "--json"]) == 1

@@ -152,3 +152,13 @@ def test_all_mistakes_are_told_at_once() -> None:
 def test_an_unreadable_file_is_said_to_be_one() -> None:
     with pytest.raises(BadAnswers, match="0xff is not UTF-8 text"):
         read_answers("answers.yaml", b"checks: \xff", known())
+
+
+def test_a_status_is_a_reason() -> None:
+    (phase,) = read("steps: {call: {refused: 422}}").steps["call"]
+    assert phase.cues[0].answer.refused == "422"
+
+
+def test_the_last_word_is_when_nothing_changes_any_more() -> None:
+    script = read("checks: {risk: [1, {after: 5m, value: 2}]}\nservices: {metrics: {down: x, from: 1m, until: 7m}}")
+    assert (script.last_word, read("checks: {risk: 1}").last_word) == (7 * MINUTE, 0)

@@ -63,7 +63,6 @@ def test_a_good_runbook_is_loaded() -> None:
     loaded = load(cut=CUT)
     assert only(loaded).steps[0].with_["to"] == 0.1
     assert loaded.rules.default_policy == "default"
-    assert loaded.warnings == ()
 
 
 def test_problems_of_all_files_are_told_at_once() -> None:
@@ -277,18 +276,6 @@ steps:
 def test_a_reading_use_of_an_action_that_can_change_may_be_a_check() -> None:
     text = CUT.replace("checks:\n", "checks:\n  up: {action: api.call, with: {service: risk, path: /up}}\n")
     assert "up" in only(load(cut=text)).checks
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "warning"),
-    [
-        (", freshness: var_pct", "", "a guard or verification that cannot tell how old its answer is"),
-        ("verify: {check: var, expect: value < 1.7, within: 2m}\n", "", "nothing tells whether these steps helped"),
-        ("verify:", "unless_fixed: {2m: {page: room}}\nverify:", "'room' cannot wake anybody"),
-    ],
-)
-def test_risky_designs_are_warned_of(old: str, new: str, warning: str) -> None:
-    assert [w.message for w in load(cut=CUT.replace(old, new)).warnings] == [warning]
 
 
 def test_the_hash_changes_with_texts_types_and_ceiling_only() -> None:

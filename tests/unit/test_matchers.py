@@ -268,3 +268,19 @@ def test_proofs_are_never_wrong(a: list[Matcher], b: list[Matcher], labels: dict
     both = all(matcher.matches(labels) for matcher in [*a, *b])
     assert not (both and provably_disjoint(a, b))
     assert not (provably_overlap(a, b) and provably_disjoint(a, b))
+
+
+@pytest.mark.parametrize(
+    ("matcher", "value", "why"),
+    [
+        ('env="prod"', "prod", None),
+        ('env="prod"', "test", 'env="test" does not match env="prod"'),
+        ('env="prod"', "", 'the alert has no label env, and env="prod" wants one'),
+        ('env!=""', "", 'the alert has no label env, and env!="" wants one'),
+        ('env!~"t.*"', "test", 'env="test" does not match env!~"t.*"'),
+        ('env="prod"', 'a"b', 'env="a\\"b" does not match env="prod"'),
+        ('env="prod"', "x" * 100, f'env="{"x" * 59}…" does not match env="prod"'),
+    ],
+)
+def test_a_matcher_says_why_not(matcher: str, value: str, why: str | None) -> None:
+    assert parse_matcher(matcher).why_not({"env": value}) == why
