@@ -138,7 +138,7 @@ def _values(runbook: Runbook, labels: Mapping[str, str], rules: Rules) -> Iterat
     for name, given in runbook.inputs.items():
         value = labels.get(given.label or "", "")
         wanted = given.type or (f"/{given.pattern}/" if given.pattern else f"one of {', '.join(given.one_of)}")
-        problem = rules._input_problem(name, given, value)
+        problem = rules.input_problem(name, given, value)
         yield Value(name, given.label or "", value, wanted, problem, name in in_target)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from responder.conflicts import Entry
-from responder.documents import Document
 from responder.mistakes import closest
 from responder.policies import Policies
 from responder.problems import Mark, Problem, draw, lines_of
@@ -30,14 +29,6 @@ def warnings(entries: Sequence[Entry], policies: Policies, around: Surroundings)
     useless = [a.useless() for a in allowances if not any(a.allows(problem) for problem in found)]
     told = sorted({*kept, *useless}, key=lambda p: (p.file, p.line, p.column, p.code))
     return (*told, *unreached(policies, around.configured))
-
-
-def warnings_of(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
-    """What is risky about one runbook that may be loaded, without what its comments allow."""
-    allowances = list(_allowances(document.texts))
-    for problem in risks_of(Subject(runbook, document, around)):
-        if not any(a.allows(problem) for a in allowances):
-            yield problem
 
 
 # --- what only the set shows ------------------------------------------------------------------------------------------

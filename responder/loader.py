@@ -20,7 +20,7 @@ from responder.conflicts import Entry, conflicts
 from responder.contracts import Catalogue
 from responder.documents import Document, parse_document
 from responder.errors import BadRules
-from responder.lint import unreached, warnings_of
+from responder.lint import warnings
 from responder.mistakes import closest, problems_of
 from responder.policies import Policies, Policy
 from responder.problems import Path, Problem
@@ -81,8 +81,7 @@ def load_rules(sources: Mapping[str, str], catalogue: Catalogue, configured: Con
         raise BadRules(in_order(problems), sources)
     rules = _rules(entries, policies, _hash(sources, configured), configured)
     rules = replace(rules, calendars=calendars)
-    warnings = [w for entry in entries for w in warnings_of(entry.runbook, entry.document, around)]
-    return Loaded(rules, dict(sources), (*warnings, *unreached(policies, configured)))
+    return Loaded(rules, dict(sources), warnings(entries, policies, around))
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:

@@ -429,7 +429,7 @@ class Rules:
 
     def _route_to(self, runbook: Runbook, labels: Mapping[str, str]) -> Route:
         values = {name: labels.get(i.label or "", "") for name, i in runbook.inputs.items()}
-        bad = {n: p for n, v in values.items() if (p := self._input_problem(n, runbook.inputs[n], v)) is not None}
+        bad = {n: p for n, v in values.items() if (p := self.input_problem(n, runbook.inputs[n], v)) is not None}
         needed = target_inputs(runbook)
         missing = [bad[n] for n in needed if n in bad]
         if missing:
@@ -443,7 +443,8 @@ class Rules:
             each_problems=tuple(p for n, p in bad.items() if n not in needed),
         )
 
-    def _input_problem(self, name: str, given: Input, value: str) -> str | None:
+    def input_problem(self, name: str, given: Input, value: str) -> str | None:
+        """Why a value must not be used, or None. `value` is "" where the alert has no such label."""
         if given.one_of:
             fits, wanted = value in given.one_of, f"one of {', '.join(given.one_of)}"
         else:

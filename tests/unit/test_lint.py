@@ -9,11 +9,11 @@ from responder.config import Config, read_config
 from responder.conflicts import Entry
 from responder.documents import parse_document
 from responder.environment import Environment
-from responder.lint import warnings, warnings_of
+from responder.lint import warnings
 from responder.policies import Policies
 from responder.problems import Problem
 from responder.references import Surroundings
-from responder.risks import Code
+from responder.risks import Code, Subject, risks_of
 from responder.runbook import Runbook
 from tests.unit.stand_ins import CATALOGUE, SETTINGS, configured
 
@@ -226,7 +226,7 @@ def unsafe(text: str, config: str = API) -> bool:
     found = entry("stop.yaml", text)
     read = read_config("responder.yaml", config.replace("MORE", ""), REAL, Environment({}, Path("/")))
     around = Surroundings(REAL, read, {"stop"}, {"default"})
-    told = {problem.code for problem in warnings_of(found.runbook, found.document, around)}
+    told = {problem.code for problem in risks_of(Subject(found.runbook, found.document, around))}
     assert told <= {Code.UNSAFE_STEP}
     return bool(told)
 
