@@ -57,6 +57,10 @@ rules: $(INSTALLED) servers ## runbooks, Prometheus rules with their tests, the 
 	promtool test rules alertmanager/tests/*.yml; \
 	amtool check-config alertmanager/alertmanager.yml
 
+.PHONY: reference
+reference: $(INSTALLED) ## the documentation that is made: language, mistakes, outputs in the guides
+	@$(RUN) tests.documentation
+
 .PHONY: schema
 schema: $(INSTALLED) ## the JSON Schemas in rules/schema, from the models
 	@$(BIN)/responder schema --output rules/schema

@@ -101,7 +101,7 @@ MATCHERS: Final = """\
 `match` holds names of alerts and matchers as Alertmanager writes them: `name="value"`, `!=`, `=~` and `!~` with a
 regular expression that the whole value must match. A label that is missing has the value "". Several names are
 alternatives, and everything else must hold as well: `[VaRBreach, VaRStale, 'env="prod"']` are the alerts of either
-name of prod. In YAML a matcher needs single quotes around it.
+name of prod. In YAML a matcher is best put into single quotes.
 
 An alert that two runbooks match is answered by neither, and pages; where that can be proved it is refused at load.
 """
@@ -210,7 +210,7 @@ the step: see [Actions](#actions).
 
 UNDO: Final = """\
 Used when `verify` finds the change `harmful`, the latest change first, and by a person's `responder restore`. What
-lowered risk is put back by a person only, so `undo` of a brake needs `approval`.
+lowered risk is put back by a person only, so the `undo` of a brake needs `approval`, or [restore](#restore) beside it.
 """
 
 VERIFY: Final = """\

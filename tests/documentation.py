@@ -6,7 +6,8 @@ them like all others:
 - ``yaml file=my-rules/a.yaml``: the file is written (any language will do);
 - ``diff file=my-rules/a.yaml``: the lines with `-` become those with `+`;
 - ``console``: each `$ responder …` is run, a line that ends in a backslash goes on, and the lines below are what it
-  prints. A line `…` stands for any lines. ``console status=1``: the exit status of the last command, 0 when not given.
+  prints. ``status=1``: the exit status of the last command, 0 when not given. ``show=story``: of a replay, what
+  happens, without its details; ``until=Gates:``: the lines before that one.
 
 `python -m tests.documentation` (`make reference`) writes what has changed, the pages made of code included; the test
 `tests/contract/test_docs.py` compares. Time stands still, so that every run prints the same.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shlex
@@ -28,19 +30,22 @@ from typing import Final
 
 from responder import wall_clock
 from responder.actions import ACTIONS
+from responder.app import CATALOGUE
 from responder.cli import run
+from responder.config import read_config
+from responder.environment import Environment
 from responder.errors import BadRules
 from responder.loader import DEFAULTS_MAY_HOLD, load_rules
 from responder.manual import language
 from responder.timing import parse_time
 from tests.provision import CHECKOUT
-from tests.unit.stand_ins import CATALOGUE, configured
 
 NOW: Final = parse_time("2026-11-20T10:00:00Z")
 """A Friday, half past three in the afternoon in Kolkata."""
 ENVIRONMENT: Final = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
 GUIDES: Final = ("docs/runbooks.md", "docs/cookbook.md")
 ANY: Final = "…"
+_DETAIL: Final = " " * 13
 _fence = re.compile(r"^( *)```(\S*)(.*)$")
 
 
@@ -129,41 +134,34 @@ def _console(block: Block) -> list[str]:
     """The block's lines as they really are; what it leaves out with `…` stays left out."""
     found: list[str] = []
     status = 0
-    for command, expected in _commands(block.lines):
+    for command in _commands(block.lines):
         status, real = ran(" ".join(line.rstrip("\\") for line in command)[2:])
-        found += [*command, *(expected if ANY in expected and _fits(expected, real) else real)]
+        found += [*command, *_shown(real, block.options)]
     if status != int(block.options.get("status", "0")):
         raise Differs(f"line {block.begins}: the last command ended with status {status}:\n" + "\n".join(found))
     return found
 
 
-def _commands(lines: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Each command with the lines that are shown below it."""
+def _commands(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Each command, as many lines as it goes on; what it printed is left out."""
     command: list[str] = []
-    output: list[str] = []
     for line in lines:
-        if line.startswith("$ "):
-            if command:
-                yield command, output
-            command, output = [line], []
-        elif command and not output and command[-1].endswith("\\"):
+        if line.startswith("$ ") or command:
             command.append(line)
-        else:
-            output.append(line)
-    if command:
-        yield command, output
+        if command and not line.endswith("\\"):
+            yield command
+            command = []
 
 
-def _fits(expected: Sequence[str], real: Sequence[str]) -> bool:
-    """Whether the pieces between `…` stand in what was printed, in this order."""
-    pieces = "\n".join(["", *expected, ""]).split(f"\n{ANY}\n")
-    text = "\n".join(["", *real, ""])
-    at = 0 if text.startswith(pieces[0]) else -1
-    for piece in pieces:
-        at = text.find(f"\n{piece.strip(chr(10))}\n", at) if piece.strip("\n") and at >= 0 else at
-        if at < 0:
-            return False
-    return text.endswith(pieces[-1])
+def _shown(lines: Sequence[str], options: Mapping[str, str]) -> list[str]:
+    """What the page shows of the lines; `…` for what it leaves out."""
+    if "until" in options:
+        return [*itertools.takewhile(lambda line: line.strip() != options["until"], lines), ANY]
+    if options.get("show") != "story":
+        return list(lines)
+    story = itertools.dropwhile(lambda line: not line.startswith("Incident "), lines)
+    details = itertools.groupby(story, key=lambda line: line.startswith(_DETAIL))
+    return [ANY, *(line for left_out, part in details for line in ([f"{_DETAIL}{ANY}"] if left_out else part))]
 
 
 def ran(command: str) -> tuple[int, list[str]]:
@@ -206,11 +204,29 @@ TWENTY: Final[Mapping[str, str]] = {
 _OPENING: Final = """\
 # The twenty most likely mistakes
 
-What `responder lint` says about each, and the lines that made it say so. Every message has the same form: the file with line and column,
-where in the runbook that is, what is wrong, the line itself, and the cure. All mistakes of all files are told at once.
+What `responder lint` says about each. Every message has the same form: the file with line and column, where in the
+runbook that is, what is wrong, the line itself, and the cure. All mistakes of all files are told at once.
 
 This page is made by `make reference` from the files that the tests check each message with.
 """
+_NOTES: Final = {
+    "label_not_declared": "A label reaches a step only as an input that stands in `target`: "
+    "`inputs: {symbol: {label: symbol, type: currency_pair}}`, then `{{ symbol }}`.",
+    "template_outside_quotes": 'A placeholder is a label\'s value in double quotes, `var_pct{book="{{ book }}"}`, or a '
+    "number; never a part of a name.",
+}
+"""What a message has no room for."""
+_SETTINGS: Final = """
+services:
+  risk: {kind: http, env: prod, url: 'http://risk:8080'}
+  metrics: {kind: prometheus, url: 'http://metrics:9090'}
+parameters:
+  risk/kelly: {service: risk, read: {path: /k, value: k}, write: {path: /k}, floor: 0.05, total_per_day: 1}
+notifiers:
+  oncall: {kind: pagerduty, routing_key: {env: KEY}}
+"""
+_NAMES: Final = {"api.call": "http.request", "metrics.query": "prometheus.query"}
+"""The tests have actions of their own; people see the real ones."""
 _POLICIES: Final = "policies: {default: {levels: [{name: L1, after: 0, page: oncall}]}}\ndefault: default\n"
 _TWO: Final = "runbook: {}\ntitle: Too much risk\nmatch: {}\ntarget: risk/kelly\n"
 
@@ -221,20 +237,26 @@ def mistakes() -> str:
     for number, (name, title) in enumerate(TWENTY.items(), start=1):
         text = (MISTAKES / f"{name}.yaml").read_text(encoding="utf-8")
         kept = "".join(f"{line}\n" for line in text.splitlines() if not line.startswith("#>"))
-        parts.append(_mistake(f"{number}. {title}", refused({f"{name}.yaml": kept})))
-    both = {"a.yaml": _TWO.format("a", "VaRBreach"), "b.yaml": _TWO.format("b", "'alertname=~\"VaR.*\"'")}
+        for stand_in, real in _NAMES.items():
+            kept = kept.replace(stand_in, real)
+        parts.append(_mistake(f"{number}. {title}", refused({"my-rules/cut.yaml": kept}), _NOTES.get(name, "")))
+    both = {
+        "my-rules/a.yaml": _TWO.format("a", "VaRBreach"),
+        "my-rules/b.yaml": _TWO.format("b", "'alertname=~\"VaR.*\"'"),
+    }
     parts.append(_mistake(f"{len(TWENTY) + 1}. Two runbooks answer one alert", refused(both)))
     return "\n".join(parts)
 
 
-def _mistake(title: str, message: str) -> str:
-    return f"## {title}\n\n```text\n{message}\n```\n"
+def _mistake(title: str, message: str, note: str = "") -> str:
+    return f"## {title}\n\n```text\n{message}\n```\n" + (f"\n{note}\n" if note else "")
 
 
 def refused(files: Mapping[str, str]) -> str:
     """What loading these files says. Raises Differs when they load."""
+    config = read_config("responder.yaml", _SETTINGS, CATALOGUE, Environment({}, CHECKOUT, check_secrets=False))
     try:
-        load_rules({"rules/policies.yaml": _POLICIES, **files}, CATALOGUE, configured())
+        load_rules({"rules/policies.yaml": _POLICIES, **files}, CATALOGUE, config)
     except BadRules as error:
         return "\n".join(line.rstrip() for line in str(error).splitlines())
     raise Differs(f"{', '.join(files)} can be loaded: there is no mistake any more")

@@ -13,10 +13,18 @@ from responder.contracts import Notifier
 from responder.errors import BadConfig
 from responder.messages import MessageTemplates, TemplateError
 from responder.notifiers.console import Console
+from responder.notifiers.email import Email
 from responder.notifiers.pagerduty import PagerDuty
 from responder.notifiers.slack import Slack
+from responder.notifiers.webhook import Webhook
 
-NOTIFIERS: Final[Mapping[str, type[Notifier]]] = {"console": Console, "pagerduty": PagerDuty, "slack": Slack}
+NOTIFIERS: Final[Mapping[str, type[Notifier]]] = {
+    "console": Console,
+    "email": Email,
+    "pagerduty": PagerDuty,
+    "slack": Slack,
+    "webhook": Webhook,
+}
 """Kind -> notifier. One line here, and schema, checks and contract tests know it."""
 
 MAX_TEMPLATE_BYTES: Final = 262_144

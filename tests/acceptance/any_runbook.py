@@ -27,7 +27,9 @@ TARGETS = (
 DURATIONS = st.sampled_from(["1s", "5s", "30s", "1m", "2m", "7m"])
 LONGER = st.sampled_from(["1m", "3m", "5m", "20m", "1h"])
 ROLES = st.sampled_from(["risk-manager", "operator"])
-TEXTS = st.sampled_from(["Too much", "ü 東京 😀 \u202e", "<!channel> `a` *b*", "a" * 700, "one\ntwo", "100 % {x}", "[a](b)"])
+TEXTS = st.sampled_from(
+    ["Too much", "ü 東京 😀 \u202e", "<!channel> `a` *b*", "a" * 700, "one\ntwo", "100 % {x}", "[a](b)"]
+)
 ABOUT_VALUE = st.sampled_from(
     [
         "value > 1", "value < 1", "value == 1", "not value > 2", "value in [1, 2.5]", "value > 0.5 and value < 2",
@@ -51,7 +53,12 @@ def parts(**given: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 def texts_with(inputs: tuple[str, ...]) -> st.SearchStrategy[str]:
     """What may stand where a template may."""
-    names = ["{{ incident.id }}", "{{ run.number }}", "{{ incident.severity }}", *(f"{{{{ {name} }}}}" for name in inputs)]
+    names = [
+        "{{ incident.id }}",
+        "{{ run.number }}",
+        "{{ incident.severity }}",
+        *(f"{{{{ {name} }}}}" for name in inputs),
+    ]
     return st.sampled_from(["a", *names, *(f"a-{name}" for name in names)])
 
 
@@ -73,7 +80,7 @@ def questions(inputs: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
     """A GET."""
     with_ = parts(
         service=st.sampled_from(["risk-api", "keyed-api"]),
-        path=texts_with(inputs).map(lambda text: f"/api/{text}"),
+        path=st.one_of(st.just("/api/status"), st.just("/api/a"), texts_with(inputs).map(lambda text: f"/api/{text}")),
         params=some(parts(q=texts_with(inputs), n=st.just(1))),
     )
     return parts(action=st.just("http.request"), with_=with_)
@@ -117,18 +124,161 @@ def steps(draw: st.DrawFn, number: int, inputs: tuple[str, ...], checks: list[st
     seen = ["incident.severity == 'critical'", "run.number > 0", "run.cause == 'alert'"]
     seen += [f"checks.{name} > 1" for name in checks] + [f"{name} != 'a'" for name in inputs]
     for before in range(number):
-        seen += [f"steps.s{before}.status == 'done'", f"steps.s{before}.output.status == 200", f"steps.s{before}.output > 0"]
-    more = parts(
-        title=some(TEXTS),
-        when=some(st.sampled_from(seen)),
-        timeout=some(st.sampled_from(["3s", "20s"])),
-        retry=some(
-            parts(attempts=st.integers(1, 5), first=DURATIONS, factor=some(st.sampled_from([1, 3.5])), cap=some(DURATIONS))
-        ),
-        expect=some(st.one_of(ABOUT_VALUE, st.sampled_from(seen))),
-        on_failure=some(st.sampled_from(["abort", "continue"])),
-        restore=None if reads else some(parts(approval=ROLES, remind=some(LONGER, 2)), 5),
-        undo=None if reads else some(st.one_of(parts(approval=some(ROLES, 2)), calls(inputs), calls(inputs)), 5),
-        brake=None if reads else some(st.booleans(), 5),
-    ) if True else st.just({})
-    return {"id": f"s{number}", **use, **draw(more)}
+        seen += [
+            f"steps.s{before}.status == 'done'",
+            f"steps.s{before}.output.status == 200",
+            f"steps.s{before}.output > 0",
+        ]
+    more = {
+        "title": some(TEXTS),
+        "when": some(st.sampled_from(seen)),
+        "timeout": some(st.sampled_from(["3s", "20s"])),
+        "retry": some(RETRIES),
+        "expect": some(st.one_of(ABOUT_VALUE, st.sampled_from(seen))),
+        "on_failure": some(st.sampled_from(["abort", "continue"])),
+    }
+    if not reads and "manual" not in use:
+        more["restore"] = some(parts(approval=ROLES, remind=some(LONGER, 2)), 5)
+        own = parts(approval=st.one_of(ROLES, ROLES, st.none())) if use["action"] == "parameter.reduce" else with_approval(calls(inputs))
+        more["undo"] = some(st.one_of(own, with_approval(calls(inputs))), 5)
+        more["brake"] = some(st.booleans(), 5)
+    return {"id": f"s{number}", **use, **draw(parts(**more))}
+
+
+RETRIES = parts(
+    attempts=st.integers(1, 5), first=DURATIONS, factor=some(st.sampled_from([1, 3.5])), cap=some(DURATIONS)
+)
+
+
+def with_approval(made: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """An undo of its own, with or without a role."""
+    return st.builds(lambda use, role: {**use, **role}, made, parts(approval=st.one_of(ROLES, ROLES, st.none())))
+
+
+# --- runbooks ---------------------------------------------------------------------------------------------------------
+
+HOURS = st.sampled_from(
+    ["session", ["session", "night"], {"outside": "night"},
+     {"within": "session", "outside": ["night"], "otherwise": "wait"}, {"within": "night", "otherwise": "wait"}, {"outside": "session", "otherwise": "deny"}]
+)  # fmt: skip
+CALENDARS = {
+    "session": {"days": "mon-fri", "from": "09:15", "to": "15:30", "timezone": "Asia/Kolkata"},
+    "night": {"dates": ["2026-11-20..2026-11-22"], "from": "22:00", "to": "05:00", "timezone": "America/New_York"},
+}
+CRONS = st.sampled_from(["*/7 * * * *", "0 * * * *", "30 4 29 2 *"])
+LIMITS = parts(
+    cooldown=some(LONGER, 2), runs=some(st.sampled_from(["1 per 10m", "2 per 1h"]), 2),
+    ineffective=some(st.just("1 per 1h"), 2),
+)  # fmt: skip
+
+
+@st.composite
+def runbooks(draw: st.DrawFn, name: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """One runbook as its file would hold it."""
+    started = draw(st.sampled_from(["match", "match", "match", "match", "hand", "cron"]))
+    target = draw(st.sampled_from([known for known in TARGETS if started != "cron" or "{{" not in known]))
+    inputs = tuple(known for known in INPUTS if f"{{{{ {known} }}}}" in target)
+    others = draw(
+        st.lists(st.sampled_from([known for known in INPUTS if known not in inputs]), max_size=2, unique=True)
+    )
+    checks = {f"c{n}": draw(checked(inputs)) for n in range(draw(st.integers(0, 3)))}
+    reads = started == "cron" or draw(st.integers(0, 9)) == 0
+    count = draw(st.integers(0, 4))
+    found = {
+        "runbook": name,
+        "title": draw(TEXTS),
+        "target": target,
+        "inputs": {known: INPUTS[known] for known in (*inputs, *others)},
+        "checks": checks,
+        "steps": [draw(steps(number, inputs, sorted(checks), reads)) for number in range(count)],
+        "evidence": [draw(evidence(inputs, (*inputs, *others))) for _ in range(draw(st.integers(0, 2)))],
+        **draw(aside(name, names)),
+        **draw(judged(sorted(checks))),
+    }
+    if started == "match":
+        found["match"] = draw(matches(name))
+    elif started == "cron":
+        found["schedule"] = draw(parts(cron=CRONS, timezone=some(st.just("Asia/Kolkata"))))
+    return found
+
+
+def checked(inputs: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    """A check."""
+    more = parts(max_age=some(st.sampled_from(["10s", "5m"])), timeout=some(st.just("2s")))
+    return st.builds(lambda use, rest: {**use, **rest}, readings(inputs), more)
+
+
+@st.composite
+def evidence(draw: st.DrawFn, inputs: tuple[str, ...], declared: tuple[str, ...]) -> dict[str, Any]:
+    """A reading for people, once or for each value."""
+    each = draw(some(st.sampled_from(declared), 2)) if declared else None
+    known = inputs if each is None else (*inputs, each)
+    title = draw(some(texts_with(known)))
+    return {**draw(readings(known)), **({"each": each} if each else {}), **({"title": title} if title else {})}
+
+
+def matches(name: str) -> st.SearchStrategy[Any]:
+    """Mostly an alert of its own."""
+    own = ALERTS[int(name[1:]) % len(ALERTS)]
+    return st.sampled_from(
+        [own, own, [own], [own, 'severity=~"critical|warning|"'], f'alertname=~"{own}.*"', 'alertname="A1"']
+    )
+
+
+def aside(name: str, names: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    """What concerns the runbook as a whole."""
+    earlier, later = [other for other in names if other < name], [other for other in names if other > name]
+    yields_to = some(st.sampled_from(earlier)) if earlier else st.none()
+    run = some(st.sampled_from(later), 2) if later else st.none()
+    promise = parts(page=st.sampled_from(["boss", ["first", "boss"]]), run=run, countdown=some(st.just("1m")))
+    return parts(
+        impact=some(TEXTS, 2), mode=st.sampled_from(["auto", "auto", "auto", "observe"]), brake=some(st.booleans()),
+        channel=some(st.just("#other")), owner=some(st.just("desk")), links=some(st.just({"w": "https://w.example/"})),
+        limits=some(LIMITS), yields_to=yields_to, calendar=some(HOURS, 5),
+        finish_once_started=some(st.booleans()), escalation=some(st.sampled_from(["ladder", "quiet"]), 2),
+        unless_fixed=some(st.dictionaries(LONGER, promise, max_size=3), 2),
+    )  # fmt: skip
+
+
+def judged(checks: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """What is asked before and after."""
+    if not checks:
+        return st.just({})
+    only_if = parts(
+        check=st.sampled_from(checks), expect=ABOUT_VALUE, if_missing=some(st.sampled_from(["page", "act_and_page"]))
+    )
+    verify = parts(
+        check=st.sampled_from(checks), expect=ABOUT_VALUE, settle=some(st.sampled_from(["5s", "30s"])), within=LONGER,
+        hold=some(st.sampled_from(["5s", "20s"])), harmful=some(HARMFUL, 2),
+    )  # fmt: skip
+    return parts(only_if=some(only_if, 2), verify=some(verify, 2))
+
+
+# --- a set of them ----------------------------------------------------------------------------------------------------
+
+LADDERS = {
+    "policies": {
+        "ladder": {
+            "chat": ["room"], "grace": "2m", "acknowledgement": "4m",
+            "levels": [{"name": "L1", "after": 0, "page": "first"}, {"name": "L2", "after": "10m", "page": "second"}],
+        },
+        "quiet": {"chat": ["room"], "levels": []},
+    },
+    "default": "ladder",
+    "by_severity": {"info": "quiet"},
+}  # fmt: skip
+DEFAULTS = parts(
+    owner=some(st.just("all")), mode=some(st.just("auto")), limits=some(LIMITS),
+    match=some(st.just(['severity!="none"'])),
+)  # fmt: skip
+
+
+@st.composite
+def rule_files(draw: st.DrawFn) -> dict[str, str]:
+    """The texts of a folder of rules, by their names."""
+    names = NAMES[: draw(st.integers(1, 3))]
+    files: dict[str, Any] = {f"a/{name}.yaml": draw(runbooks(name, names)) for name in names}
+    defaults = draw(some(DEFAULTS))
+    files |= {"a/_defaults.yaml": defaults} if defaults else {}
+    files |= {"policies.yaml": LADDERS, "calendars.yaml": {"calendars": CALENDARS}}
+    return {name: json.dumps(value, indent=1, ensure_ascii=False) for name, value in files.items()}
