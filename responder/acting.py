@@ -5,11 +5,13 @@ Pure: see `decide`. What is sent again after an unknown outcome, and what never 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import JsonValue
 
 from responder import facts as f
 from responder.expressions import evaluate, explain, parse_expression
-from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, Case, judge
+from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, Case, finishing, judge
 from responder.incident import Attempt, Run, StepState
 from responder.recorded import (
     Answer,
@@ -84,12 +86,6 @@ def given_up(run: Run, why: str) -> Tell | None:
     return None
 
 
-def finishing(run: Run, runbook: Runbook) -> bool:
-    """It has begun a sequence that must not be left half done."""
-    by_hand = (s for s in run.steps if s.status is StepStatus.DONE and runbook.step(s.id).manual is not None)
-    return runbook.finish_once_started and (run.acted or any(by_hand))
-
-
 def _aborts(run: Run, runbook: Runbook, state: StepState) -> bool:
     return run.takes_back or runbook.step(state.id).on_failure == "abort"
 
@@ -106,17 +102,19 @@ def _in_flight(view: View, attempt: Attempt) -> Next:
 def _acted(run: Run, runbook: Runbook) -> Next:
     if run.takes_back:
         return Finish(_restored(run))
-    if run.mode is Mode.OBSERVE:
+    failed = [s.id for s in run.steps if s.status is StepStatus.FAILED]
+    if run.cause is Cause.SCHEDULE and failed:
+        return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=f"failed: {', '.join(failed)}"))
+    if run.mode is Mode.OBSERVE and run.cause is not Cause.SCHEDULE:
         why = "observe mode: nothing was changed"
         return Finish(f.RunEnded(run=run.number, result=Result.OBSERVED, why=why))
     if runbook.verify is not None:
         return Tell(f.Verifying(run=run.number))
     if any(s.status is StepStatus.UNKNOWN for s in run.steps):
         return Finish(f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown_why(run)))
-    if run.cause is Cause.SCHEDULE and not run.acted:
-        return Finish(
-            f.RunEnded(run=run.number, result=Result.OBSERVED, why="every step went well; nothing is changed")
-        )
+    if not run.acted and not failed:
+        why = "every step went well" if run.cause is Cause.SCHEDULE else "there was nothing to change"
+        return Finish(f.RunEnded(run=run.number, result=Result.OBSERVED, why=why))
     return Finish(f.RunEnded(run=run.number, result=Result.UNVERIFIED, why="the runbook has no verification"))
 
 
@@ -150,14 +148,19 @@ def _stopped(view: View, run: Run, runbook: Runbook) -> Next | None:
     if view.incident.taken_over is not None:
         return _leave(run, f"taken over by {view.incident.taken_over.actor}")
     if run.cause is Cause.UNDO:
-        return None  # harm is undone whatever the alert says by now
+        # Harm is undone whatever the alert says by now, but not over what people have done about it meanwhile.
+        return _held_back(view, run)
     if not view.incident.called and not finishing(run, runbook):
         return _leave(run, "the alert resolved before the next change")
-    if run.cause is Cause.UNLESS_FIXED and not run.acted and view.now - run.started_at > HELD_BACK:
-        # The evidence that called for it is old by now.
-        why = f"held back for {format_duration((view.now - run.started_at) // SECOND * SECOND)}: people decide now"
-        return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=why))
-    return None
+    return _held_back(view, run) if run.cause is Cause.UNLESS_FIXED else None
+
+
+def _held_back(view: View, run: Run) -> Finish | None:
+    """What called for it is old by now."""
+    if run.acted or view.now - run.started_at <= HELD_BACK:
+        return None
+    why = f"held back for {format_duration((view.now - run.started_at) // SECOND * SECOND)}: people decide now"
+    return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=why))
 
 
 def _leave(run: Run, why: str) -> Next:
@@ -169,7 +172,8 @@ def _leave(run: Run, why: str) -> Next:
 def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     if run.takes_back:
         return _prepared(view, run, runbook, step)
-    unread = tuple(name for name in step.checks_named if not (_recent(view, run) and name in run.observations))
+    named = sorted(step.checks_named & runbook.checks.keys())
+    unread = _unread(view, run, (*named, *_harm_check(run, runbook)) if step.manual is not None else named)
     if unread:
         return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, checks=unread)
     if step.when is not None:
@@ -201,9 +205,8 @@ def _case(view: View, run: Run, runbook: Runbook, step: Step, plan: Plan | None)
 
 def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
     """What is not known, or known too long ago, before this step may be judged."""
-    recent = _recent(view, run)
-    stale = run.plan is None or run.plan_step != step.id or not recent
-    checks = tuple(name for name in _wanted(run, runbook) if not (recent and name in run.observations))
+    stale = run.plan is None or run.plan_step != step.id or not _recent(view, run.planned_at)
+    checks = _unread(view, run, _wanted(run, runbook))
     if not stale and not checks:
         return None
     return Gather(
@@ -216,9 +219,14 @@ def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None
     )
 
 
-def _recent(view: View, run: Run) -> bool:
-    """Counted from when answers came in: a check that answers slowly must not be asked for ever, its gate says why."""
-    return run.gathered_at is not None and view.now - run.gathered_at <= GATHERED_MAX_AGE
+def _recent(view: View, came: int | None) -> bool:
+    """Counted from when an answer came in: a check that answers slowly is not asked for ever, its gate says why."""
+    return came is not None and view.now - came <= GATHERED_MAX_AGE
+
+
+def _unread(view: View, run: Run, names: Iterable[str]) -> tuple[str, ...]:
+    """Which of these checks must be read (again)."""
+    return tuple(name for name in dict.fromkeys(names) if not _recent(view, run.arrived.get(name)))
 
 
 def _wanted(run: Run, runbook: Runbook) -> tuple[str, ...]:
@@ -228,9 +236,15 @@ def _wanted(run: Run, runbook: Runbook) -> tuple[str, ...]:
     names = []
     if runbook.only_if is not None and not run.may_have_changed:
         names.append(runbook.only_if.check)
-    if runbook.verify is not None and runbook.verify.harmful is not None and not run.acted and run.mode is Mode.AUTO:
-        names.append(runbook.verify.check)
-    return tuple(dict.fromkeys(names))
+    return (*names, *_harm_check(run, runbook))
+
+
+def _harm_check(run: Run, runbook: Runbook) -> tuple[str, ...]:
+    """The check that harm is measured by, as long as nothing was changed."""
+    begun = run.acted or run.by_hand or run.mode is not Mode.AUTO
+    if begun or runbook.verify is None or runbook.verify.harmful is None:
+        return ()
+    return (runbook.verify.check,)
 
 
 def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[Verdict, ...]) -> Next:
@@ -238,7 +252,11 @@ def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[V
     assert plan is not None  # _needed would have asked for it
     case = _case(view, run, runbook, step, plan)
     verdicts = (*local, *judge(case, INFORMED))
-    if run.mode is not Mode.AUTO and not run.takes_back:
+    if (
+        run.mode is not Mode.AUTO
+        and not run.takes_back
+        and not (run.cause is Cause.SCHEDULE and plan.effect is Effect.READ)
+    ):
         return Tell(f.Previewed(run=run.number, step=step.id, preview=plan.preview, verdicts=verdicts))
     if verdicts[-1].answer is not Answer.ALLOW:
         return _refuse(run, step, verdicts)

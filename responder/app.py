@@ -47,10 +47,11 @@ from responder.perform import Performer
 from responder.rulesets import RuleSets, Start
 from responder.runbook import Rules
 from responder.schedules import ArmSchedules
+from responder.scopes import SCHEDULE
 from responder.security import local_operator
 from responder.services import SERVICES
 from responder.store import Committed, Store, open_store
-from responder.timing import SECOND
+from responder.timing import DAY, SECOND
 from responder.wall_clock import wall_clock
 from responder.web import Parts, alertmanagers, authenticator, create_web
 
@@ -72,6 +73,13 @@ BROKEN_RULES = News(
     "responder:rules",
     "The rules could not be loaded",
     "The last good rules go on; what was changed since then is not in force",
+)
+
+
+ENDING = News(
+    "responder:calendars",
+    "A calendar ends soon",
+    "After its end it counts as closed, and runbooks of these hours refuse",
 )
 
 
@@ -102,12 +110,14 @@ class App:
             Loop("timers", self.timers.work, store.now, poll),
             Loop("delivery", self.delivery.work, store.now, poll),
             Loop("store", self._look_at_store, store.now, STORE_EVERY),
+            Loop("calendars", self._look_at_calendars, store.now, DAY),
         )
         self.delivery.wake = self.loops[1].wake
         self.parts = self._parts(config)
         self.web = create_web(self.parts)
         self._tasks: list[asyncio.Task[None]] = []
         self._retired: list[Connections] = []
+        self._reloading = asyncio.Lock()
 
     # --- building -----------------------------------------------------------------------------------------------------
 
@@ -148,7 +158,6 @@ class App:
             LOG.error("the rules could not be loaded; the last good ones are used:\n%s", self._broken)
             self.desk.shelf = replace(self.desk.shelf, broken=broken_runbooks(self._broken))
             await self.tell_broken(self._broken)
-        await self._sets.look_ahead(self.desk.shelf.current)
         await self._arm_schedules()
         recovered = await self.timers.recover() if self.desk.worker.alone else 0
         if recovered:
@@ -209,12 +218,18 @@ class App:
         self._down = None
         await self.emergency.store_back()
 
+    async def _look_at_calendars(self, now: int) -> int | None:
+        for sentence in await self._sets.look_ahead(self.desk.shelf.current):
+            await self.desk.submit(lambda shelf: Announce(_new_id(), ENDING, sentence, shelf))  # noqa: B023
+        return now + DAY
+
     # --- reloading ----------------------------------------------------------------------------------------------------
 
     async def reload(self) -> str:
         """Build everything from today's files, then swap. Raises BadConfig or BadRules: then nothing has changed."""
         try:
-            return await self._reload()
+            async with self._reloading:
+                return await self._reload()
         except ResponderError as error:
             self.metrics.reloaded(successful=False, now=self.store.now())
             if isinstance(error, BadRules):
@@ -227,7 +242,9 @@ class App:
         await self.desk.submit(lambda shelf: Announce(_new_id(), BROKEN_RULES, problem, shelf))
 
     async def _arm_schedules(self) -> None:
-        await self.desk.submit(lambda shelf: ArmSchedules(_new_id(), shelf))
+        rows = await self.store.scopes(SCHEDULE)
+        armed = frozenset(row.name.removeprefix(SCHEDULE) for row in rows if row.body)
+        await self.desk.submit(lambda shelf: ArmSchedules(_new_id(), shelf, armed))
 
     async def _reload(self) -> str:
         old, config = self.config, load_config(self.config.file, CATALOGUE, self._environ)
@@ -254,7 +271,10 @@ class App:
         self._swap_parts(config)
         for notifier in old.notifiers.values():
             await notifier.stop()
-        await self._arm_schedules()
+        try:
+            await self._arm_schedules()
+        except StoreUnavailable as error:
+            LOG.error("the rules are in use, but their schedules could not be armed; reload again: %s", error)
         self.metrics.reloaded(successful=True, now=self.store.now())
         return _difference(before, loaded.rules)
 

@@ -6,9 +6,7 @@ What can be read from the models is not said here: keys, types, defaults and wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from pydantic import BaseModel
@@ -16,7 +14,6 @@ from pydantic import BaseModel
 from responder.calendars import Calendar, Calendars
 from responder.cron import Schedule
 from responder.policies import Level, Policies, Policy
-from responder.recorded import Effect, Result
 from responder.runbook import (
     Check,
     Evidence,
@@ -93,8 +90,7 @@ one in use.
 It is YAML 1.2: `NO`, `on` and `yes` are text. A key that stands twice is refused, and so are anchors and merge keys:
 what a folder shares stands in its `_defaults.yaml`. A file may have 1,000,000 bytes.
 
-A warning of `responder lint` that is meant is allowed by a comment with a reason, on its line or on a line of its own
-above it: `# lint: allow no-cooldown because a person starts this`.
+`responder lint` tells every mistake, and [warns](#warnings) of what is risky.
 """
 
 MATCHERS: Final = """\
@@ -135,7 +131,7 @@ it so, and what is unknown at the end does not hold. So `not value < 2` does not
 TEMPLATES: Final = """\
 `{{ name }}` puts a value into a field of `with`, and into the `title` of evidence. Titles of runbooks and steps,
 `impact` and `manual` are plain text. A placeholder holds a name with its fields, comparisons, `and`, `or`, `not`, `x
-if y else z`, `+`, `-`, and the filters `default`, `float`, `int`, `join`, `length`, `lower`, `replace`, `round`,
+if y else z`, `+`, `-`, and the filters `float`, `int`, `join`, `length`, `lower`, `replace`, `round`,
 `trim`, `upper`; no loops, no calls. Known are the inputs of the target, `steps.ID.output`, `checks.NAME`,
 `incident.id`, `incident.severity`, `incident.target`, `run.number`, `run.runbook`, `run.cause`; in evidence also the
 input of `each`.
@@ -241,26 +237,6 @@ well nobody is paged; a step that fails pages, and its incident stays open until
 came due while the responder was down runs once, and says that it is late.
 """
 
-RESULTS: Final[Mapping[StrEnum, str]] = {
-    Result.FIXED: "the check of `verify` held on fresh data",
-    Result.CONTAINED: "the same for a brake that `unless_fixed` started: the risk is held, its cause is not found",
-    Result.INEFFECTIVE: "it acted, and the check did not hold in time",
-    Result.UNVERIFIED: "it acted, and nothing tells whether it helped",
-    Result.HARMFUL: "the condition `harmful` held",
-    Result.FAILED: "a step failed",
-    Result.UNKNOWN: "nobody knows whether a change happened: the target stays locked until a person settles it",
-    Result.CANCELLED: "nothing (more) was changed: a gate refused, the alert resolved, or a person took over",
-    Result.OBSERVED: "nothing was to be changed: `mode: observe`, or a schedule",
-}
-
-EFFECTS: Final[Mapping[StrEnum, str]] = {
-    Effect.READ: "it is read again",
-    Effect.SET: "it is read: at the target it happened; as before, it is sent again; anything else is unknown",
-    Effect.KEYED: "it is sent again with the same key, which the service honours",
-    Effect.PROBED: "the probe is asked: it happened, or it is sent again; no clear answer is unknown",
-    Effect.UNSAFE: "unknown",
-}
-
 RESULT_INTRO: Final = """\
 How a run ends. People are paged at once when a gate refuses (other than an `only_if` that says there is nothing to
 do), and when a run is ineffective, unverified, harmful, failed or unknown.
@@ -292,6 +268,12 @@ meanwhile:
 
 Sending again passes the gates again, and is given up after four times. A field whose *placeholders* column says *no*
 holds no template.
+"""
+
+WARNINGS: Final = """\
+What `responder lint` warns of. Such a runbook can be loaded and works; a good one would be written differently. A
+warning that is meant is allowed by a comment with its code and a reason, on its line or on a line of its own above it:
+`# lint: allow no-cooldown because a person starts this`.
 """
 
 _CHECK: Final = (

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from responder import escalation
 from responder import facts as f
-from responder.acting import acting, finishing, given_up, unknown_why
+from responder.acting import acting, given_up, unknown_why
 from responder.expressions import explain, parse_expression
-from responder.guards import why_missing
+from responder.guards import finishing, why_missing
 from responder.incident import Attempt, Incident, Run
 from responder.recorded import Cause, Effect, Mode, Phase, Result, StepStatus, Trigger
-from responder.runbook import Runbook, Verify, target_with
-from responder.timing import SECOND, format_duration
+from responder.runbook import Runbook, Verify, target_inputs, target_with
+from responder.timing import MINUTE, SECOND, format_duration
 from responder.verification import closing, idle, verifying, watching
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 
@@ -163,6 +163,8 @@ def _start(view: View) -> Next | None:
         return Tell(_started(view, runbook, Cause.SCHEDULE)) if incident.result is None else None
     if not incident.runs:
         return Tell(_started(view, runbook, Cause.ALERT))
+    if any(r.result is Result.HARMFUL for r in incident.runs):
+        return None  # what did harm is not done again in this incident
     relapsed = incident.result is None and not any(r.cause is Cause.RESTORE and r.active for r in incident.runs)
     return Tell(_started(view, runbook, Cause.RELAPSE)) if relapsed else None
 
@@ -183,11 +185,29 @@ def _start_machine(view: View, key: str, name: str) -> Next | None:
         return Tell(
             f.MachineFired(round=number, index=index, held=held, page=escalation.whom(view.incident, view.policy))
         )
+    bad = _bad_inputs(view, runbook)
+    if bad:
+        number, index = (int(part) for part in key.split(":"))
+        page = escalation.whom(view.incident, view.policy)
+        return Tell(f.MachineFired(round=number, index=index, held=f"runbook {name} cannot run: {bad}", page=page))
     return Tell(_started(view, runbook, Cause.UNLESS_FIXED, key))
 
 
+def _bad_inputs(view: View, runbook: Runbook) -> str:
+    """Why a runbook that another one starts must not have its values: they pass its own types too."""
+    values, rules = view.incident.inputs, view.rules
+    needed = target_inputs(runbook) if rules is not None else ()
+    problems = (rules.input_problem(n, runbook.inputs[n], values.get(n, "")) for n in needed if rules is not None)
+    return "; ".join(problem for problem in problems if problem is not None)
+
+
 def _must_finish(view: View, run: Run) -> bool:
-    """A sequence that is under way and not to be left half done; one that waits for something is not under way."""
+    """A sequence that is under way and not to be left half done, or the undoing of harm, which is soon over.
+
+    A sequence that waits for something is not under way.
+    """
+    if run.cause is Cause.UNDO:
+        return True
     runbook = view.runbook_of(run)
     waits = run.waits_until is not None or any(s.status is StepStatus.ASKED for s in run.steps)
     return run.phase is Phase.ACTING and not waits and runbook is not None and finishing(run, runbook)
@@ -221,30 +241,49 @@ def _started(view: View, runbook: Runbook, cause: Cause, machine: str | None = N
 # --- runs: taking back what did harm ----------------------------------------------------------------------------------
 
 
+UNDONE_WITHIN = 5 * MINUTE
+"""After the harm was seen; later than that, undoing could go over what people have done about it."""
+
+
 def _undoing(view: View) -> Next | None:
     """The changes of a harmful run, latest first: those that nobody has to approve are undone at once (design 5.6)."""
     incident = view.incident
     harmful = next((r for r in reversed(incident.runs) if not r.takes_back), None)
     over = incident.closed or incident.taken_over is not None or incident.active_run is not None
-    if over or harmful is None or harmful.result is not Result.HARMFUL:
+    if over or harmful is None or harmful.result is not Result.HARMFUL or not incident.live:
         return None
     runbook = view.runbook_of(harmful)
     attempt = None if runbook is None else _to_undo(incident, harmful, runbook)
     if runbook is None or attempt is None:
         return None
     started = _started(view, runbook, Cause.UNDO)
+    why = _not_undone(view, harmful, started)
+    if why is not None:
+        problem = f"step {attempt.step} of run {harmful.number} did harm and is not undone: {why}"
+        return None if problem in incident.problems else Tell(f.ProblemFound(problem=problem))
     given = {"steps": (attempt.step,), "restores": attempt.id, "target": harmful.target, "inputs": harmful.inputs}
-    undo = started.model_copy(update={**given, "rules_hash": harmful.rules_hash})
-    return Tell(undo) if undo.mode is Mode.AUTO else None
+    return Tell(started.model_copy(update={**given, "rules_hash": harmful.rules_hash}))
+
+
+def _not_undone(view: View, harmful: Run, started: f.RunStarted) -> str | None:
+    if started.mode is not Mode.AUTO:
+        return f"mode {started.mode.value} lets nothing be changed"
+    late = view.now - (harmful.ended_at or view.now)
+    return f"it was seen {format_duration(late // SECOND * SECOND)} ago" if late > UNDONE_WITHIN else None
 
 
 def _to_undo(incident: Incident, harmful: Run, runbook: Runbook) -> Attempt | None:
-    """The latest change that nobody has to approve the undoing of, and that was not tried to be undone."""
+    """The latest change that nobody has to approve the undoing of, and that was not tried to be undone.
+
+    What a person had to settle is left to people.
+    """
     tried = {r.restores for r in incident.runs if r.cause is Cause.UNDO}
     for state in reversed(harmful.steps):
-        undo = runbook.step(state.id).undo
+        step = runbook.step(state.id)
         done = [a for a in harmful.attempts_of(state.id) if a.happened and a.plan.effect is not Effect.READ]
-        if undo is not None and undo.approval is None and done and done[-1].id not in tried:
+        if step.undo is None or step.put_back_by is not None or not done or done[-1].settled:
+            continue
+        if done[-1].id not in tried:
             return done[-1]
     return None
 

@@ -334,4 +334,13 @@ class _Reader:
         )
         place = error.context_mark if "end of stream" in said and error.context_mark else error.problem_mark
         mark = Mark(self.file, place.line + 1, place.column + 1) if place else Mark(self.file, 1, 1)
+        if place and _standing_at(self.text, place) == "\t":
+            return self.fatal(mark, (), "a tab stands here", "indent with spaces")
         return self.fatal(mark, (), f"this is not YAML: {error.problem or error.context}", hint)
+
+
+def _standing_at(text: str, place: Any) -> str:
+    """The character at a mark of PyYAML, which counts lines as YAML does; "" beyond the end."""
+    lines = lines_of(text)
+    line = lines[place.line] if place.line < len(lines) else ""
+    return line[place.column : place.column + 1]

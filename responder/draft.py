@@ -198,7 +198,7 @@ class Draft:
     def open(self, fact: f.Opened, actor: str = AUTHOR) -> None:
         """Begin an incident."""
         event = self._event(fact.id, 1, fact, actor)
-        key = open_key(fact.namespace, fact.runbook, fact.target)
+        key = open_key(fact.namespace, fact.runbook, fact.target, fact.trigger)
         self._opened[key] = fact.id
         self._sheets[fact.id] = _Sheet(IncidentRow(fact.id, key, opened(event), None, 0, 0), ())
         self._follow(event)
@@ -380,8 +380,9 @@ class Draft:
         runbook = rules.runbooks.get(gather.runbook) if rules else None
         if runbook is None:
             return
-        spans = [runbook.checks[name].timeout for name in gather.checks]
-        spans.extend([runbook.step(gather.step).timeout] if gather.step else [])
+        spans = [runbook.checks[name].timeout for name in gather.checks if name in runbook.checks]
+        step = runbook.step(gather.step) if gather.step else None
+        spans.extend([step.timeout, step.way_back.timeout] if step is not None else [])
         until = self.now + max(spans, default=0) + GRACE
         sheet.row = replace(sheet.row, lease_until=max(sheet.row.lease_until, until))
 

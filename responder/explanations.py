@@ -15,6 +15,7 @@ from responder import guards
 from responder.alert import Alert
 from responder.contracts import Parameter
 from responder.incident import Incident, Run
+from responder.mistakes import likely
 from responder.policies import Policy
 from responder.recorded import Answer, Cause, Mode
 from responder.runbook import Check, Route, Rules, Runbook, target_inputs
@@ -42,11 +43,15 @@ class Foreseen:
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """One runbook of the set: whether it answers the alert, and because of what."""
+    """One runbook of the set: whether it answers the alert, and because of what.
+
+    `elsewhere`: it answers alerts of other names, none of them like this one's, so nobody expected it here.
+    """
 
     runbook: str
     matches: bool
     because: tuple[str, ...]
+    elsewhere: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +123,19 @@ def _considered(labels: Mapping[str, str], rules: Rules) -> Iterator[Considered]
 
 def _judged_match(runbook: Runbook, labels: Mapping[str, str], rules: Rules) -> Considered:
     if not runbook.match:
-        return Considered(runbook.runbook, matches=False, because=(_otherwise_started(runbook, rules),))
+        return Considered(
+            runbook.runbook, matches=False, because=(_otherwise_started(runbook, rules),), elsewhere=False
+        )
     misses = tuple(why for matcher in runbook.matchers if (why := matcher.why_not(labels)) is not None)
-    return Considered(runbook.runbook, not misses, misses or tuple(map(str, runbook.matchers)))
+    because = misses or tuple(map(str, runbook.matchers))
+    return Considered(runbook.runbook, not misses, because, _is_elsewhere(runbook, labels))
+
+
+def _is_elsewhere(runbook: Runbook, labels: Mapping[str, str]) -> bool:
+    """A name that is nearly the alert's is a mistake of spelling, and worth the room."""
+    missed = [m for m in runbook.matchers if m.name == "alertname" and not m.matches(labels)]
+    names = [name for matcher in missed for name in matcher.value.split("|")]
+    return bool(missed) and likely(labels.get("alertname", ""), names, cutoff=0.75) is None
 
 
 def _otherwise_started(runbook: Runbook, rules: Rules) -> str:

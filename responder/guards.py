@@ -107,11 +107,15 @@ def pause(case: Case) -> Verdict:
     return wait("pause", reason, case.now + RECHECK)
 
 
+def finishing(run: Run, runbook: Runbook) -> bool:
+    """It has begun a sequence that must not be left half done."""
+    return runbook.finish_once_started and (run.acted or run.by_hand)
+
+
 def calendar(case: Case) -> Verdict:
     """The hours in which the runbook may act. A sequence that must be finished is not left at their end."""
     hours = case.runbook.calendar
-    finishing = case.runbook.finish_once_started and case.run.acted
-    if hours is None or case.run.takes_back or finishing:
+    if hours is None or case.run.takes_back or finishing(case.run, case.runbook):
         return allow("calendar", "at any hour")
     inside = [state_of(case.calendars[name], name, case.now) for name in hours.within]
     outside = [state_of(case.calendars[name], name, case.now) for name in hours.outside]
@@ -129,9 +133,10 @@ def calendar(case: Case) -> Verdict:
 
 def yields(case: Case) -> Verdict:
     """No runbook of the root cause is at work: what it heals, this one need not."""
-    for name in () if case.run.takes_back else case.runbook.yields_to:
+    # What has begun goes on: half a change is worse than one that comes late.
+    for name in () if case.begun or finishing(case.run, case.runbook) else case.runbook.yields_to:
         body = parsed(Opens, case.scope(opens_name(name)))
-        others = () if body is None else body.incidents
+        others = () if body is None else [i for i in body.incidents if i != case.incident.id]
         if others:
             reason = f"yields to {name}: incident {others[-1]} is open"
             return wait("yields_to", reason, case.now + YIELD_RECHECK)
@@ -226,7 +231,7 @@ def why_missing(seen: Observation | None, max_age: int, now: int) -> str | None:
 
 def budget(case: Case) -> Verdict:
     """What the plan takes off its parameters stays within their totals a day; brakes too."""
-    if case.plan is None or case.plan.effect is Effect.READ or case.run.takes_back:
+    if case.plan is None or case.plan.effect is Effect.READ:
         return allow("budget", "takes nothing")
     for scope, amount in case.plan.draws.items():
         total = case.totals(scope)

@@ -113,8 +113,12 @@ class Run(Recorded):
     """The checks as they were before the first change, for `harmful`."""
     plan: Plan | None = None
     plan_step: str | None = None
-    gathered_at: int | None = None
-    """When the last answers came in; how old they may be before they are asked for again counts from here."""
+    planned_at: int | None = None
+    """When the plan came in; how old it may be before it is made again counts from here."""
+    arrived: dict[str, int] = Field(default_factory=dict)
+    """Check -> when its last answer came in; how old that may be before it is asked again counts from here."""
+    by_hand: bool = False
+    """A person has done a manual step of it."""
     verdicts: tuple[Verdict, ...] = ()
     waits_until: int | None = None
     verify_from: int | None = None

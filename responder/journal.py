@@ -21,7 +21,7 @@ from responder.incident import (
     Run,
     StepState,
 )
-from responder.recorded import Answer, Phase, Result, StepStatus
+from responder.recorded import Answer, Phase, Result, StepStatus, Trigger
 
 
 def copy(value: Any, **changes: Any) -> Any:
@@ -165,11 +165,11 @@ def _gathered(incident: Incident, fact: f.Gathered, event: f.Event) -> Incident:
     def change(run: Run) -> Run:
         seen = {**run.observations, **{o.check: o for o in fact.observations}}
         changes: dict[str, Any] = {"observations": seen}
-        if not run.acted:
+        changes["arrived"] = {**run.arrived, **{o.check: event.at for o in fact.observations}}
+        if not run.acted and not run.by_hand:
             changes["before"] = {**run.before, **{o.check: o for o in fact.observations}}
-        changes["gathered_at"] = event.at
         if fact.step is not None:
-            changes |= {"plan": fact.plan, "plan_step": fact.step, "waits_until": None}
+            changes |= {"plan": fact.plan, "plan_step": fact.step, "planned_at": event.at, "waits_until": None}
         if run.phase is Phase.VERIFYING:
             held = run.held_from if run.held_from is not None and not fact.anew else event.at
             changes |= {"verify_from": event.at} if fact.anew else {}
@@ -234,6 +234,9 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
     after = cast(Incident, copy(after, **changes))
     if holds or fact.result in (Result.CANCELLED, Result.OBSERVED):
         return after
+    if incident.trigger is Trigger.SCHEDULE:
+        # Who acknowledged the run while it went on has not seen how it ended.
+        after = cast(Incident, copy(after, acknowledged=None))
     return _urgent(after, f"{fact.result.value}: {fact.why}")
 
 
@@ -320,7 +323,14 @@ def _paged(incident: Incident, page: tuple[str, ...], event: f.Event) -> Inciden
 
 def _settled(incident: Incident, fact: f.Settled, event: f.Event) -> Incident:
     changes = {"settled": True, "settled_applied": fact.applied, "probe_detail": fact.reason}
-    return _with_attempt(incident, fact.attempt, **changes)
+    after = _with_attempt(incident, fact.attempt, **changes)
+    found = after.attempt(fact.attempt)
+    if found is None or found[0].step(found[1].step).status is not StepStatus.UNKNOWN:
+        return after
+    # The question is answered: the run does not say any more that nobody knows.
+    run, attempt = found
+    became = {"status": StepStatus.DONE if fact.applied else StepStatus.FAILED, "why": f"settled: {fact.reason}"}
+    return _with_run(after, run.number, lambda r: _with_step(r, attempt.step, **became))
 
 
 def _probed(incident: Incident, fact: f.Probed, event: f.Event) -> Incident:
@@ -356,7 +366,7 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     ),
     f.ManualAsked: lambda i, x, e: _with_run(i, x.run, lambda r: _with_step(r, x.step, status=StepStatus.ASKED)),
     f.ManualDone: lambda i, x, e: _with_run(
-        i, x.run, lambda r: _with_step(r, x.step, status=StepStatus.DONE, why=x.note)
+        i, x.run, lambda r: _with_step(copy(r, by_hand=True), x.step, status=StepStatus.DONE, why=x.note)
     ),
     f.AttemptIntended: _attempt_intended,
     f.AttemptEnded: _attempt_ended,

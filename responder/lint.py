@@ -9,14 +9,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from responder.conflicts import Entry
 from responder.mistakes import closest
 from responder.policies import Policies
 from responder.problems import Mark, Problem, draw, lines_of
+from responder.recorded import Mode
 from responder.references import Configured, Surroundings
 from responder.risks import Code, Subject, risks_of
 from responder.runbook import Runbook, target_inputs
+from responder.timing import SECOND, format_duration
 
 
 def warnings(entries: Sequence[Entry], policies: Policies, around: Surroundings) -> tuple[Problem, ...]:
@@ -53,6 +56,7 @@ def _between(
     yield Code.UNHEARD_PROMISES, _unheard_promises(entries)
     yield Code.SPLIT_LOCK, _split_locks(entries)
     yield Code.SILENT_POLICY, _silent_policies(entries, policies, around.configured)
+    yield Code.GRACE_TOO_SHORT, _short_graces(entries, policies)
 
 
 def _started(entries: Iterable[Entry]) -> frozenset[str]:
@@ -116,6 +120,26 @@ def _silent_policies(entries: Iterable[Entry], policies: Policies, configured: C
         if not any(type(configured.notifiers[name]).pages for name in paged):
             message = f"the policy {entry.runbook.escalation!r} has no level that can wake anybody"
             yield entry.document.at_value(("escalation",), message, "page somebody with a pager on one of its levels")
+
+
+_SLACK: Final = 10 * SECOND
+"""For the steps themselves, and for the check, which is asked every few seconds."""
+
+
+def _short_graces(entries: Iterable[Entry], policies: Policies) -> Iterator[Problem]:
+    """Who pages at once (no grace) means it; a grace is there so that what helps wakes nobody (design 5.7)."""
+    for entry in entries:
+        runbook, policy = entry.runbook, policies.policies.get(entry.runbook.escalation or "")
+        verify = runbook.verify
+        if policy is None or verify is None or not runbook.steps or runbook.mode is not Mode.AUTO:
+            continue
+        first = min((max(policy.grace, level.after) for level in policy.levels if level.page), default=0)
+        earliest = verify.settle + verify.hold
+        if policy.grace and first <= earliest + _SLACK:
+            paged, needed = format_duration(first), format_duration(earliest)
+            message = f"the policy {runbook.escalation!r} pages after {paged}, and verification takes {needed} at least"
+            hint = f"give it a longer `grace:`; up to `within: {format_duration(verify.within)}` it may still be fixed"
+            yield entry.document.at_key(("verify",), message, hint)
 
 
 # --- comments that allow ----------------------------------------------------------------------------------------------

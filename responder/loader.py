@@ -24,7 +24,7 @@ from responder.lint import warnings
 from responder.mistakes import closest, problems_of
 from responder.policies import Policies, Policy
 from responder.problems import Path, Problem
-from responder.references import Configured, Surroundings, check_runbook
+from responder.references import Configured, Surroundings, check_runbook, check_titles
 from responder.runbook import Broken, Rules, Runbook
 from responder.soundness import check_soundness
 
@@ -60,8 +60,11 @@ class _Files:
     defaults: Mapping[str, Document]
 
 
-def load_rules(sources: Mapping[str, str], catalogue: Catalogue, configured: Configured) -> Loaded:
-    """The rules that `sources` (name of a file → its text) make up.
+def load_rules(
+    sources: Mapping[str, str], catalogue: Catalogue, configured: Configured, *, kept: bool = False
+) -> Loaded:
+    """The rules that `sources` (name of a file → its text) make up. `kept`: they were accepted once, and may say what
+    is refused by now as long as it can be honoured as it was.
 
     Raises BadRules with every `documents.Problem` of all files.
     """
@@ -72,10 +75,13 @@ def load_rules(sources: Mapping[str, str], catalogue: Catalogue, configured: Con
     calendars = _calendars(files.calendars, problems)
     entries = list(_entries(files, problems))
     names = {str(name) for d in files.runbooks if (name := d.get(("runbook",)))}
-    around = Surroundings(catalogue, configured, names, policies.policies, calendars)
+    unread = any(d.problems and PurePosixPath(d.file).stem == "calendars" for d in documents)
+    around = Surroundings(catalogue, configured, names, policies.policies, None if unread else calendars)
     for entry in entries:
         problems.extend(check_runbook(entry.runbook, entry.document, around))
-        problems.extend(check_soundness(entry.runbook, entry.document, around))
+        if not kept:
+            problems.extend(check_titles(entry.runbook, entry.document, around))
+            problems.extend(check_soundness(entry.runbook, entry.document, around))
     problems.extend(conflicts([entry for entry in entries if entry.whole]))
     if problems:
         raise BadRules(in_order(problems), sources)

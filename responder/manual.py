@@ -17,11 +17,11 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from responder.calendars import Margin
-from responder.chapters import ACTIONS, CHAPTERS, EFFECTS, OPENING, RESULT_INTRO, RESULTS, Chapter
+from responder.chapters import ACTIONS, CHAPTERS, OPENING, RESULT_INTRO, WARNINGS, Chapter
 from responder.civil_time import DateRange, Days, TimeOfDay, TimeZone
 from responder.contracts import Action
 from responder.docstrings import class_text, field_texts
-from responder.recorded import Mode
+from responder.recorded import NOT_YET, Effect, Result
 from responder.runbook import Check, Evidence, Runbook, Step, Undo
 from responder.variables import position_of
 from responder.written import Duration, Identifier, Name, Names, RateText
@@ -37,17 +37,19 @@ _SPECIAL: Final[Mapping[tuple[type[BaseModel], str], str]] = {
     **{(model, "with"): _FIELDS for model in (Check, Evidence, Step, Undo)},
 }
 """Keys whose type says less than the loader does."""
-_NOT_YET: Final = (Mode.APPROVE,)
-"""What this version reads and refuses (`loader`): nobody should be offered it."""
 _WIDE: Final = ("key", "type", "default", "meaning")
 
 
-def language(actions: Mapping[str, type[Action]], defaults_may_hold: Collection[str]) -> str:
-    """The whole page as Markdown. `defaults_may_hold`: the keys of a _defaults.yaml (`loader`)."""
+def language(actions: Mapping[str, type[Action]], defaults_may_hold: Collection[str], warnings: type[StrEnum]) -> str:
+    """The whole page as Markdown.
+
+    `defaults_may_hold`: the keys of a _defaults.yaml (`loader`); `warnings`: the codes of `lint`, each described.
+    """
     keys = ", ".join(f"`{key}`" for key in defaults_may_hold)
     parts = [_chapter(chapter, keys) for chapter in CHAPTERS]
-    parts.append(f"## Results\n\n{RESULT_INTRO}\n{_words_table('result', RESULTS)}")
-    parts.append(f"## Actions\n\n{ACTIONS.format(effects=_words_table('effect', EFFECTS))}")
+    parts.append(f"## Results\n\n{RESULT_INTRO}\n{_words_table('result', 'means', Result)}")
+    parts.append(f"## Warnings\n\n{WARNINGS}\n{_words_table('code', 'warns of', warnings)}")
+    parts.append(f"## Actions\n\n{ACTIONS.format(effects=_words_table('effect', 'what follows', Effect))}")
     parts += [action_page(name, action) for name, action in sorted(actions.items())]
     return "\n\n".join(part.strip() for part in (OPENING, _contents(parts), *parts)) + "\n"
 
@@ -96,10 +98,9 @@ def _model_table(model: type[BaseModel], *, several: bool) -> str:
     return f"**{model.__name__}.** {class_text(model)}\n\n{table}" if several else table
 
 
-def _words_table(head: str, words: Mapping[StrEnum, str]) -> str:
-    return _table(
-        (head, "means" if head == "result" else "what follows"), [(f"`{w}`", text) for w, text in words.items()]
-    )
+def _words_table(head: str, meaning: str, words: type[StrEnum]) -> str:
+    texts = field_texts(words)
+    return _table((head, meaning), [(f"`{word}`", texts.get(word.name, "")) for word in words])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -178,7 +179,7 @@ def kind_of(annotation: Any) -> str:
 
 def _named(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
-        return ", ".join(f"`{word}`" for word in annotation if word not in _NOT_YET)
+        return ", ".join(f"`{word}`" for word in annotation if word not in NOT_YET)
     chapter = next((c for c in CHAPTERS if annotation in c.models), None)
     if chapter is None:
         raise AssertionError(f"no chapter tells what {annotation} is: add it to `chapters`")

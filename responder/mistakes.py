@@ -14,6 +14,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from responder.documents import Document
 from responder.problems import Path, Problem
+from responder.recorded import NOT_YET, Mode
 
 _FEW: Final = 14
 _SHOWN: Final = 60
@@ -75,8 +76,12 @@ def told(value: object) -> str:
 
 def problems_of(error: ValidationError, document: Document, base: Path, model: type[BaseModel]) -> Iterator[Problem]:
     """Every finding of `error`, which validating the value at `base` of `document` as `model` raised."""
-    for found in error.errors(include_url=False):
-        yield problem_of(found, document, base, model)
+    found = error.errors(include_url=False)
+    keys = {entry["loc"][:-1] for entry in found if entry["loc"][-1:] == ("[key]",)}
+    for entry in found:
+        loc = entry["loc"]
+        if loc[-1:] == ("[key]",) or not any(loc[: len(key)] == key for key in keys):  # what a wrong key holds is moot
+            yield problem_of(entry, document, base, model)
 
 
 def problem_of(found: Any, document: Document, base: Path, model: type[BaseModel]) -> Problem:
@@ -112,7 +117,7 @@ def said(found: Any, *, shown: bool) -> tuple[str, str]:
         hint = _TEXT_CHANGES if quotes else _HINTS.get(_NEEDED[kind], "")
         return f"{_NEEDED[kind]} {verb} needed here, not {_named_value(value, shown)}", hint
     if kind in ("enum", "literal_error"):
-        words = [word.strip("' ") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        words = _words(context["expected"])
         meant = likely(str(value), words)
         hint = "write one of them" if meant is None else f"did you mean {meant!r}?"
         return f"{told(value) if shown else 'this'} is not one of {', '.join(words)}", hint
@@ -122,6 +127,12 @@ def said(found: Any, *, shown: bool) -> tuple[str, str]:
         )
     message = str(found["msg"]).removeprefix("Value error, ")
     return message[:1].lower() + message[1:], str(context.get("hint", ""))
+
+
+def _words(expected: str) -> list[str]:
+    """The words of an enumeration that may be written; those of Mode without what comes later."""
+    words = [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
+    return [word for word in words if word not in NOT_YET] if set(words) == set(Mode) else words
 
 
 def _named_value(value: JsonValue, shown: bool) -> str:

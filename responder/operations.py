@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from responder import facts as f
 from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
+from responder.guards import why_missing
 from responder.incident import Attempt, Due, Incident, Run
 from responder.recorded import EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
 from responder.records import Change, Keys, ScopeRow, State, TimerRow, Writes
@@ -130,7 +131,7 @@ class Report:
         if run.phase is Phase.VERIFYING:
             self._polled(draft, incident, run)
             return
-        seen, step, failed = self.learned.observations, self.gather.step, self.learned.failed
+        seen, step, failed = self._judged(draft, incident, run), self.gather.step, self.learned.failed
         if failed is None:
             draft.record(
                 self.incident, f.Gathered(run=run.number, observations=seen, plan=self.learned.plan, step=step)
@@ -139,6 +140,16 @@ class Report:
         if seen:
             draft.record(self.incident, f.Gathered(run=run.number, observations=seen))
         draft.record(self.incident, self._unprepared(draft, run, step or "", failed))
+
+    def _judged(self, draft: Draft, incident: Incident, run: Run) -> tuple[Observation, ...]:
+        """Samples older than their check allows count as missing, wherever they are used."""
+        runbook = draft.runbook_of(incident, run)
+        checks = runbook.checks if runbook is not None else {}
+        judged = []
+        for seen in self.learned.observations:
+            missing = why_missing(seen, checks[seen.check].max_age, draft.now) if seen.check in checks else None
+            judged.append(seen if seen.missing or missing is None else seen.model_copy(update={"error": missing}))
+        return tuple(judged)
 
     def _polled(self, draft: Draft, incident: Incident, run: Run) -> None:
         """A poll is a fact when it changes what is known: whether it holds, whether there is a value at all."""

@@ -17,6 +17,8 @@ from responder.errors import ResponderError
 MAX_VALUE = 65_536
 """Characters of one value before it is written anywhere; a longer one is refused unread, whatever limit follows."""
 MAX_JSON_DEPTH = 32
+SOME = "{{ … }}"
+"""Stands in a hint for the placeholder that was refused; after `label=` the label is called like it."""
 
 
 class Position(StrEnum):
@@ -123,7 +125,10 @@ _PLACES = {"'": "inside single quotes", "`": "inside backticks", "#": "inside a 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """`open` is the quote or `#` that one stands in, or nothing; `code` ends where that opened."""
+    """`open` is the quote or `#` that one stands in, or nothing; `code` ends where that opened.
+
+    Of the code before the last string only an open brace is kept.
+    """
 
     open: str = _CODE
     code: str = ""
@@ -147,17 +152,35 @@ def _promql_placements(pieces: Sequence[str | None]) -> Iterator[str]:
 
 def _promql_placement(place: _Place) -> str:
     if place.open in _PLACES:
-        raise Refused(
-            f"a placeholder stands {_PLACES[place.open]}", 'put it inside double quotes: {symbol="{{ symbol }}"}'
-        )
+        raise Refused(f"a placeholder stands {_PLACES[place.open]}", f'put it inside double quotes: "{SOME}"')
     code = place.code.rstrip()
     if place.open == _CODE:
-        if re.search(r"[\w:.]$", place.code):
-            raise Refused("a placeholder is joined to a name or number", "only whole numbers and label values are open")
+        _check_code(place.code)
         return "promql_number"
     if not code.endswith("=") and not code.endswith(("=~", "!~")):
-        raise Refused("a placeholder stands in a string that is no label value", 'write it as {label="{{ … }}"}')
+        raise Refused("a placeholder stands in a string that is no label value", f'write it as {{label="{SOME}"}}')
     return "promql_regex" if code.endswith("~") else "promql_string"
+
+
+def _check_code(code: str) -> None:
+    """Outside of all strings only a number may stand, and never among the labels, whose values are strings."""
+    if _among_labels(code):
+        begun = _begun_matcher.search(code)
+        shown = f'{begun[1]}"{begun[2]}{SOME}"' if begun else f'label="{SOME}"'
+        raise Refused("a placeholder stands among the labels without quotes", f"write {shown}")
+    if re.search(r"[\w:.]$", code):
+        metric = (re.findall(r"[A-Za-z_:][\w:]*$", code) or [""])[0].rstrip("_:")
+        shown = f', such as {metric}{{label="{SOME}"}}' if metric else ""
+        raise Refused(
+            "a placeholder is joined to a name or number", f"only whole numbers and label values are open{shown}"
+        )
+
+
+_begun_matcher = re.compile(r"([A-Za-z_]\w*\s*(?:=~|!~|!=|=)\s*)([\w.:-]*)$")
+
+
+def _among_labels(code: str) -> bool:
+    return code.rfind("{") > code.rfind("}")
 
 
 def _after(text: str, place: _Place) -> _Place:
@@ -174,7 +197,7 @@ def _after(text: str, place: _Place) -> _Place:
         inside = _INSIDE[place.open].match(text, at)
         at = inside.end() if inside else at
         if at < len(text) and text[at] != "\\":  # a backslash here ends the text: what it escapes is refused
-            place = _Place(code=text[at])
+            place = _Place(code=("{" if _among_labels(place.code) else "") + text[at])
         at += 1
     return place
 

@@ -20,13 +20,18 @@ class Recorded(BaseModel):
 
 
 class Effect(StrEnum):
-    """What repeating an attempt means (design 2)."""
+    """What repeating an attempt means (design 2); each member says what follows when the answer was lost."""
 
     READ = "read"
+    """It is read again."""
     SET = "set"
+    """It is read: at the target it happened; as before, it is sent again; anything else is unknown."""
     KEYED = "keyed"
+    """It is sent again with the same key, which the service honours."""
     PROBED = "probed"
+    """The probe is asked: it happened, or it is sent again; no clear answer is unknown."""
     UNSAFE = "unsafe"
+    """Unknown."""
 
 
 class Outcome(StrEnum):
@@ -42,22 +47,38 @@ class Result(StrEnum):
     """How a run ended."""
 
     FIXED = "fixed"
+    """The check of `verify` held on fresh data."""
     CONTAINED = "contained"
+    """The same for a brake that `unless_fixed` started: the risk is held, its cause is not found."""
     INEFFECTIVE = "ineffective"
+    """It acted, and the check did not hold in time."""
     UNVERIFIED = "unverified"
+    """It acted, and nothing tells whether it helped."""
     HARMFUL = "harmful"
+    """The condition `harmful` held."""
     FAILED = "failed"
+    """A step failed."""
     UNKNOWN = "unknown"
+    """Nobody knows whether a change happened: the target stays locked until a person settles it."""
     CANCELLED = "cancelled"
+    """Nothing (more) was changed: a gate refused, the alert resolved, or a person took over."""
     OBSERVED = "observed"
+    """Nothing was to be changed: `mode: observe`, or a schedule."""
 
 
 class Mode(StrEnum):
     """How far automation may go. The order is the order of freedom; a ceiling takes the smaller one."""
 
     OBSERVE = "observe"
+    """Nothing is changed; it is told what would be done."""
     APPROVE = "approve"
+    """A person approves each change."""
     AUTO = "auto"
+    """It acts."""
+
+
+NOT_YET = frozenset({Mode.APPROVE})
+"""What this version reads and refuses: nobody should be offered it."""
 
 
 class Cause(StrEnum):

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from responder.facts import Event
 from responder.incident import Due, Incident
+from responder.recorded import Trigger
 
 
 class Lane(StrEnum):
@@ -299,9 +300,10 @@ class Operation(Protocol[Answer_co]):
         ...
 
 
-def open_key(namespace: str, runbook: str | None, target: str) -> str:
-    """The identity of an open incident: one runbook on one target (design 2)."""
-    return f"{namespace}\n{runbook or ''}\n{target}"
+def open_key(namespace: str, runbook: str | None, target: str, trigger: Trigger = Trigger.ALERT) -> str:
+    """The identity of an open incident: one runbook on one target (design 2), and alerts apart from schedules."""
+    apart = "" if trigger is Trigger.ALERT else f"{trigger.value}:"
+    return f"{namespace}\n{apart}{runbook or ''}\n{target}"
 
 
 def agenda_rows(subject: str, before: tuple[Due, ...], after: tuple[Due, ...]) -> Iterator[TimerRow]:

@@ -16,12 +16,13 @@ from responder.documents import Document
 from responder.errors import BadSyntax
 from responder.expressions import ExpressionError, parse_expression
 from responder.matchers import Op
-from responder.mistakes import closest, problem_of
+from responder.mistakes import closest, likely, problem_of
 from responder.patterns import compile_pattern
 from responder.problems import Path, Problem
 from responder.recorded import Effect, Mode
 from responder.render import Position, TemplateError, has_placeholder, parse_template, template_strings
 from responder.runbook import Reading, Runbook, Step, Undo, target_inputs
+from responder.sandbox import label_hint
 from responder.variables import VARIABLES, Scope, position_of
 
 _RESERVED: Final = frozenset({*VARIABLES, "steps", "checks", "value", "before"})
@@ -48,13 +49,16 @@ class Configured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a runbook is checked against; `runbooks`, `policies` and `calendars` are all names of the set."""
+    """What a runbook is checked against; `runbooks`, `policies` and `calendars` are all names of the set.
+
+    `calendars` is None when their file could not be read: what it holds is not known.
+    """
 
     catalogue: Catalogue
     configured: Configured
     runbooks: Collection[str]
     policies: Collection[str]
-    calendars: Collection[str] = ()
+    calendars: Collection[str] | None = ()
 
 
 def check_runbook(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
@@ -68,6 +72,11 @@ def check_runbook(runbook: Runbook, document: Document, around: Surroundings) ->
     yield from checker.uses()
     yield from checker.steps()
     yield from checker.people()
+
+
+def check_titles(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
+    """Placeholders in titles of evidence, which are refused in new sets only: a kept one was accepted with them."""
+    yield from _Checker(runbook, document, around).titles()
 
 
 class _Checker:
@@ -90,7 +99,9 @@ class _Checker:
             path: Path = ("inputs", name)
             if name in _RESERVED:
                 yield self.document.at_key(
-                    path, f"{name!r} is taken", f"{', '.join(sorted(_RESERVED))} mean something else"
+                    path,
+                    f"{name!r} is taken",
+                    f"give it another name; {', '.join(sorted(_RESERVED))} mean something else",
                 )
             if [given.type is None, given.pattern is None, not given.one_of].count(False) != 1:
                 message = "an input has either a type, a pattern or its values"
@@ -150,17 +161,25 @@ class _Checker:
             hint = scope.unknown(name)
             if hint is not None:
                 column = source.find(name) + 1
-                yield self.document.at_text(path, (1, column), f"there is no {name!r} here", self.reason(name) or hint)
+                yield self.document.at_text(
+                    path, (1, column), f"there is no {name!r} here", self.reason(name, scope) or hint
+                )
 
-    def reason(self, name: str) -> str:
-        """Why a name that exists cannot be used at this place."""
+    def reason(self, name: str, scope: Scope) -> str:
+        """Why a name cannot be used at this place, or how its label becomes an input; "" where that is not known."""
         if name in self.checks:
             return "what the check answers is called `value` here, and `checks.NAME` in steps"
-        if name in self.declared and name not in self.in_target:
+        label = _label_named(name)
+        if label in scope.inputs:
+            return f"an input is named alone: {label}"
+        if label in self.declared and label not in self.in_target:
             return (
-                f"steps use only inputs that occur in `target`; put {{{{ {name} }}}} there, or use `each` in evidence"
+                f"steps use only inputs that occur in `target`; put {{{{ {label} }}}} there, or use `each` in evidence"
             )
-        return ""
+        if label is None or not scope.told or likely(name, _RESERVED, cutoff=0.75) is not None:
+            return ""
+        meant = likely(label, self.declared)
+        return label_hint(label) if meant is None else f"did you mean {meant!r}?"
 
     def plain_texts(self) -> Iterator[Problem]:
         paths: list[Path] = [("title",), ("impact",)]
@@ -183,8 +202,12 @@ class _Checker:
             elif evidence.each is not None:
                 scope = Scope(self.in_target | {evidence.each})
             yield from self.use(path, evidence, scope, reads=True)
+
+    def titles(self) -> Iterator[Problem]:
+        for index, evidence in enumerate(self.runbook.evidence):
+            scope = Scope(self.in_target | ({evidence.each} if evidence.each is not None else set()))
             if evidence.title is not None and has_placeholder(evidence.title):
-                yield from self.template((*path, "title"), evidence.title, Position.TEXT, scope)
+                yield from self.template(("evidence", index, "title"), evidence.title, Position.TEXT, scope)
 
     def steps(self) -> Iterator[Problem]:
         before: list[str] = []
@@ -256,7 +279,7 @@ class _Checker:
             hint = scope.unknown(name)
             if hint is not None:
                 place = (1, text.find(name) + 1)
-                yield self.document.at_text(path, place, f"there is no {name!r} here", self.reason(name) or hint)
+                yield self.document.at_text(path, place, f"there is no {name!r} here", self.reason(name, scope) or hint)
 
     def parameter(self, path: Path, action: type[Action], given: Mapping[str, JsonValue]) -> Iterator[Problem]:
         name, parameters = given.get("parameter"), self.around.configured.parameters
@@ -330,7 +353,9 @@ class _Checker:
                 yield self.document.at_key(path, "nothing follows", "write `page:` or `run:`")
             if promise.countdown > next((at for at, p in promises if p is promise), promise.countdown):
                 yield self.document.at_value(
-                    (*path, "countdown"), "the countdown is longer than the time before it", ""
+                    (*path, "countdown"),
+                    "the countdown is longer than the time before it",
+                    f"write {key} or less; the announcement comes that long before",
                 )
 
     def unknown(self, path: Path, what: str, name: str, known: Collection[str]) -> Problem:
@@ -350,6 +375,12 @@ def pattern_problems(document: Document, path: Path, pattern: str) -> Iterator[P
         yield document.at_text(path, (1, error.column), error.message, error.hint)
     except re.error as error:
         yield document.at_value(path, f"not a regular expression: {error.msg}", "correct the pattern")
+
+
+def _label_named(name: str) -> str | None:
+    """The label that is probably meant by `symbol`, `labels.symbol` or `alert.labels.symbol`."""
+    *above, label = name.split(".")
+    return label if set(above) <= {"alert", "alerts", "label", "labels"} else None
 
 
 def _names(document: Document, section: str) -> frozenset[str]:

@@ -6,6 +6,7 @@ waits for the first use. Messages to people are `messages`; reading files is the
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,8 +16,8 @@ from jinja2 import Template as CompiledTemplate
 from jinja2 import TemplateRuntimeError, TemplateSyntaxError, UndefinedError, nodes
 
 from responder.messages import MessageTemplates, TemplateError, TreePath
-from responder.positions import Position, Refused, check_rendered, json_copy, placements
-from responder.sandbox import ENVIRONMENT, GRAMMAR, check_placeholder
+from responder.positions import SOME, Position, Refused, check_rendered, json_copy, placements
+from responder.sandbox import ENVIRONMENT, GRAMMAR, check_placeholder, label_hint
 
 __all__ = [
     "MAX_BYTES",
@@ -90,14 +91,20 @@ def _refuse_statements(source: str) -> None:
             raise TemplateError(message, hint, *_line_column(source, source.index(mark)))
 
 
+_alerting_label = re.compile(r"\{\{\s*[$.]\w*[Ll]abels\.([A-Za-z_]\w*)")
+"""A label as the templates of Prometheus and Alertmanager name it: `$labels.symbol`, `.CommonLabels.symbol`."""
+
+
 def _read(source: str) -> nodes.Output:
     try:
         body = ENVIRONMENT.parse(source).body
     except TemplateSyntaxError as error:
         start = sum(len(line) for line in source.splitlines(keepends=True)[: error.lineno - 1])
         at = max(source.find("{{", start), start)
+        label = _alerting_label.match(source, at)
+        hint = GRAMMAR if label is None else label_hint(label[1])
         raise TemplateError(
-            f"the placeholder cannot be read: {error.message}", GRAMMAR, *_line_column(source, at)
+            f"the placeholder cannot be read: {error.message}", hint, *_line_column(source, at)
         ) from None
     except RecursionError:
         raise TemplateError("the template is nested too deeply", GRAMMAR) from None
@@ -125,7 +132,23 @@ def _fail(source: str, ordinal: int, refused: Refused) -> NoReturn:
     at = -1
     for _ in range(ordinal + 1):
         at = source.find("{{", at + 1)
-    raise TemplateError(refused.message, refused.hint, *_line_column(source, max(at, 0))) from None
+    place = max(at, 0)
+    raise TemplateError(
+        refused.message, _in_own_words(refused.hint, source[place:]), *_line_column(source, place)
+    ) from None
+
+
+def _in_own_words(hint: str, source: str) -> str:
+    """The hint with the placeholder that `source` begins with where it shows one."""
+    own = _own.match(source)
+    if own is None:
+        return hint
+    name = own[1].strip()
+    label = name if name.isidentifier() else "label"
+    return hint.replace(f'label="{SOME}"', f'{label}="{own[0]}"').replace(SOME, own[0])
+
+
+_own = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 
 def _line_column(source: str, at: int) -> tuple[int, int]:

@@ -23,12 +23,12 @@ from responder.records import Change, Keys, ScopeRow, State, Writes
 from responder.runbook import Rules
 from responder.sources import Folders, read_sources, shipped_rules
 from responder.store import Store
-from responder.timing import DAY
+from responder.timing import DAY, format_time
 
 LOG = logging.getLogger("responder.rules")
 
-SOON = 30 * DAY
-"""How long before the end of a calendar's data the log warns."""
+SOON = 14 * DAY
+"""How long before the end of a calendar's data people are told."""
 
 KIND = "rules"
 LAST_GOOD = "rules:last_good"
@@ -72,14 +72,22 @@ class RuleSets:
         folders = Folders(shipped_rules(), config.folder)
         return load_rules(read_sources(config.rules, folders), self._catalogue, config)
 
-    async def look_ahead(self, rules: Rules) -> None:
-        """Ask every calendar once, in a thread, so that no decision waits for its first answer; warn of their ends."""
-        now = self._store.now()
+    async def look_ahead(self, rules: Rules) -> list[str]:
+        """Ask every calendar for now and tomorrow, in a thread: no decision waits for the first answer of a year.
+
+        Answers which of them end soon, in sentences for people: after its end a calendar counts as closed.
+        """
+        now, ending = self._store.now(), []
         for name, calendar in rules.calendars.items():
-            state = await asyncio.to_thread(state_of, calendar, name, now)
+            await asyncio.to_thread(state_of, calendar, name, now)
+            await asyncio.to_thread(state_of, calendar, name, now + 2 * DAY)
             end = await asyncio.to_thread(known_until, calendar)
-            if not state.known or (end is not None and end < now + SOON):
-                LOG.warning("calendar %s: %s; update the package exchange-calendars", name, state.why)
+            if end is not None and end < now + SOON:
+                until = format_time(end)[:10]
+                ending.append(f"what is known of calendar {name} ends {until}: update the package exchange-calendars")
+        for sentence in ending:
+            LOG.warning("%s", sentence)
+        return ending
 
     async def keep(self, loaded: Loaded) -> None:
         """Keep a set that is going to be used."""
@@ -112,7 +120,7 @@ class RuleSets:
         kept = json.loads(zlib.decompress(body))
         then = _then(config, kept["types"], kept["mode"])
         try:
-            return load_rules(kept["sources"], self._catalogue, then).rules
+            return load_rules(kept["sources"], self._catalogue, then, kept=True).rules
         except BadRules as error:
             LOG.error("the rules %s do not fit today's configuration:\n%s", rules_hash[:12], error)
             return None

@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from responder.calendars import Calendar
+from responder.civil_time import mistake
 from responder.cron import Schedule
 from responder.errors import BadSyntax
 from responder.matchers import Matcher, parse_matchers
 from responder.policies import Policy
 from responder.recorded import Mode
-from responder.timing import SECOND, parse_duration
+from responder.timing import SECOND, format_duration, parse_duration
 from responder.written import Duration, Identifier, Name, Names, RateText, Written
 
 POLL = 5 * SECOND
@@ -80,12 +81,6 @@ class OnlyIf(Written):
     """Without fresh data: people only, or act all the same and page."""
 
 
-class Probe(Reading):
-    """A reading that tells whether a change happened: it did when `expect` holds."""
-
-    expect: str
-
-
 class Restore(Written):
     """The change must be put back later, by a person with `responder restore`."""
 
@@ -121,7 +116,8 @@ class Retry(Written):
     """The longest pause."""
 
 
-_CHECK = re.compile(r"\bchecks\.([a-z][a-z0-9_]*)")
+_PLACEHOLDERS = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_CHECK = re.compile(r"(?<![\w.])checks\.([a-z][a-z0-9_]*)")
 
 
 class Step(Written):
@@ -157,14 +153,17 @@ class Step(Written):
     @model_validator(mode="after")
     def _one_way(self) -> Step:
         if (self.action is None) == (self.manual is None):
-            raise ValueError("a step has either 'action' or 'manual'")
+            cure = "add `action:`, or `manual:` for what a person does"
+            given = "remove one of them; what a person does is a step of its own"
+            raise mistake("a step has either 'action' or 'manual'", cure if self.action is None else given)
         return self
 
-    @property
-    def checks_named(self) -> tuple[str, ...]:
-        """The checks whose answers its conditions and templates use, for they must be read before it begins."""
-        texts = [self.when or "", self.expect or "", json.dumps(self.with_)]
-        return tuple(dict.fromkeys(name for text in texts for name in _CHECK.findall(text)))
+    @cached_property
+    def checks_named(self) -> frozenset[str]:
+        """What its conditions and placeholders, and those of its undo, call checks: they are read before it begins."""
+        templates = json.dumps([self.with_, self.undo.with_ if self.undo is not None else {}], ensure_ascii=False)
+        texts = (self.when or "", self.expect or "", *_PLACEHOLDERS.findall(templates))
+        return frozenset(name for text in texts for name in _CHECK.findall(text))
 
     @property
     def put_back_by(self) -> str | None:
@@ -214,8 +213,27 @@ class Verify(Written):
     @model_validator(mode="after")
     def _fits(self) -> Verify:
         if self.settle + self.hold > self.within:
-            raise ValueError("settle and hold together are longer than within, so that it could never succeed")
+            needed = format_duration(self.settle + self.hold)
+            raise mistake(
+                "settle and hold together are longer than within, so that it could never succeed",
+                f"write `within:` longer than {needed}, or a shorter `settle:` or `hold:`",
+            )
         return self
+
+
+def _duration_key(text: str) -> str:
+    """A promise written without its time is read as its own keys, which are no durations."""
+    try:
+        parse_duration(text)
+    except BadSyntax as error:
+        if text in Promise.model_fields:
+            raise mistake("the time is missing", f"write first after how long it comes: `2m: {{{text}: …}}`") from error
+        raise mistake(error.message, error.hint) from error
+    return text
+
+
+DurationKey = Annotated[str, AfterValidator(_duration_key)]
+"""A duration as it is written, such as `2m`."""
 
 
 class Promise(Written):
@@ -247,7 +265,8 @@ class Hours(Written):
     @model_validator(mode="after")
     def _says_something(self) -> Hours:
         if not self.within and not self.outside:
-            raise ValueError("name a calendar below 'within' or 'outside'")
+            hint = "add `within:` or `outside:` with the name of a calendar of calendars.yaml"
+            raise mistake("these hours name no calendar", hint)
         return self
 
 
@@ -299,7 +318,7 @@ class Runbook(Written):
     """Readings for people."""
     verify: Verify | None = None
     """How it is known that it helped."""
-    unless_fixed: dict[str, Promise] = Field(default_factory=dict)
+    unless_fixed: dict[DurationKey, Promise] = Field(default_factory=dict)
     """What follows after so much time, counted from the opening, unless it is fixed by then."""
     escalation: str | None = None
     """The policy: who is told when."""

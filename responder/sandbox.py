@@ -132,6 +132,14 @@ _ALLOWED = (
 )  # fmt: skip
 _COMPARISONS = frozenset({"eq", "ne", "gt", "gteq", "lt", "lteq"})
 GRAMMAR = "write a name with its fields, such as {{ steps.cut_kelly.output.value }}"
+
+
+def label_hint(label: str) -> str:
+    """How a label of the alert comes into a template: the cure for `{{ labels.symbol }}` and all its spellings."""
+    name = label.lower()
+    return f"a label is an input: declare {name!r} below `inputs:` and put {{{{ {name} }}}} into `target`"
+
+
 _FILTER_HINT = f"the filters are {', '.join(sorted(_FILTERS))}"
 _HINTS: Mapping[type[nodes.Node], str] = {
     nodes.Call: "nothing can be called; use a filter, such as `x | lower`",

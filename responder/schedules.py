@@ -23,13 +23,21 @@ from responder.timing import MINUTE
 KIND = "schedule"
 """Of the timer."""
 
+STUCK = "its schedule came due again while its last run still goes on: see what that run waits for"
+
+ELSEWHERE = 5 * MINUTE
+"""When to look again at a schedule that this process does not know: another replica may have newer rules."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArmSchedules:
-    """Arm the schedules of today's rules; one that is armed already stays as it is."""
+    """Arm the schedules of today's rules; one that is armed already stays as it is. Those of `armed` that are not
+    among them are forgotten.
+    """
 
     id: str
     book: Book
+    armed: frozenset[str] = frozenset()
 
     def reads(self) -> Keys:
         """Their scopes."""
@@ -46,6 +54,8 @@ class ArmSchedules:
             body = parsed(Scheduled, draft.scope(scheduled_name(runbook.runbook)))
             if body is None or (body.cron, body.timezone) != (runbook.schedule.cron, runbook.schedule.timezone):
                 arm(draft, runbook.runbook, runbook.schedule, next_after(runbook.schedule, draft.now))
+        for name in self.armed - {r.runbook for r in self._runbooks()}:
+            disarm(draft, name)
         return Change(draft.writes(), None)
 
 
@@ -61,7 +71,7 @@ class StartScheduled:
     def reads(self) -> Keys:
         """The schedule's scope, and the open incident of the runbook."""
         runbook = self.book.current.runbooks.get(self.runbook)
-        keys = () if runbook is None else (open_key(LIVE, runbook.runbook, runbook.target),)
+        keys = () if runbook is None else (_key(runbook),)
         return Keys(scopes=frozenset({scheduled_name(self.runbook)}), open_keys=frozenset(keys))
 
     def apply(self, state: State) -> Change[Turn | None]:
@@ -69,8 +79,11 @@ class StartScheduled:
         draft = Draft(self.id, state, self.book, self.by)
         runbook = self.book.current.runbooks.get(self.runbook)
         body = parsed(Scheduled, draft.scope(scheduled_name(self.runbook)))
-        if runbook is None or runbook.schedule is None or body is None:
-            disarm(draft, self.runbook)
+        if body is None:
+            _forget(draft, self.runbook)
+            return Change(draft.writes(), None)
+        if runbook is None or runbook.schedule is None:
+            _look_again(draft, self.runbook, body)
             return Change(draft.writes(), None)
         if body.next is None or body.next > draft.now:
             arm(draft, self.runbook, runbook.schedule, body.next)
@@ -95,17 +108,28 @@ def disarm(draft: Draft, runbook: str) -> None:
     _forget(draft, runbook)
 
 
+def _look_again(draft: Draft, runbook: str, body: Scheduled) -> None:
+    timer = Due(kind=KIND, round=0, due=draft.now + ELSEWHERE)
+    draft.set_scope(ScopeChange(scheduled_name(runbook), body, timer))
+
+
 def _forget(draft: Draft, runbook: str) -> None:
     draft.forget_timer(TimerRow(f"scope:{scheduled_name(runbook)}", Due(kind=KIND, round=0, due=0)))
 
 
 def _begun(draft: Draft, runbook: Runbook, due: int) -> Turn:
-    found = draft.open_incident(open_key(LIVE, runbook.runbook, runbook.target))
+    found = draft.open_incident(_key(runbook))
     name = found.id if found is not None else _opened(draft, runbook)
     late = draft.now - due
     if found is None or found.active_run is None:
         draft.record(name, f.ScheduleDue(due=due, late=late if late > MINUTE else 0))
+    elif STUCK not in found.problems:
+        draft.record(name, f.ProblemFound(problem=STUCK))
     return draft.advance(name)
+
+
+def _key(runbook: Runbook) -> str:
+    return open_key(LIVE, runbook.runbook, runbook.target, Trigger.SCHEDULE)
 
 
 def _opened(draft: Draft, runbook: Runbook) -> str:

@@ -103,6 +103,11 @@ class InForce(Recorded):
     beneath: InForce | None = None
     """The change that this one went on from; it is in force again when this one is put back."""
 
+    @property
+    def depth(self) -> int:
+        """How many changes are in force, this one and all beneath."""
+        return 1 if self.beneath is None else 1 + self.beneath.depth
+
 
 def lock_name(target: str) -> str:
     """The scope of a target's lock."""

@@ -101,16 +101,17 @@ def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, sco
         lock = Lock(incident=incident.id, run=run.number, since=event.at, unknown=True)
         yield ScopeChange(lock_name(run.target), lock)
     done = [a for a in run.attempts_of(fact.step) if a.happened]
-    if fact.status is StepStatus.DONE and done and runbook is not None and not run.takes_back:
-        yield from _in_force(event, runbook, run, done[-1], scope)
+    restore = None if runbook is None else runbook.step(fact.step).restore
+    if fact.status is StepStatus.DONE and done and restore is not None and not run.takes_back:
+        yield _in_force(event, run, done[-1], parsed(InForce, scope(in_force_name(run.target))), restore.remind)
 
 
-def _in_force(event: f.Event, runbook: Runbook, run: Run, attempt: Attempt, scope: ScopeText) -> Iterator[ScopeChange]:
-    step = runbook.step(attempt.step)
-    if step.put_back_by is None:
-        return
-    every = None if step.restore is None else step.restore.remind
-    name = in_force_name(run.target)
+KEPT_BENEATH = 20
+"""How many changes of one target are remembered to be put back, one beneath the other."""
+
+
+def _in_force(event: f.Event, run: Run, attempt: Attempt, beneath: InForce | None, remind: int | None) -> ScopeChange:
+    """`remind` is how often people are reminded (µs). What lies too deep is left to people: the journal has it."""
     body = InForce(
         incident=event.incident,
         attempt=attempt.id,
@@ -120,27 +121,50 @@ def _in_force(event: f.Event, runbook: Runbook, run: Run, attempt: Attempt, scop
         before=attempt.plan.before,
         value=attempt.plan.target,
         since=event.at,
-        remind=every,
-        beneath=parsed(InForce, scope(name)),
+        remind=remind,
+        beneath=beneath.beneath if beneath is not None and beneath.depth >= KEPT_BENEATH else beneath,
     )
-    remind = Due(kind="remind", round=0, due=event.at + every) if every else None
-    yield ScopeChange(name, body, remind)
+    due = Due(kind="remind", round=0, due=event.at + remind) if remind else None
+    return ScopeChange(in_force_name(run.target), body, due)
+
+
+def _harm(event: f.Event, runbook: Runbook, run: Run, scope: ScopeText) -> Iterator[ScopeChange]:
+    """Harm that only a person may undo stays in force until one does."""
+    beneath, change = parsed(InForce, scope(in_force_name(run.target))), None
+    for state in run.steps:
+        step = runbook.step(state.id)
+        done = [a for a in run.attempts_of(state.id) if a.happened and a.plan.effect is not Effect.READ]
+        if done and step.restore is None and step.put_back_by is not None:
+            change = _in_force(event, run, done[-1], beneath, None)
+            beneath = change.body if isinstance(change.body, InForce) else None
+    if change is not None:
+        yield change
+
+
+def _put_back(event: f.Event, run: Run, scope: ScopeText) -> Iterator[ScopeChange]:
+    """What this run has put back is in force no longer; what lay beneath it is again."""
+    body = parsed(InForce, scope(in_force_name(run.target)))
+    if body is None or body.attempt != run.restores:
+        return
+    again = body.beneath.remind if body.beneath is not None else None
+    remind = Due(kind="remind", round=0, due=event.at + again) if again else None
+    yield ScopeChange(in_force_name(run.target), body.beneath, remind)
 
 
 def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
     fact = event.fact
     assert isinstance(fact, f.RunEnded)
     run = _run(incident, fact.run)
-    if run is None or not run.acted:
+    if run is None:
+        return
+    if run.takes_back and fact.result is Result.FIXED:
+        yield from _put_back(event, run, scope)
+    if fact.result is Result.HARMFUL and runbook is not None:
+        yield from _harm(event, runbook, run, scope)
+    if not run.acted:
         return
     yield from _released(incident, run, scope)
     if run.takes_back:
-        body = parsed(InForce, scope(in_force_name(run.target)))
-        if fact.result is Result.FIXED and body is not None and body.attempt == run.restores:
-            beneath = body.beneath
-            again = beneath.remind if beneath is not None else None
-            remind = Due(kind="remind", round=0, due=event.at + again) if again else None
-            yield ScopeChange(in_force_name(run.target), beneath, remind)
         return
     name = runs_name(run.runbook, run.target)
     count = parsed(RunCount, scope(name)) or RunCount()
@@ -167,8 +191,14 @@ def _settled(incident: Incident, event: f.Event, runbook: Runbook | None, scope:
     run, attempt = found
     if not run.active:
         yield from _released(incident, run, scope)
-    if fact.applied and runbook is not None and not run.takes_back:
-        yield from _in_force(event, runbook, run, attempt, scope)
+    if not fact.applied:
+        return
+    if run.takes_back:
+        yield from _put_back(event, run, scope)
+        return
+    restore = None if runbook is None else runbook.step(attempt.step).restore
+    if restore is not None:
+        yield _in_force(event, run, attempt, parsed(InForce, scope(in_force_name(run.target))), restore.remind)
 
 
 def _unlocked(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:

@@ -37,7 +37,7 @@ def _labels(runbook: Runbook, document: Document) -> Iterator[Problem]:
 
 def _hours(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
     hours = runbook.calendar
-    if hours is None:
+    if hours is None or around.calendars is None:
         return
     short = isinstance(document.get(("calendar",)), str | list)
     for key, names in (("within", hours.within), ("outside", hours.outside)):
@@ -70,6 +70,10 @@ def _schedule(runbook: Runbook, document: Document, around: Surroundings) -> Ite
     if "{{" in runbook.target:
         message = "a schedule knows no labels, so this target stays open"
         yield document.at_value(("target",), message, "write the target out")
+    for key, promise in runbook.unless_fixed.items():
+        if promise.run is not None:
+            message = "a schedule only reads, so it starts no other runbook"
+            yield document.at_value(("unless_fixed", key, "run"), message, "write `page:`")
     for index, step in enumerate(runbook.steps):
         action = around.catalogue.actions.get(step.action or "")
         if action is not None and not _only_reads(action, step):
@@ -88,12 +92,13 @@ def _only_reads(action: type[Action], step: Step) -> bool:
 
 
 def _harm(runbook: Runbook, document: Document) -> Iterator[Problem]:
-    changing = [step for step in runbook.steps if step.undo is not None]
-    if changing and (runbook.verify is None or runbook.verify.harmful is None):
-        path: Path = ("steps", runbook.steps.index(changing[0]), "undo")
-        if changing[0].undo is not None and changing[0].put_back_by is None:
+    if runbook.verify is not None and runbook.verify.harmful is not None:
+        return
+    for index, step in enumerate(runbook.steps):
+        if step.undo is not None and step.put_back_by is None:
             hint = "say what harm is: `harmful: value > before` below `verify:`"
-            yield document.at_key(path, "nothing ever tells that it did harm, so this is never undone", hint)
+            message = "nothing ever tells that it did harm, so this is never undone"
+            yield document.at_key(("steps", index, "undo"), message, hint)
 
 
 def _way_back(runbook: Runbook, step: Step, path: Path, document: Document, around: Surroundings) -> Iterator[Problem]:
@@ -110,8 +115,13 @@ def _way_back(runbook: Runbook, step: Step, path: Path, document: Document, arou
     elif undo.action is None and action is not None and action.undo is Action.undo:
         message = f"{step.action} cannot take its own change back"
         yield document.at_key((*path, "undo"), message, "name the `action:` that does, with its own `with:`")
+    elif action is not None and _only_reads(action, step):
+        yield document.at_key((*path, "undo"), "this step only reads, so there is nothing to undo", "remove it")
+    if step.restore is not None and undo.approval not in (None, step.restore.approval):
+        message = f"`restore` lets {step.restore.approval!r} put it back, and this another role"
+        yield document.at_value((*path, "undo", "approval"), message, "name the same role, or leave it out here")
     brake = runbook.brake if step.brake is None else step.brake
-    if undo.approval is None and step.restore is None and (brake or (action is not None and action.lowers_risk)):
+    if step.put_back_by is None and (brake or (action is not None and action.lowers_risk)):
         message = "taking back what lowered risk raises it, so a person decides"
         yield document.at_key((*path, "undo"), message, "add `approval:` with the role that may")
 
@@ -126,6 +136,5 @@ def _asks_what_it_heals(runbook: Runbook, document: Document, around: Surroundin
         check: Reading | None = runbook.checks.get(name)
         if check is not None and check.with_.get("service") == healed:
             message = f"check {name!r} asks {healed!r}, which this runbook heals: it cannot answer when it is needed"
-            yield document.at_value(
-                (section, "check"), message, "ask another service, such as the Prometheus beside it"
-            )
+            hint = f"ask another service; or say in the target what of it is touched, as in {healed}/limits"
+            yield document.at_value((section, "check"), message, hint)

@@ -69,11 +69,18 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
         "fact": known,
         "incident": {"id": incident.id, "title": incident.title, "target": incident.target},
         "since_opening": max(0, event.at - incident.opened_at),
+        "cause": _cause_of(fact, incident),
         "attempt": _attempt_values(_attempt_of(fact, incident), event),
         "alert": _alert_of(fact, incident),
         "checks": [_check_text(o) for o in _observations(fact)],
         "reasons": reasons(getattr(fact, "verdicts", ())),
     }
+
+
+def _cause_of(fact: f.Fact, incident: Incident) -> str | None:
+    """Why the run that a fact is about was started."""
+    number = getattr(fact, "run", None)
+    return next((run.cause.value for run in incident.runs if run.number == number), None)
 
 
 def _attempt_of(fact: f.Fact, incident: Incident) -> Attempt | None:

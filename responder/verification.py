@@ -177,10 +177,11 @@ def closing(view: View) -> Next | None:
 
 def _scheduled_end(incident: Incident) -> Next | None:
     """No alert ends it: a run that went well does, and after any other a person's word."""
+    run, person = incident.run, incident.acknowledged or incident.taken_over
     if incident.result in (Result.FIXED, Result.OBSERVED, Result.CANCELLED) and incident.urgent is None:
-        return Finish(f.Closed(why=f"the scheduled run ended well: {incident.run.why if incident.run else ''}"))
-    person = incident.acknowledged or incident.taken_over
-    return None if person is None or incident.result is None else Finish(f.Closed(why=f"seen by {person.actor}"))
+        return Finish(f.Closed(why=f"the scheduled run is over: {run.why if run is not None else ''}"))
+    seen = person is not None and incident.result is not None and person.at >= ((run and run.ended_at) or 0)
+    return Finish(f.Closed(why=f"seen by {person.actor}")) if seen and person is not None else None
 
 
 def idle(view: View) -> Next | None:

@@ -117,13 +117,15 @@ def values_of(incident: Incident, run: Run | None) -> dict[str, object]:
     about = {"id": incident.id, "severity": incident.severity or "", "target": incident.target}
     if run is None:
         return {**incident.inputs, "incident": about}
-    steps = {s.id: _step_values(run, s) for s in run.steps}
+    # What takes a change back speaks of the run that made it.
+    origin = incident.attempt(run.restores) if run.restores is not None else None
+    told = run if origin is None else origin[0]
     return {
         **run.inputs,
-        "steps": steps,
+        "steps": {s.id: _step_values(told, s) for s in told.steps},
         "incident": about,
         "run": {"number": run.number, "runbook": run.runbook, "cause": run.cause.value},
-        "checks": {name: seen.value for name, seen in run.observations.items() if not seen.missing},
+        "checks": {name: seen.value for name, seen in told.observations.items() if not seen.missing},
     }
 
 

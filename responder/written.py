@@ -7,7 +7,7 @@ Errors carry the cure as `hint`, which `mistakes` shows at the place. Not here: 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -40,17 +40,26 @@ Duration = Annotated[int, BeforeValidator(_duration), PlainSerializer(format_dur
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 _RATE = re.compile(r"^\s*(\d{1,6})\s+per\s+(\S+)\s*$")
+_LIKE_A_RATE = re.compile(
+    r"^\s*(\d{1,6})\s*(?:x|times)?\s*(?:/|,|per|in|a|an|every|each)\s*(\d+(?:ms|us|[ywdhms]))\s*$"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many within a sliding window (µs)."""
+    """So many within a sliding window (µs). `written` is the window in people's own words: `24h` is not told as 1d."""
 
     count: int
     window: int
+    written: str = field(compare=False)
 
     def __str__(self) -> str:
-        return f"{self.count} per {format_duration(self.window)}"
+        return f"{self.count} per {self.written}"
+
+
+def _guessed_rate(value: Any) -> str:
+    found = _LIKE_A_RATE.match(value) if isinstance(value, str) else None
+    return f"{found[1]} per {found[2]}" if found else "how often within how long, such as 3 per 6h"
 
 
 def _rate(value: Any) -> Any:
@@ -58,8 +67,10 @@ def _rate(value: Any) -> Any:
         return value
     found = _RATE.match(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"a limit is written like '3 per 6h', not {value!r}")
-    return Rate(int(found[1]), _read_duration(found[2]))
+        raise PydanticCustomError(
+            "rate", "a limit is a number and a duration", {"hint": f"write {_guessed_rate(value)}"}
+        )
+    return Rate(int(found[1]), _read_duration(found[2]), found[2])
 
 
 RateText = Annotated[Rate, BeforeValidator(_rate), PlainSerializer(str, when_used="json")]

@@ -37,6 +37,7 @@ from responder.environment import Environment
 from responder.errors import BadRules
 from responder.loader import DEFAULTS_MAY_HOLD, load_rules
 from responder.manual import language
+from responder.risks import Code
 from responder.timing import parse_time
 from tests.provision import CHECKOUT
 
@@ -264,7 +265,7 @@ def refused(files: Mapping[str, str]) -> str:
 
 def reference() -> str:
     """docs/language.md."""
-    return language(ACTIONS, DEFAULTS_MAY_HOLD)
+    return language(ACTIONS, DEFAULTS_MAY_HOLD, Code)
 
 
 MADE: Final[Mapping[str, Callable[[], str]]] = {"docs/language.md": reference, "docs/mistakes.md": mistakes}

@@ -131,7 +131,7 @@ class HttpRequest(Action):
 
     def preview(self) -> str:
         """See Action.preview."""
-        return f"{self.method} {self.service}{self.path}"
+        return f"{self.method} {self.path} on {self.service}"
 
     async def prepare(self, context: Context) -> Plan:
         """Fix the effect class; with a probe, find out whether there is anything to do."""

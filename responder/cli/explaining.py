@@ -40,14 +40,23 @@ def _alert(one: Explanation) -> Iterator[str]:
     yield from _field("labels", ", ".join(labels) or "none")
     if one.runbook is not None:
         yield from _runbook(one, one.runbook)
+    yield from _others(one)
+    yield from _field("told", _ladder(one))
+
+
+def _others(one: Explanation) -> Iterator[str]:
+    """The runbooks that somebody may have expected; the others are counted only."""
     others = [c for c in one.considered if one.runbook is None or not c.matches]
+    near = [c for c in others if not c.elsewhere]
     if others:
         yield "  Other runbooks, the nearest first:" if one.runbook else "  Considered, the nearest first:"
-    for considered in others[:FEW]:
+    for considered in near[:FEW]:
         yield from _other(considered)
-    if len(others) > FEW:
-        yield f"    and {len(others) - FEW} more; --json names them all"
-    yield from _field("told", _ladder(one))
+    if len(near) > FEW:
+        yield f"    and {len(near) - FEW} more; --json names them all"
+    far, more = len(others) - len(near), " other" * bool(near or one.runbook)
+    if far:
+        yield f"    {far}{more} runbook{'s answer' if far > 1 else ' answers'} other alerts"
 
 
 def _answer(one: Explanation) -> str:
@@ -105,8 +114,21 @@ def _doing(step: Step) -> str:
 
 
 def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = _flow(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def _flow(value: object) -> str:
+    """A value as people write it into YAML on one line, without the quotes that only a parser needs."""
+    match value:
+        case str():
+            return value
+        case dict():
+            return f"{{{', '.join(f'{key}: {_flow(inner)}' for key, inner in value.items())}}}"
+        case list() | tuple():
+            return f"[{', '.join(map(_flow, value))}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
 
 
 def _promised(promise: Promise) -> str:

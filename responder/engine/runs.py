@@ -152,7 +152,8 @@ class Runs:
         if gather.probe is not None:
             return await self._probe(incident, gather.probe)
         values = values_of(incident, run)
-        checks = asyncio.gather(*(self.performer.observe(n, runbook.checks[n], values) for n in gather.checks))
+        known = [name for name in gather.checks if name in runbook.checks]
+        checks = asyncio.gather(*(self.performer.observe(n, runbook.checks[n], values) for n in known))
         prepared, observations = await asyncio.gather(self._prepare(incident, gather, runbook, run), checks)
         return Learned(
             observations=tuple(observations),

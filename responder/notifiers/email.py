@@ -160,13 +160,16 @@ class Email(Notifier):
         """Hand it to the server for everybody who does not have it yet."""
         from aiosmtplib import SMTPException
 
-        before = self._reached.pop(message.id, frozenset())
+        before = self._reached.get(message.id, frozenset())
         everybody = dict.fromkeys(_address(one).addr_spec for one in (*self.to, *self.cc))
         wanted = [one for one in everybody if one not in before]
         session = await self._session()
         try:
             refused = await self._begun(session, wanted, len(written))
-            await self._ended(session, written)
+            if len(refused) < len(wanted):
+                await self._ended(session, written)
+            elif not before:
+                raise _nobody_taken(self.host, refused)
             with suppress(SMTPException, OSError):  # it is taken, whatever the farewell brings
                 await session.quit(timeout=min(FAREWELL, self.timeout))
         finally:
@@ -219,14 +222,17 @@ class Email(Notifier):
 
     def _remember(self, message: Message, reached: frozenset[str], refused: Mapping[str, SMTPRecipientRefused]) -> None:
         """Some have it. Whoever was put off is tried again alone; a refusal of one does not take it from the others."""
-        for one, error in refused.items():
-            LOG.error("%s refuses %s: %s; correct `to` or `cc`", self.host, one, _answer(error.code, error.message))
+        self._reached.pop(message.id, None)
         put_off = sorted(one for one, error in refused.items() if error.code < 500)
         if put_off and (message.kind == "page" or message.attempt < PATIENCE):
             if len(self._reached) >= REMEMBERED:
                 self._reached.pop(next(iter(self._reached)))
             self._reached[message.id] = reached
             raise Temporary(f"{self.host} has put off {', '.join(put_off)}; {len(reached)} have the mail")
+        for one, error in refused.items():
+            LOG.error(
+                "%s goes without a mail: %s refuses it with %s", one, self.host, _answer(error.code, error.message)
+            )
 
 
 # --- talking to the server --------------------------------------------------------------------------------------------
@@ -240,8 +246,8 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
 
 
 async def _recipients(session: SMTP, wanted: list[str]) -> dict[str, SMTPRecipientRefused]:
-    """Name the recipients; answers those whom the server refuses, and raises SMTPRecipientsRefused when it is all."""
-    from aiosmtplib import SMTPRecipientRefused, SMTPRecipientsRefused
+    """Name the recipients; answers those whom the server refuses."""
+    from aiosmtplib import SMTPRecipientRefused
 
     refused: dict[str, SMTPRecipientRefused] = {}
     for one in wanted:
@@ -249,18 +255,19 @@ async def _recipients(session: SMTP, wanted: list[str]) -> dict[str, SMTPRecipie
             await session.rcpt(one)
         except SMTPRecipientRefused as error:
             refused[one] = error
-    if len(refused) == len(wanted):
-        raise SMTPRecipientsRefused(list(refused.values()))
     return refused
+
+
+def _nobody_taken(host: str, refused: Mapping[str, SMTPRecipientRefused]) -> Temporary | Permanent:
+    """One who was put off is worth another try; the others have said no for good."""
+    mildest = min(refused.values(), key=lambda error: error.code)
+    return _by_code(mildest, f"{host} refuses every recipient") or Temporary(f"{host} takes no recipient")
 
 
 def _not_begun(error: Exception, host: str, patience: float) -> Temporary | Permanent:
     """What a failure before the mail itself means: nothing was sent, so only the cure is in question."""
-    from aiosmtplib import SMTPAuthenticationError, SMTPException, SMTPRecipientsRefused, SMTPResponseException
+    from aiosmtplib import SMTPAuthenticationError, SMTPException, SMTPResponseException
 
-    if isinstance(error, SMTPRecipientsRefused):
-        worst = min(error.recipients, key=lambda one: one.code)
-        return _by_code(worst, f"{host} refuses every recipient") or Temporary(f"{host} takes no recipient")
     if isinstance(error, SMTPAuthenticationError):
         # The text is left out: some servers repeat what they were told.
         said = f"{host} refuses username and password ({error.code}); renew them"

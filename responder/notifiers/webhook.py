@@ -146,17 +146,25 @@ def document(message: Message) -> dict[str, JsonValue]:
         "version": VERSION,
         "type": _TYPES.get(message.kind, message.kind),
         "id": message_key(message),
-        "key": _written(message.key),
-        "text": _written(message.text),
+        "key": _text(message.key),
+        "text": _text(message.text),
         "event": _event(message, str(body.get("sentence", ""))),
         "incident": _incident(message.incident),
     }
 
 
 def _incident(incident: Incident) -> dict[str, JsonValue]:
+    """The state as people see it, with what a program wants beside: the version, all labels, how many alerts."""
     state: dict[str, Any] = story.state_values(incident, incident.opened_at)
-    counted = {"alerts_total": len(state["alerts"]), "seq": incident.seq}
-    return _written_all({**state, "alerts": state["alerts"][:MAX_ALERTS], **counted})
+    episodes = list(incident.episodes.values())[:MAX_ALERTS]
+    shown = zip(state["alerts"], episodes, strict=False)
+    alerts = [{"fingerprint": e.fingerprint, **_written_all(told), "labels": _texts(e.labels)} for told, e in shown]
+    more: dict[str, JsonValue] = {"alerts": [*alerts], "alerts_total": len(state["alerts"])}
+    return {"seq": incident.seq, "labels": _texts(incident.labels), **_written_all(state), **more}
+
+
+def _texts(labels: Mapping[str, str]) -> dict[str, JsonValue]:
+    return {_text(name): _text(value) for name, value in labels.items()}
 
 
 def _event(message: Message, sentence: str) -> JsonValue:
@@ -166,8 +174,8 @@ def _event(message: Message, sentence: str) -> JsonValue:
         "seq": message.event.seq,
         "at": format_time(message.event.at),
         "kind": message.event.fact.kind,
-        "actor": _written(message.event.actor),
-        "sentence": _written(sentence or message.text),
+        "actor": _text(message.event.actor),
+        "sentence": _text(sentence or message.text),
     }
 
 
@@ -191,9 +199,13 @@ def _written(value: Any) -> JsonValue:
         case list() | tuple():
             return [_written(one) for one in value]
         case str():
-            # Half a character would make the whole document unreadable, or refuse to be written at all.
-            return value.encode(errors="replace").decode()
+            return _text(value)
         case float() if value != value or value in (float("inf"), float("-inf")):
             return None
     written: JsonValue = value
     return written
+
+
+def _text(value: str) -> str:
+    """Without half characters, which would make the whole document unreadable, or refuse to be written at all."""
+    return value.encode(errors="replace").decode()

@@ -21,7 +21,7 @@ INPUTS = {
 }
 KELLY = "risk-api/kelly_fraction"
 TARGETS = (
-    KELLY, KELLY, "trading", "book/{{ symbol }}", "book/{{ symbol }}", "x/{{ anything }}/{{ side }}", "redis:metrics",
+    KELLY, KELLY, "trading", "book/{{ symbol }}", "book/{{ symbol }}", "x/{{ anything }}/{{ side }}", "redis:cache",
     "book/{{ size }}",
 )  # fmt: skip
 DURATIONS = st.sampled_from(["1s", "5s", "30s", "1m", "2m", "7m"])
@@ -80,7 +80,9 @@ def questions(inputs: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
     """A GET."""
     with_ = parts(
         service=st.sampled_from(["risk-api", "keyed-api"]),
-        path=st.one_of(st.just("/api/status"), st.just("/api/a"), texts_with(inputs).map(lambda text: f"/api/{text}")),
+        path=st.one_of(
+            *[st.sampled_from(["/api/status", "/api/a"])] * 4, texts_with(inputs).map(lambda text: f"/api/{text}")
+        ),
         params=some(parts(q=texts_with(inputs), n=st.just(1))),
     )
     return parts(action=st.just("http.request"), with_=with_)
@@ -137,10 +139,12 @@ def steps(draw: st.DrawFn, number: int, inputs: tuple[str, ...], checks: list[st
         "expect": some(st.one_of(ABOUT_VALUE, st.sampled_from(seen))),
         "on_failure": some(st.sampled_from(["abort", "continue"])),
     }
-    if not reads and "manual" not in use:
-        more["restore"] = some(parts(approval=ROLES, remind=some(LONGER, 2)), 5)
-        own = parts(approval=st.one_of(ROLES, ROLES, st.none())) if use["action"] == "parameter.reduce" else with_approval(calls(inputs))
-        more["undo"] = some(st.one_of(own, with_approval(calls(inputs))), 5)
+    changes = use.get("with", {}).get("method") is not None or use.get("action") == "parameter.reduce"
+    if changes:
+        role = draw(ROLES)
+        own = parts(approval=st.just(role)) if use["action"] == "parameter.reduce" else with_role(calls(inputs), role)
+        more["restore"] = some(parts(approval=st.just(role), remind=some(LONGER, 2)), 5)
+        more["undo"] = some(st.one_of(own, with_role(calls(inputs), role)))
         more["brake"] = some(st.booleans(), 5)
     return {"id": f"s{number}", **use, **draw(parts(**more))}
 
@@ -150,17 +154,23 @@ RETRIES = parts(
 )
 
 
-def with_approval(made: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """An undo of its own, with or without a role."""
-    return st.builds(lambda use, role: {**use, **role}, made, parts(approval=st.one_of(ROLES, ROLES, st.none())))
+def with_role(made: st.SearchStrategy[dict[str, Any]], role: str) -> st.SearchStrategy[dict[str, Any]]:
+    """An undo of its own, mostly with the role that may."""
+    return st.builds(lambda use, more: {**use, **more}, made, st.sampled_from([*[{"approval": role}] * 5, {}]))
 
 
 # --- runbooks ---------------------------------------------------------------------------------------------------------
 
 HOURS = st.sampled_from(
-    ["session", ["session", "night"], {"outside": "night"},
-     {"within": "session", "outside": ["night"], "otherwise": "wait"}, {"within": "night", "otherwise": "wait"}, {"outside": "session", "otherwise": "deny"}]
-)  # fmt: skip
+    [
+        "session",
+        ["session", "night"],
+        {"outside": "night"},
+        {"within": "session", "outside": ["night"], "otherwise": "wait"},
+        {"within": "night", "otherwise": "wait"},
+        {"outside": "session", "otherwise": "deny"},
+    ]
+)
 CALENDARS = {
     "session": {"days": "mon-fri", "from": "09:15", "to": "15:30", "timezone": "Asia/Kolkata"},
     "night": {"dates": ["2026-11-20..2026-11-22"], "from": "22:00", "to": "05:00", "timezone": "America/New_York"},
@@ -183,7 +193,7 @@ def runbooks(draw: st.DrawFn, name: str, names: tuple[str, ...]) -> dict[str, An
     )
     checks = {f"c{n}": draw(checked(inputs)) for n in range(draw(st.integers(0, 3)))}
     reads = started == "cron" or draw(st.integers(0, 9)) == 0
-    count = draw(st.integers(0, 4))
+    count = draw(st.sampled_from([0, 1, 1, 2, 2, 3, 4]))
     found = {
         "runbook": name,
         "title": draw(TEXTS),
@@ -192,7 +202,7 @@ def runbooks(draw: st.DrawFn, name: str, names: tuple[str, ...]) -> dict[str, An
         "checks": checks,
         "steps": [draw(steps(number, inputs, sorted(checks), reads)) for number in range(count)],
         "evidence": [draw(evidence(inputs, (*inputs, *others))) for _ in range(draw(st.integers(0, 2)))],
-        **draw(aside(name, names)),
+        **draw(aside(name, names if started != "cron" else ())),
         **draw(judged(sorted(checks))),
     }
     if started == "match":
@@ -251,7 +261,7 @@ def judged(checks: list[str]) -> st.SearchStrategy[dict[str, Any]]:
         check=st.sampled_from(checks), expect=ABOUT_VALUE, settle=some(st.sampled_from(["5s", "30s"])), within=LONGER,
         hold=some(st.sampled_from(["5s", "20s"])), harmful=some(HARMFUL, 2),
     )  # fmt: skip
-    return parts(only_if=some(only_if, 2), verify=some(verify, 2))
+    return parts(only_if=some(only_if, 2), verify=st.one_of(st.none(), verify, verify, verify))
 
 
 # --- a set of them ----------------------------------------------------------------------------------------------------

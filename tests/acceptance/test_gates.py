@@ -141,7 +141,7 @@ def test_observing_shows_what_it_would_do() -> None:
         assert stage.last_run.result is Result.OBSERVED
         assert stage.did == []
         assert stage.told("previewed") == ["0:00"]
-        assert any("would do: POST risk-api/api/orders" in line for line in stage.thread)
+        assert any("would do: POST /api/orders" in line for line in stage.thread)
 
 
 def test_the_ceiling_of_the_installation_wins() -> None:

@@ -57,6 +57,20 @@ def test_why_nothing_ran(capsys: pytest.CaptureFixture[str]) -> None:
     assert "told policy edge-risk: trading-alerts at once; L1 on-call pages trading-oncall after 2m" in words
 
 
+def test_a_probe_is_printed_as_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "halt.yaml").write_text(
+        "runbook: halt\ntitle: Halt\nmatch: Odd\ntarget: api\nsteps:\n"
+        "  - id: halt\n    action: http.request\n"
+        "    with: {service: api, method: POST, path: /halt, expect_status: [200, 202], "
+        "probe: {path: /state, expect: 'body == \"halted\"'}}\n"
+    )
+    config = tmp_path / "responder.yaml"
+    config.write_text("rules: [./halt.yaml]\nservices: {api: {kind: http, url: 'http://127.0.0.1:1'}}\n")
+    run(["explain", "--config", str(config), "--alert", "Odd"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert 'expect_status=[200, 202] probe={path: /state, expect: body == "halted"}' in words
+
+
 def test_the_shape_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     status, (alert,) = told(capsys, "--alert", "VaRBreach", *LABELS)
     assert status == 0
@@ -121,7 +135,9 @@ def test_runbooks_are_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     config = tmp_path / "responder.yaml"
     config.write_text("rules: [./rules]\n")
     assert run(["explain", "--config", str(config), "--alert", "Odd"]) == 1
-    assert "    and 8 more; --json names them all" in capsys.readouterr().out
+    assert "  Considered, the nearest first:\n    20 runbooks answer other alerts\n" in capsys.readouterr().out
+    assert run(["explain", "--config", str(config), "--alert", "Alert"]) == 1
+    assert "    and 8 more; --json names them all" in capsys.readouterr().out, "names like this one are near misses"
     assert run(["explain", "--config", str(config), "--alert", "Odd", "--json"]) == 1
     assert len(json.loads(capsys.readouterr().out)["alerts"][0]["considered"]) == 20
 

@@ -44,6 +44,7 @@ _OPENED = {
     "runbook": "var-breach",
     "title": "VaR above 90 % of its limit",
     "impact": "At 2.5 % the breaker opens and no new positions can be taken",
+    "labels": {"platform": "edge-risk", "env": "prod"},
     "links": {"dashboard": "https://grafana.example/d/edge-risk?a=1&b=2", "runbook": "https://wiki.example/var"},
 }
 _ALERT = fired(labels=dict(ALERT), annotations={"summary": "VaR is 1.92 %, limit 2 %"})
@@ -52,7 +53,7 @@ _ACTED: tuple[f.Fact | int, ...] = (
     _STARTED,
     intended(plan=a_plan(preview=PREVIEW)),
     SECOND,
-    ended(Outcome.OK),
+    ended(Outcome.OK, detail="kelly_fraction is 0.1"),
     f.StepEnded(run=1, step="cut", status=StepStatus.DONE),
     f.Verifying(run=1),
 )

@@ -211,7 +211,7 @@ def test_others_are_not_let_in_without_credentials(listen: str) -> None:
         ("listen: '9099'", "1:9: listen: an address is a host and a port"),
         ("listen: 127.0.0.1:99999", "1:9: listen: an address is a host and a port"),
         ("mode: approve", "1:7: mode: not yet: this version cannot ask for an approval"),
-        ("mode: automatic", "1:7: mode: 'automatic' is not one of observe, approve, auto"),
+        ("mode: automatic", "1:7: mode: 'automatic' is not one of observe, auto"),
         ("heartbeats: {watchdog: 5m}", "1:1: heartbeats: not yet: this version would not honour it"),
         ("limits: {body: 1}", "1:10: limits.body: unknown key"),
         ("limits: {alerts: 0}", "1:18: limits.alerts: input should be greater than or equal to 1"),

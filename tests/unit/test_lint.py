@@ -273,6 +273,26 @@ def test_a_policy_that_wakes_nobody() -> None:
     assert "0:19 silent-policy" in codes(GOOD, HALT, policies="policies: {default: {}}\ndefault: default\n")
 
 
+@pytest.mark.parametrize(
+    ("ladder", "changes", "warned"),
+    [
+        ("grace: 70s, levels: [{name: L1, after: 0, page: oncall}]", {}, True),
+        ("grace: 71s, levels: [{name: L1, after: 0, page: oncall}]", {}, False),
+        ("grace: 30s, levels: [{name: L1, after: 1m, page: oncall}]", {}, True),
+        ("grace: 30s, levels: [{name: L1, after: 2m, page: oncall}]", {}, False),
+        ("grace: 30s, levels: [{name: L1, after: 0}, {name: L2, after: 2m, page: oncall}]", {}, False),
+        ("levels: [{name: L1, after: 0, page: oncall}]", {}, False),
+        ("grace: 1m, levels: [{name: L1, after: 0, page: oncall}]", {"mode: auto": "mode: observe"}, False),
+    ],
+)
+def test_a_grace_that_ends_before_anything_can_be_fixed(ladder: str, changes: dict[str, str], warned: bool) -> None:
+    text = changed("within: 2m}", "within: 2m, settle: 30s, hold: 30s}")
+    for old, new in changes.items():
+        text = changed(old, new, text)
+    policies = f"policies: {{default: {{{ladder}}}}}\ndefault: default\n"
+    assert ("0:15 grace-too-short" in codes(text, HALT, policies=policies)) == warned
+
+
 def test_alerts_without_a_runbook_that_reach_the_console_only() -> None:
     console = POLICIES.replace("page: oncall", "page: console")
     told = [(p.file, p.path, p.code) for p in lint(GOOD, HALT, policies=console)]

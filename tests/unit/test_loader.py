@@ -37,6 +37,13 @@ def refused(**files: str) -> list[str]:
     return [f"{p.file}:{p.line}:{p.column} {p.message}" for p in raised.value.problems]  # type: ignore[attr-defined]
 
 
+def cures(text: str) -> list[tuple[str, str]]:
+    """Message and hint of every problem of one runbook."""
+    with pytest.raises(BadRules) as raised:
+        load(cut=text)
+    return [(problem.message, problem.hint) for problem in raised.value.problems]  # type: ignore[attr-defined]
+
+
 def only(loaded: Loaded) -> Runbook:
     (runbook,) = loaded.rules.runbooks.values()
     return runbook
@@ -70,6 +77,60 @@ def test_problems_of_all_files_are_told_at_once() -> None:
         a="runbook: a\n", b=CUT.replace("max(var_pct)", "'max(x{a=\"{{ y }}\"})'"), c="a: [", _defaults="stps: 1\n"
     )
     assert [line.split(":")[0] for line in told] == ["_defaults.yaml", "a.yaml", "a.yaml", "b.yaml", "c.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("instance", "a label is an input: declare 'instance' below `inputs:` and put {{ instance }} into `target`"),
+        ("alert.labels.desk", "a label is an input: declare 'desk' below `inputs:` and put {{ desk }} into `target`"),
+        ("labels.book", "an input is named alone: book"),
+        ("labels.symbol", "steps use only inputs that occur in `target`; put {{ symbol }} there"),
+        ("bok", "did you mean 'book'?"),
+        ("symbl", "did you mean 'symbol'?"),
+        ("incidnt.id", "did you mean 'incident'?"),
+        ("incident.titel", "there are id, severity, target"),
+        ("step.cut.output", "there are book, checks, incident, run"),
+        ("value", "there are book, checks, incident, run"),
+        ("alert.annotations.summary", "there are book, checks, incident, run"),
+    ],
+)
+def test_a_name_that_is_not_there_gets_its_cure(name: str, hint: str) -> None:
+    inputs = "inputs:\n  book: {label: book, pattern: '[a-z]+'}\n  symbol: {label: symbol, type: currency_pair}\n"
+    text = CUT.replace("target: risk/kelly\n", "target: 'risk/kelly/{{ book }}'\n" + inputs)
+    ((message, told),) = cures(text.replace("incident.target", name))
+    assert (message, told[: len(hint)]) == (f"there is no {name!r} here", hint)
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("3/6h", "write 3 per 6h"),
+        ("3x per6h", "write 3 per 6h"),
+        ("3 in 90m", "write 3 per 90m"),
+        ("often", "write how often within how long, such as 3 per 6h"),
+        ("3", "write how often within how long, such as 3 per 6h"),
+        ("3 per 6 hours", "write how often within how long, such as 3 per 6h"),
+        ("3 per 6hrs", "write 6h"),
+    ],
+)
+def test_a_rate_gets_its_cure(written: str, hint: str) -> None:
+    assert [told for _, told in cures(f"{CUT}limits: {{runs: {written}}}\n")] == [hint]
+
+
+@pytest.mark.parametrize("written", ["6 per 24h", "6 per 1d", "6 per 90m"])
+def test_a_rate_is_told_as_it_was_written(written: str) -> None:
+    assert str(only(load(cut=f"{CUT}limits: {{runs: {written}}}\n")).limits.runs) == written
+
+
+def test_rates_are_equal_whatever_their_words() -> None:
+    day, hours = (only(load(cut=f"{CUT}limits: {{runs: 6 per {window}}}\n")).limits for window in ("1d", "24h"))
+    assert day == hours
+
+
+def test_a_step_needs_an_action_or_a_person() -> None:
+    ((_, told),) = cures(CUT.replace("action: parameter.reduce, ", ""))
+    assert told == "add `action:`, or `manual:` for what a person does"
 
 
 # ------------------------------------------------------------------------------------------------------------- defaults
@@ -110,7 +171,7 @@ def test_a_problem_in_merged_parts_is_told_where_it_is_written() -> None:
     bad = DEFAULTS.replace("query: up", "quary: up").replace("3 per 6h", "3/6h")
     own = PLAIN + "evidence:\n  - {action: metrics.quiry, with: {}}\n"
     assert refused(edge___defaults=bad, edge__cut=own) == [
-        "edge/_defaults.yaml:5:31 a limit is written like '3 per 6h', not '3/6h'",
+        "edge/_defaults.yaml:5:31 a limit is a number and a duration",
         "edge/_defaults.yaml:7:29 the key 'query' is missing",
         "edge/_defaults.yaml:7:54 unknown key",
         "edge/cut.yaml:12:14 unknown action 'metrics.quiry'",

@@ -1,6 +1,7 @@
 """The language reference says all that can be written, every link leads somewhere, and every example can be loaded."""
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,19 +10,20 @@ import yaml
 
 from responder.actions import ACTIONS
 from responder.app import CATALOGUE
-from responder.chapters import CHAPTERS, EFFECTS, RESULTS, TEMPLATES, VALUES, Chapter
+from responder.chapters import CHAPTERS, TEMPLATES, VALUES, Chapter
 from responder.config import Config, read_config
 from responder.docstrings import class_text
 from responder.environment import Environment
 from responder.loader import DEFAULTS_MAY_HOLD, Loaded, load_rules
 from responder.manual import action_page, kind_of, language, slug
 from responder.recorded import Effect, Mode, Result
+from responder.risks import Code
 from responder.runbook import Promise, Runbook
 from responder.sandbox import ENVIRONMENT
 from responder.timing import parse_duration
 from responder.written import Duration, Identifier, Names
 
-PAGE = language(ACTIONS, DEFAULTS_MAY_HOLD)
+PAGE = language(ACTIONS, DEFAULTS_MAY_HOLD, Code)
 EXAMPLE = "rules/edge-risk/_responder.example.yaml"
 AROUND = """\
 runbook: around
@@ -103,14 +105,15 @@ def test_every_link_of_the_page_leads_to_a_heading() -> None:
     assert links - anchors == set()
 
 
-def test_every_result_and_effect_is_told() -> None:
-    assert set(RESULTS) == set(Result)
-    assert set(EFFECTS) == set(Effect)
+@pytest.mark.parametrize("words", [Result, Effect, Code])
+def test_every_word_is_told(words: type[StrEnum]) -> None:
+    assert [word for word in words if not re.search(rf"^\| `{word}` \| [A-Z`].+\. \|$", PAGE, re.MULTILINE)] == []
 
 
-def test_every_filter_is_told() -> None:
-    filters = [name for name in ENVIRONMENT.filters if not name.startswith("written as ")]
-    assert [name for name in filters if f"`{name}`" not in TEMPLATES] == []
+def test_the_filters_that_are_told_are_those_that_there_are() -> None:
+    filters = {name for name in ENVIRONMENT.filters if not name.startswith("written as ")}
+    (told,) = re.findall(r"the filters (.*?);", TEMPLATES, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", told)) == filters
 
 
 def test_the_durations_of_the_page_are_durations() -> None:

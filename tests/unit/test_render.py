@@ -197,11 +197,63 @@ def test_promql_values_stay_in_their_strings(source: str, values: Mapping[str, o
         ('{"{{ x }}"}', "no label value"),
         ('label_replace(up, "a", "{{ x }}", "b", "c")', "no label value"),
         ('up{a="b" "{{ x }}"}', "no label value"),
+        ("up{a={{ x }}}", "among the labels without quotes"),
+        ("up{a!={{ x }}}", "among the labels without quotes"),
+        ('up{a="b", c =~ {{ x }} }', "among the labels without quotes"),
+        ("up{a='b', c=d-{{ x }}}", "among the labels without quotes"),
+        ('up{a="b", # a comment\n c={{ x }}}', "among the labels without quotes"),
+        ('up{a="b", {{ x }}="c"}', "among the labels without quotes"),
     ],
 )
 def test_promql_places_where_a_value_would_be_code(source: str, message: str) -> None:
     with pytest.raises(TemplateError, match=message):
         parse_template(source, Position.PROMQL)
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("up{a={{ x }}}", 'write a="{{ x }}"'),
+        ("up{a =~ b-{{ x | lower }}}", 'write a =~ "b-{{ x | lower }}"'),
+        ("up{a={{ y }}, b={{ x }}}", 'write a="{{ y }}"'),
+        ("max(var_{{ x }})", 'only whole numbers and label values are open, such as var{x="{{ x }}"}'),
+        ("max(var_{{ x.y }})", 'only whole numbers and label values are open, such as var{label="{{ x.y }}"}'),
+        ("{{ x }}{{ y }}", "only whole numbers and label values are open"),
+        ("up{a='{{ x }}'}", 'put it inside double quotes: "{{ x }}"'),
+        ('label_replace(up, "a", "{{ x }}", "b", "c")', 'write it as {x="{{ x }}"}'),
+    ],
+)
+def test_the_cure_is_in_the_own_words_of_the_query(source: str, hint: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        parse_template(source, Position.PROMQL)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'up{a="b"} == {{ n }}',
+        'up{a="b"} != {{ n }}',
+        "up != bool {{ n }}",
+        'sum(up{a="{"}) > {{ n }}',
+        "up{a='}', b=\"{{ s }}\"} >= {{ n }}",
+    ],
+)
+def test_a_number_may_be_compared_with(source: str) -> None:
+    assert rendered(source, Position.PROMQL, n=1, s="c")
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("{{ $labels.symbol }}", "a label is an input: declare 'symbol' below `inputs:`"),
+        ("{{ .Labels.Symbol }}", "declare 'symbol' below `inputs:` and put {{ symbol }} into `target`"),
+        ("{{ .CommonLabels.env }}", "declare 'env' below `inputs:`"),
+        ("{{ $value }}", "write a name with its fields"),
+    ],
+)
+def test_a_label_as_alerting_rules_write_it(source: str, hint: str) -> None:
+    assert hint in refusal(source, Position.TEXT).hint
 
 
 @pytest.mark.parametrize("value", ["5", "up", True, None, math.nan, math.inf, [1], {"a": 1}, 10**400])

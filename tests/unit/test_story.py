@@ -210,6 +210,26 @@ def test_a_sentence_fits_how_it_went(fact: f.Fact, said: str) -> None:
     assert said in story.sentence(event(9, T0 + 34 * MILLISECOND, fact), incident(), TEMPLATES.render)
 
 
+def test_a_change_that_is_put_back_is_not_called_fixed() -> None:
+    back = STARTED.model_copy(update={"number": 2, "cause": Cause.RESTORE})
+    ended = event(9, T0, f.RunEnded(run=2, result=Result.FIXED, why="it is 0.25"))
+    assert story.sentence(ended, incident(back), TEMPLATES.render) == "The change is put back: it is 0.25"
+    failed = event(9, T0, f.RunEnded(run=2, result=Result.FAILED, why="403"))
+    assert story.sentence(failed, incident(back), TEMPLATES.render) == "403: the runbook failed"
+
+
+@pytest.mark.parametrize(
+    ("gathered", "said"),
+    [
+        (f.Gathered(run=1, plan=PLAN), "Next: Kelly fraction 0.25 → 0.1 (VaR breach)"),
+        (f.Gathered(run=1), "Read: nothing"),
+        (f.Gathered(run=1, observations=(SEEN,), holds=True), "Read: var = 1.92 (4s old); as expected"),
+    ],
+)
+def test_only_what_was_read_is_told_as_read(gathered: f.Gathered, said: str) -> None:
+    assert story.sentence(event(9, T0, gathered), incident(), TEMPLATES.render) == said
+
+
 @pytest.mark.parametrize("result", list(Result))
 def test_every_result_is_said_in_words(result: Result) -> None:
     ended = event(9, T0, f.RunEnded(run=1, result=result, why="because"))
