@@ -19,7 +19,8 @@ from responder.documents import Document, decode, parse_document
 from responder.errors import ResponderError
 from responder.mistakes import closest, problems_of
 from responder.problems import Path, Problem
-from responder.runbook import Rules, Step
+from responder.rules import Rules
+from responder.runbook import Step
 from responder.timing import format_duration
 from responder.written import Duration, Written
 

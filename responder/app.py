@@ -44,8 +44,8 @@ from responder.metrics import Metrics, Vocabulary
 from responder.notifiers import NOTIFIERS, message_templates
 from responder.operations import Touch
 from responder.perform import Performer
+from responder.rules import Rules
 from responder.rulesets import RuleSets, Start
-from responder.runbook import Rules
 from responder.schedules import ArmSchedules
 from responder.scopes import SCHEDULE
 from responder.security import local_operator

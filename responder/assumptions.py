@@ -17,7 +17,8 @@ from pydantic import JsonValue
 from responder.contracts import Parameter
 from responder.expressions import Expression, evaluate, parse_expression
 from responder.grammar import Comparison, Condition, Constant, Every, Listed, Negation, Operand, Path, Some, Sum, Truth
-from responder.runbook import Rules, Runbook
+from responder.rules import Rules
+from responder.runbook import Runbook
 
 TRIES: Final = 20_000
 """Combinations of candidates that are tried for one condition; more means that its check stays without a value."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 from responder.contracts import Clock, Parameter
 from responder.draft import Turn, UnknownRules, Worker
 from responder.records import Operation
-from responder.runbook import Broken, Rules
+from responder.rules import Broken, Rules
 from responder.store import Store
 
 Answer = TypeVar("Answer")

@@ -32,7 +32,8 @@ from responder.records import (
     agenda_rows,
     open_key,
 )
-from responder.runbook import Broken, Rules, Runbook
+from responder.rules import Broken, Rules
+from responder.runbook import Runbook
 from responder.scoping import ScopeChange, opens_after, scopes_after
 from responder.telling import AUTHOR, told
 from responder.timing import SECOND

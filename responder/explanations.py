@@ -18,7 +18,8 @@ from responder.incident import Incident, Run
 from responder.mistakes import likely
 from responder.policies import Policy
 from responder.recorded import Answer, Cause, Mode
-from responder.runbook import Check, Route, Rules, Runbook, target_inputs
+from responder.rules import Route, Rules
+from responder.runbook import Check, Runbook, target_inputs
 from responder.timing import format_duration
 
 

@@ -24,7 +24,8 @@ from responder.records import (
     State,
     open_key,
 )
-from responder.runbook import Route, Runbook
+from responder.rules import Route
+from responder.runbook import Runbook
 from responder.scopes import asked_of
 from responder.telling import AUTHOR
 

@@ -25,7 +25,8 @@ from responder.mistakes import closest, problems_of
 from responder.policies import Policies, Policy
 from responder.problems import Path, Problem
 from responder.references import Configured, Surroundings, check_runbook, check_titles
-from responder.runbook import Broken, Rules, Runbook
+from responder.rules import Broken, Rules
+from responder.runbook import Runbook
 from responder.soundness import check_soundness
 
 DEFAULTS_MAY_HOLD: Final = (

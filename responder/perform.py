@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pydantic import JsonValue, ValidationError
 
 from responder.contracts import Action, Clock, Context, Output, Parameter, Probe
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.positions import UNSEEN
 from responder.recorded import Effect, EvidenceItem, Observation, Outcome, Plan, ProbeAnswer
 from responder.redaction import hide
 from responder.render import Position, has_placeholder, parse_template, render_template, render_tree
@@ -29,7 +29,6 @@ DETAIL_CHARACTERS = 400
 LITERAL = "literal"
 """The position of fields that hold no placeholder; see Action.positions."""
 _log = logging.getLogger(__name__)
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ def classify(error: Exception, *, reads: bool) -> Ended:
 
 def one_line(text: str) -> str:
     """`text` for people: one bounded line without invisible characters and without credentials."""
-    line = " ".join(_UNSEEN.sub(" ", hide(text, "(hidden)")[0]).split())
+    line = " ".join(UNSEEN.sub(" ", hide(text, "(hidden)")[0]).split())
     return line if len(line) <= DETAIL_CHARACTERS else line[: DETAIL_CHARACTERS - 1] + "…"
 
 

@@ -207,7 +207,7 @@ def _after(text: str, place: _Place) -> _Place:
 _PRINTABLE = re.compile(r"[ -~]*")
 # C0 and C1 controls but line feed, separators that act as line breaks, lone surrogates, marks that turn text round, and
 # spaces without width. Joiners stay: emoji and several scripts are written with them.
-_INVISIBLE = re.compile(
+UNSEEN = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -231,7 +231,7 @@ def plain(value: object) -> str:
 
 def clean(text: str) -> str:
     """Text for people without what cannot be seen or turns it round; line feeds stay, tabs become spaces."""
-    return _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\t", " "))
+    return UNSEEN.sub("", text.replace("\r\n", "\n").replace("\t", " "))
 
 
 def _number(value: object) -> str:

@@ -20,7 +20,8 @@ from responder.contracts import Action, Probe, Service
 from responder.errors import Permanent, Temporary
 from responder.perform import Ended, Performer, classify
 from responder.recorded import Effect, EvidenceItem, Observation, Outcome, Plan, ProbeAnswer
-from responder.runbook import Check, Evidence, Rules, Runbook, Step
+from responder.rules import Rules
+from responder.runbook import Check, Evidence, Runbook, Step
 from responder.simulated_services import ASSUMED, Attempt, Heard, NotSimulated, Prompter, SimulatedServices, nowhere
 from responder.timing import SECOND
 

@@ -20,13 +20,21 @@ from responder.mistakes import closest, likely, problem_of
 from responder.patterns import compile_pattern
 from responder.problems import Path, Problem
 from responder.recorded import Effect, Mode
-from responder.render import Position, TemplateError, has_placeholder, parse_template, template_strings
+from responder.render import (
+    Position,
+    TemplateError,
+    has_placeholder,
+    keys_with_placeholders,
+    parse_template,
+    template_strings,
+)
 from responder.runbook import Reading, Runbook, Step, Undo, target_inputs
 from responder.sandbox import label_hint
 from responder.variables import VARIABLES, Scope, position_of
 
 _RESERVED: Final = frozenset({*VARIABLES, "steps", "checks", "value", "before"})
 _placeholder = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_label = re.compile(r".*[Ll]abels\.([A-Za-z_]\w*)", re.DOTALL).match
 _simple = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}").fullmatch
 
 
@@ -117,7 +125,9 @@ class _Checker:
             simple = _simple(found[0])
             place = (1, found.start() + 1)
             if simple is None:
-                yield self.document.at_text(path, place, "a target holds inputs only", "write {{ name }}")
+                label = _label(found[0])
+                hint = "write {{ name }}" if label is None else label_hint(label[1])
+                yield self.document.at_text(path, place, "a target holds inputs only", hint)
             elif simple[1] not in self.declared:
                 hint = closest(simple[1], self.declared) if self.declared else "declare it below `inputs:`"
                 yield self.document.at_text(path, place, f"there is no input {simple[1]!r}", hint)
@@ -247,7 +257,7 @@ class _Checker:
         yield from self.templates((*path, "with"), action, use.with_, scope)
         made, problems = _made(action, use.with_, self.document, (*path, "with"))
         yield from problems
-        if reads and not (action.reads_only or (made is not None and made.effect(keyed=False) is Effect.READ)):
+        if reads and not only_reads(action, use):
             message = f"{use.action} may change something, and this place only reads"
             yield self.document.at_value((*path, "action"), message, "put it into a step, or use a reading action")
         yield from self.parameter((*path, "with"), action, use.with_)
@@ -256,6 +266,9 @@ class _Checker:
     def templates(
         self, path: Path, action: type[Action], given: Mapping[str, JsonValue], scope: Scope
     ) -> Iterator[Problem]:
+        for inner in keys_with_placeholders(given):
+            message = "a key is no template: it would be sent as it stands"
+            yield self.document.at_key((*path, *inner), message, "write the key out; only values are rendered")
         for inner, text in template_strings(given):
             if not has_placeholder(text):
                 continue
@@ -367,14 +380,11 @@ class _Checker:
 
 
 def pattern_problems(document: Document, path: Path, pattern: str) -> Iterator[Problem]:
-    """A pattern must be readable as RE2, which has no expression that takes exponential time, and by Python."""
+    """A pattern must be readable as RE2, which has no expression that takes exponential time."""
     try:
         compile_pattern(pattern)
-        re.compile(pattern)
     except BadSyntax as error:
         yield document.at_text(path, (1, error.column), error.message, error.hint)
-    except re.error as error:
-        yield document.at_value(path, f"not a regular expression: {error.msg}", "correct the pattern")
 
 
 def _label_named(name: str) -> str | None:
@@ -411,6 +421,16 @@ def _made(
         templated = [inner for inner, text in template_strings(given) if has_placeholder(text)]
         found = [e for e in error.errors(include_url=False) if not _awaits_rendering(e, templated)]
         return None, [problem_of(e, document, path, action) for e in found]
+
+
+def only_reads(action: type[Action], use: Reading | Step | Undo) -> bool:
+    """Whether this use of the action changes nothing, also while a template still stands in it."""
+    if action.reads_only:
+        return True
+    try:
+        return action.model_validate(use.with_, by_alias=True, by_name=False).effect(keyed=False) is Effect.READ
+    except ValidationError:  # of a field that a template will fill in, or that is told elsewhere
+        return "method" in action.model_fields and str(use.with_.get("method", "GET")).upper() == "GET"
 
 
 def _awaits_rendering(found: Any, templated: list[Path]) -> bool:

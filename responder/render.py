@@ -298,7 +298,7 @@ def parse_tree(tree: object, position: Position) -> tuple[Template, ...]:
     Raises TemplateError, with its path, for the first that is bad; template_strings serves who wants them all.
     Keys are never templates: one with a placeholder is refused rather than sent as it is.
     """
-    _refuse_keys(tree, ())
+    _refuse_keys(tree)
     return tuple(_at(path, partial(parse_template, text, position)) for path, text in template_strings(tree))
 
 
@@ -321,17 +321,23 @@ def _rendered(tree: object, path: TreePath, render: Callable[[str], object]) -> 
     return tree
 
 
-def _refuse_keys(tree: object, path: TreePath) -> None:
+def keys_with_placeholders(tree: object) -> Iterator[TreePath]:
+    """The paths of keys that hold a placeholder, which is never rendered."""
+    items: Iterable[tuple[str | int, object]] = ()
     if isinstance(tree, Mapping):
-        for key, item in tree.items():
-            if has_placeholder(str(key)):
-                raise TemplateError(
-                    "a key holds a placeholder", "write the key itself; only values are rendered", path=path
-                )
-            _refuse_keys(item, (*path, str(key)))
+        items = ((str(key), item) for key, item in tree.items())
     elif isinstance(tree, list | tuple):
-        for index, item in enumerate(tree):
-            _refuse_keys(item, (*path, index))
+        items = enumerate(tree)
+    for key, item in items:
+        if isinstance(key, str) and has_placeholder(key):
+            yield (key,)
+        yield from ((key, *path) for path in keys_with_placeholders(item))
+
+
+def _refuse_keys(tree: object) -> None:
+    for path in keys_with_placeholders(tree):
+        hint = "write the key itself; only values are rendered"
+        raise TemplateError("a key holds a placeholder", hint, path=path[:-1])
 
 
 def _at(path: TreePath, work: Callable[[], T]) -> T:

@@ -21,7 +21,7 @@ from responder.expressions import evaluate, parse_expression
 from responder.lookback import lookback
 from responder.mistakes import closest
 from responder.problems import Path, Problem
-from responder.recorded import Effect, Mode
+from responder.recorded import Effect
 from responder.references import Surroundings
 from responder.render import has_placeholder, template_strings
 from responder.runbook import Runbook, Step, Verify, target_inputs
@@ -67,8 +67,6 @@ class Code(StrEnum):
     """A change waits for a role that nobody has."""
     BRAKE_YIELDS = "brake-yields"
     """A brake with `yields_to` waits, and lowers no risk meanwhile."""
-    SCHEDULED_OBSERVE = "scheduled-observe"
-    """A schedule on `mode: observe` reads nothing."""
     UNUSED_INPUT = "unused-input"
     """Nothing uses an input, but a bad value of it pages."""
     UNUSED_EACH = "unused-each"
@@ -312,13 +310,6 @@ def _brake_yields(subject: Subject) -> Iterator[Problem]:
         yield subject.document.at_key(("yields_to",), message, "let a brake act at once; leave `yields_to` out")
 
 
-def _scheduled_observe(subject: Subject) -> Iterator[Problem]:
-    runbook = subject.runbook
-    if runbook.schedule is not None and runbook.mode is Mode.OBSERVE:
-        message = "on mode observe its steps are only previewed: the schedule would read nothing"
-        yield subject.document.at_key(("schedule",), message, "add `mode: auto`; a schedule changes nothing anyway")
-
-
 def _unused_input(subject: Subject) -> Iterator[Problem]:
     runbook = subject.runbook
     used = {*target_inputs(runbook), *(evidence.each for evidence in runbook.evidence)}
@@ -356,7 +347,6 @@ _RISKS: Final[tuple[tuple[Code, Risk], ...]] = (
     (Code.SILENT_PAGE, _silent_page),
     (Code.NOBODY_RESTORES, _nobody_restores),
     (Code.BRAKE_YIELDS, _brake_yields),
-    (Code.SCHEDULED_OBSERVE, _scheduled_observe),
     (Code.UNUSED_INPUT, _unused_input),
     (Code.UNUSED_EACH, _unused_each),
 )

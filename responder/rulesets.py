@@ -20,7 +20,7 @@ from responder.errors import BadRules
 from responder.loader import Loaded, load_rules
 from responder.recorded import Mode
 from responder.records import Change, Keys, ScopeRow, State, Writes
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.sources import Folders, read_sources, shipped_rules
 from responder.store import Store
 from responder.timing import DAY, format_time

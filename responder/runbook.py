@@ -10,21 +10,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from responder.calendars import Calendar
 from responder.civil_time import mistake
 from responder.cron import Schedule
-from responder.errors import BadSyntax
 from responder.matchers import Matcher, parse_matchers
-from responder.policies import Policy
 from responder.recorded import Mode
 from responder.timing import SECOND, format_duration, parse_duration
-from responder.written import Duration, Identifier, Name, Names, RateText, Written
+from responder.written import Duration, DurationKey, Identifier, Name, Names, RateText, Written
 
 POLL = 5 * SECOND
 """How often verification asks (design 5.6)."""
@@ -221,21 +217,6 @@ class Verify(Written):
         return self
 
 
-def _duration_key(text: str) -> str:
-    """A promise written without its time is read as its own keys, which are no durations."""
-    try:
-        parse_duration(text)
-    except BadSyntax as error:
-        if text in Promise.model_fields:
-            raise mistake("the time is missing", f"write first after how long it comes: `2m: {{{text}: …}}`") from error
-        raise mistake(error.message, error.hint) from error
-    return text
-
-
-DurationKey = Annotated[str, AfterValidator(_duration_key)]
-"""A duration as it is written, such as `2m`."""
-
-
 class Promise(Written):
     """What follows when it is not fixed by then."""
 
@@ -355,138 +336,6 @@ def match_list(entries: tuple[str, ...]) -> tuple[Matcher, ...]:
     return (*parse_matchers(text), *rest)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where an alert goes. `problem` says why there is no runbook for it, or why its runbook must not act."""
-
-    runbook: Runbook | None
-    target: str
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    each: Mapping[str, str] = field(default_factory=dict)
-    problem: str | None = None
-    each_problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A runbook of today's files that could not be loaded, as far as it can be read: its alerts page (design 4)."""
-
-    file: str
-    name: str | None
-    match: tuple[str, ...]
-    problem: str
-
-    def answers(self, runbook: str | None, labels: Mapping[str, str]) -> bool:
-        """Whether it is the runbook of this name, or would have answered an alert with these labels."""
-        if self.name is not None and self.name == runbook:
-            return True
-        try:
-            matchers = match_list(self.match)
-        except BadSyntax:
-            return False
-        return bool(matchers) and all(m.matches(labels) for m in matchers)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """One complete set of runbooks and policies, known by its hash."""
-
-    hash: str
-    runbooks: Mapping[str, Runbook]
-    policies: Mapping[str, Policy]
-    by_severity: Mapping[str, str]
-    default_policy: str
-    types: Mapping[str, str] = field(default_factory=dict)
-    calendars: Mapping[str, Calendar] = field(default_factory=dict)
-    ceiling: Mode = Mode.AUTO
-
-    @cached_property
-    def causes(self) -> frozenset[str]:
-        """The runbooks that others yield to: their open incidents are counted."""
-        return frozenset(name for runbook in self.runbooks.values() for name in runbook.yields_to)
-
-    def policy_for(self, runbook: Runbook | None, severity: str | None) -> str:
-        """The name of the policy that an incident gets."""
-        if runbook is not None and runbook.escalation is not None:
-            return runbook.escalation
-        return self.by_severity.get(severity or "", self.default_policy)
-
-    def policy(self, name: str) -> Policy:
-        """A policy by name; the default one when the name is gone."""
-        return self.policies.get(name) or self.policies[self.default_policy]
-
-    @cached_property
-    def _by_alertname(self) -> tuple[Mapping[str, tuple[Runbook, ...]], tuple[Runbook, ...]]:
-        exact: dict[str, list[Runbook]] = {}
-        others: list[Runbook] = []
-        for runbook in self.runbooks.values():
-            names = _alert_names(runbook.matchers)
-            if runbook.match and names:
-                for name in names:
-                    exact.setdefault(name, []).append(runbook)
-            elif runbook.match:
-                others.append(runbook)
-        return {k: tuple(v) for k, v in exact.items()}, tuple(others)
-
-    def matching(self, labels: Mapping[str, str]) -> tuple[Runbook, ...]:
-        """Every runbook whose matchers all hold."""
-        exact, others = self._by_alertname
-        candidates = (*exact.get(labels.get("alertname", ""), ()), *others)
-        return tuple(r for r in candidates if all(m.matches(labels) for m in r.matchers))
-
-    def route(self, labels: Mapping[str, str]) -> Route:
-        """Which runbook answers, on which target, with which inputs. Never raises; see Route.problem."""
-        found = self.matching(labels)
-        if not found:
-            return Route(None, unrouted_target(labels), problem="no runbook matches this alert")
-        if len(found) > 1:
-            names = ", ".join(sorted(r.runbook for r in found))
-            return Route(
-                None, unrouted_target(labels), problem=f"several runbooks match this alert: {names}; none runs"
-            )
-        return self._route_to(found[0], labels)
-
-    def _route_to(self, runbook: Runbook, labels: Mapping[str, str]) -> Route:
-        values = {name: labels.get(i.label or "", "") for name, i in runbook.inputs.items()}
-        bad = {n: p for n, v in values.items() if (p := self.input_problem(n, runbook.inputs[n], v)) is not None}
-        needed = target_inputs(runbook)
-        missing = [bad[n] for n in needed if n in bad]
-        if missing:
-            return Route(runbook, f"bad-input:{unrouted_target(labels)}", problem="; ".join(missing))
-        good = {n: v for n, v in values.items() if n not in bad}
-        return Route(
-            runbook,
-            target_with(runbook, values),
-            inputs={n: v for n, v in good.items() if n in needed},
-            each={n: v for n, v in good.items() if n not in needed},
-            each_problems=tuple(p for n, p in bad.items() if n not in needed),
-        )
-
-    def input_problem(self, name: str, given: Input, value: str) -> str | None:
-        """Why a value must not be used, or None. `value` is "" where the alert has no such label."""
-        if given.one_of:
-            fits, wanted = value in given.one_of, f"one of {', '.join(given.one_of)}"
-        else:
-            pattern = given.pattern or self.types.get(given.type or "", "")
-            fits, wanted = re.fullmatch(pattern, value) is not None, given.type or f"/{pattern}/"
-        if fits:
-            return None
-        shown = value if len(value) <= 60 else value[:57] + "..."
-        where = f"label {given.label}" if given.label is not None else f"input {name}"
-        return f"{where}={shown!r} is not {'a ' if given.type else ''}{wanted}"
-
-    def inputs_of(self, runbook: Runbook, labels: Mapping[str, str]) -> Mapping[str, str]:
-        """The good values of all inputs of one episode."""
-        route = self._route_to(runbook, labels)
-        return {**route.inputs, **route.each}
-
-
-def unrouted_target(labels: Mapping[str, str]) -> str:
-    """The target of an alert without a runbook: its name within its platform and environment."""
-    place = [labels[n] for n in ("platform", "env", "service") if labels.get(n)]
-    return ":".join(["alert", labels.get("alertname", "unnamed"), *place])
-
-
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 
@@ -498,12 +347,3 @@ def target_with(runbook: Runbook, inputs: Mapping[str, str]) -> str:
 def target_inputs(runbook: Runbook) -> Sequence[str]:
     """The inputs that occur in the target: the only ones that steps outside `each` may use (design 4)."""
     return _PLACEHOLDER.findall(runbook.target)
-
-
-def _alert_names(matchers: Sequence[Matcher]) -> tuple[str, ...]:
-    for matcher in matchers:
-        if matcher.name == "alertname" and str(matcher.op) == "=":
-            return (matcher.value,)
-        if matcher.name == "alertname" and str(matcher.op) == "=~" and re.fullmatch(r"[A-Za-z0-9_|]+", matcher.value):
-            return tuple(matcher.value.split("|"))
-    return ()

@@ -31,7 +31,7 @@ from responder.incident import Incident
 from responder.ingest import Bury, Doubtful, Ingest, Received
 from responder.recorded import LIVE, Result, StepStatus
 from responder.records import MessageRow, NotificationRow
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.store import Committed, open_store
 from responder.tales import Sent, Tale, Teller
 from responder.timing import HOUR, MINUTE, SECOND, format_time

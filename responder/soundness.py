@@ -6,14 +6,11 @@ that do not exist are that of `references`.
 
 from collections.abc import Iterator
 
-from pydantic import ValidationError
-
 from responder.contracts import Action
 from responder.documents import Document
 from responder.mistakes import closest
 from responder.problems import Path, Problem
-from responder.recorded import Effect
-from responder.references import Surroundings
+from responder.references import Surroundings, only_reads
 from responder.runbook import Reading, Runbook, Step
 
 
@@ -76,19 +73,10 @@ def _schedule(runbook: Runbook, document: Document, around: Surroundings) -> Ite
             yield document.at_value(("unless_fixed", key, "run"), message, "write `page:`")
     for index, step in enumerate(runbook.steps):
         action = around.catalogue.actions.get(step.action or "")
-        if action is not None and not _only_reads(action, step):
+        if action is not None and not only_reads(action, step):
             message = f"{step.action} may change something, and a schedule only reads"
             hint = "let an alert start it, or write the step as `manual:`"
             yield document.at_value(("steps", index, "action"), message, hint)
-
-
-def _only_reads(action: type[Action], step: Step) -> bool:
-    if action.reads_only:
-        return True
-    try:
-        return action.model_validate(step.with_, by_alias=True, by_name=False).effect(keyed=False) is Effect.READ
-    except ValidationError:  # of a field that a template will fill in, or that is told elsewhere
-        return "method" in action.model_fields and str(step.with_.get("method", "GET")).upper() == "GET"
 
 
 def _harm(runbook: Runbook, document: Document) -> Iterator[Problem]:
@@ -115,7 +103,7 @@ def _way_back(runbook: Runbook, step: Step, path: Path, document: Document, arou
     elif undo.action is None and action is not None and action.undo is Action.undo:
         message = f"{step.action} cannot take its own change back"
         yield document.at_key((*path, "undo"), message, "name the `action:` that does, with its own `with:`")
-    elif action is not None and _only_reads(action, step):
+    elif action is not None and only_reads(action, step):
         yield document.at_key((*path, "undo"), "this step only reads, so there is nothing to undo", "remove it")
     if step.restore is not None and undo.approval not in (None, step.restore.approval):
         message = f"`restore` lets {step.restore.approval!r} put it back, and this another role"

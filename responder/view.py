@@ -15,7 +15,8 @@ from responder import facts as f
 from responder.incident import Attempt, Incident, Run, StepState
 from responder.policies import Policy
 from responder.recorded import Mode, Plan, Verdict
-from responder.runbook import Rules, Runbook
+from responder.rules import Rules
+from responder.runbook import Runbook
 from responder.scopes import ScopeText
 
 

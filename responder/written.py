@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from responder.contracts import Strict
@@ -36,6 +36,19 @@ def _read_duration(text: str) -> int:
 
 Duration = Annotated[int, BeforeValidator(_duration), PlainSerializer(format_duration, when_used="json")]
 """Microseconds; written as Prometheus writes durations."""
+
+
+def _duration_key(text: str) -> str:
+    """What stands below the time was written in its place: nothing in `page` looks like a duration."""
+    if not any(character.isdigit() for character in text):
+        hint = "begin with after how long it comes, as in `2m: {page: …}`"
+        raise PydanticCustomError("duration", "the time is missing", {"hint": hint})
+    _read_duration(text)
+    return text
+
+
+DurationKey = Annotated[str, AfterValidator(_duration_key)]
+"""A duration as it is written, such as `2m`."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]

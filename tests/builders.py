@@ -13,7 +13,8 @@ from responder.journal import fold
 from responder.policies import Policy
 from responder.recorded import Cause, Effect, Mode, Outcome, Plan
 from responder.records import Keys, NotLoaded, Operation, State, Writes
-from responder.runbook import Rules, Runbook
+from responder.rules import Rules
+from responder.runbook import Runbook
 from responder.timing import MINUTE, SECOND
 from responder.view import View
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from responder.contracts import Clock, Render
     from responder.incident import Incident
     from responder.recordings import Recording
-    from responder.runbook import Rules
+    from responder.rules import Rules
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from responder.alert import Alert
 from responder.answers import CheckAnswer, Cue, StepAnswer
 from responder.assumptions import Assumption
 from responder.recorded import Observation, Result
-from responder.runbook import Rules, target_inputs
+from responder.rules import Rules
+from responder.runbook import target_inputs
 from responder.simulated_services import Heard
 from responder.story import alert_text
 from responder.tales import Tale

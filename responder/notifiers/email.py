@@ -16,9 +16,10 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP as SMTP_FORM
+from email.policy import EmailPolicy
 from email.utils import format_datetime, parseaddr
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -47,8 +48,6 @@ REMEMBERED = 1_000
 
 LOG = logging.getLogger("responder.notifiers.email")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-# Everything is quoted-printable or base64, so no server needs 8BITMIME, SMTPUTF8 or long lines.
-_FORM = SMTP_FORM.clone(cte_type="7bit")
 
 IMPORTANT = frozenset({
     "severity_rose", "problem_found", "refused", "manual_asked", "run_ended", "relapsed", "level_reached",
@@ -303,6 +302,21 @@ def _said(text: str) -> str:
 # --- the mail ---------------------------------------------------------------------------------------------------------
 
 
+class _Form(EmailPolicy):
+    """Everything in ASCII and short lines, so that no server needs 8BITMIME or SMTPUTF8."""
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """The subject by the older class: up to Python 3.12 the newer one loses spaces where it encodes."""
+        if name.lower() != "subject":
+            return super().fold_binary(name, value)
+        charset = "us-ascii" if value.isascii() else "utf-8"
+        folded = Header(str(value), charset, maxlinelen=76, header_name=name).encode(linesep=self.linesep)
+        return f"{name}: {folded}{self.linesep}".encode("ascii")
+
+
+_FORM = _Form(cte_type="7bit", linesep="\r\n")
+
+
 def _is_known(message: Message, events: Events) -> bool:
     """True for what needs no mail: a root that was sent, and an event that the next mail shows anyway."""
     if message.kind == "root":
@@ -334,7 +348,11 @@ def _threaded(message: Message, sender: str, recipients: tuple[str, ...]) -> dic
 def _message_id(domain: str, *parts: str) -> str:
     """Short enough for one line, else the standard library would encode it, and nothing would belong together."""
     digest = hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()
-    return f"<{digest[:24]}@{domain[-40:].lstrip('.-')}>"
+    return f"<{digest[:24]}@{_short(domain)}>"
+
+
+def _short(domain: str) -> str:
+    return domain[-36:].lstrip(".-")
 
 
 def written_mail(message: Message, thread: Mapping[str, str], envelope: Mapping[str, tuple[Address, ...]]) -> bytes:
@@ -359,7 +377,7 @@ def _headers(message: Message, body: Mapping[str, JsonValue], domain: str) -> di
     known = {
         "Subject": subject(str(body.get("subject") or message.text)),
         "Date": format_datetime(datetime.fromtimestamp(moment // SECOND, UTC)),
-        "List-Id": f"<responder.{domain[-40:].lstrip('.-')}>",
+        "List-Id": f"<responder.{_short(domain)}>",
         # Nobody's absence notice should answer: RFC 3834, its predecessor, and Exchange's own word.
         "Auto-Submitted": "auto-generated",
         "Precedence": "bulk",

@@ -22,7 +22,7 @@ from responder.loader import load_rules
 from responder.messages import MessageTemplates
 from responder.notifiers import NOTIFIERS, message_templates
 from responder.perform import Performer
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.services import SERVICES
 from responder.simulate import Scene, Simulation, sleep
 from responder.sources import Folders, read_sources, shipped_rules

@@ -27,7 +27,7 @@ from responder.journal import fold
 from responder.loader import load_rules
 from responder.pretending import Pretending
 from responder.problems import Problem
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.schedules import ArmSchedules
 from responder.simulate import Scene, Simulation, asks, sleep
 from responder.simulated_services import SimulatedServices

@@ -13,7 +13,7 @@ from responder.cli.replayed import Replay
 from responder.config import Config
 from responder.differences import Comparison
 from responder.recordings import Recording
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.timing import HOUR
 from tests.acceptance.stage import RISK, START, alert, own, templates, unverified
 from tests.builders import a_runbook, an_alert, cut_step

@@ -63,6 +63,7 @@ def test_people_are_paged_about_a_symptom_that_waits() -> None:
 
 # --- calendar ---------------------------------------------------------------------------------------------------------
 
+
 def hours(stage_calendar: dict[str, Any], **hours: Any) -> Any:
     return own(a_runbook(steps=[call_step()], calendar=hours), calendars={"session": stage_calendar})
 

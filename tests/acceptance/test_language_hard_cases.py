@@ -407,8 +407,8 @@ def test_a_replica_with_older_rules_takes_no_schedule_away() -> None:
         stage.advance(armed(stage) - SECOND)
         old = own(a_runbook())[0]
         stage._submit(
-            lambda desk: lambda shelf: StartScheduled(
-                desk.new_id(), "before-open", replace(shelf, current=old), desk.worker
+            lambda desk: (
+                lambda shelf: StartScheduled(desk.new_id(), "before-open", replace(shelf, current=old), desk.worker)
             )
         )
         stage.after("10m")

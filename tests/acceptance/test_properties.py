@@ -16,7 +16,7 @@ from responder.config import Config
 from responder.errors import Rejected
 from responder.incident import Incident
 from responder.recorded import Result, StepStatus
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.timing import MINUTE, SECOND
 from tests.acceptance.stage import Stage, own, playing
 from tests.builders import a_runbook, an_alert, call_step, cut_step

@@ -15,7 +15,7 @@ import pytest
 from responder.config import Config
 from responder.incident import Incident
 from responder.recorded import LIVE, Mode
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.timing import SECOND, format_time
 from tests.acceptance.stage import RISK, Stage, halting, own, playing, risky, shown
 from tests.builders import a_runbook, an_alert, call_step, cut_step

@@ -17,7 +17,7 @@ from responder.cli.comparison import as_text
 from responder.config import Config
 from responder.differences import Played, compare
 from responder.recordings import Recording
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.tales import Tale
 from responder.timing import HOUR, format_time
 from tests.acceptance.stage import ALERT, RISK, START, Stage, breach, own, playing, risky, shipped, templates

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -43,7 +43,7 @@ from tests.contract.told_messages import (
     without_template,
 )
 from tests.fakes.smtp import PASSWORD, USER, FakeSmtp
-from tests.unit.test_injection import HOSTILE as VALUES
+from tests.hostile_values import HOSTILE as VALUES
 
 ONE, TWO, COPY = "desk@example.com", "second@example.com", "boss@example.com"
 SENDER = "Rësponder <responder@trading.example>"
@@ -189,7 +189,9 @@ def test_the_events_that_matter_exist() -> None:
 async def test_a_broken_template_costs_the_form_only() -> None:
     async with FakeSmtp() as server:
         notifier = email(server)
-        given_ = without_template(message(notifier, "page", unfixed()), "VaR\r\nBcc: x@evil.example\n.\nis high")
+        given_ = without_template(
+            message(notifier, "page", unfixed()), "VaR\r\nBcc: x@evil.example\n.\nis\ud800 \u202ehigh"
+        )
         await notifier.send(given_)
         [mail] = server.mails
         assert mail.message.get_content_type() == "text/plain"
@@ -220,6 +222,7 @@ async def test_a_hostile_value_is_shown_and_does_nothing(named: str, kind: str) 
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example("'@ο ή,ο ήh é ŭ?ιοικ::ÊοšBÍ·ŕ試Ɯ_cqŧ a f ,dhκ ȒȂ hqc m;d8ɀfŎjιȈjμ - q+κbiŎήaȆ 0 ff cáHb=:Z3adZ μbeYZ")
 @given(st.text(st.characters(), max_size=400) | st.text("=?utf-8BQ\r\n: <>@é試", max_size=300))
 def test_any_title_is_one_line_that_reads_as_it_was_meant(title: str) -> None:
     notifier = email()
@@ -248,6 +251,17 @@ def message_of(written: bytes) -> EmailMessage:
     parsed = message_from_bytes(written, policy=policy.default)
     assert isinstance(parsed, EmailMessage)
     return parsed
+
+
+async def test_a_long_domain_does_not_break_the_conversation() -> None:
+    async with FakeSmtp() as server:
+        notifier = email(server, **{"from": f"r@{'a-long-department.' * 9}example"})
+        for kind in KINDS:
+            await sent(notifier, kind, unfixed())
+        root, *others = (mail.message for mail in server.mails)
+        assert {m["References"] for m in others} == {root["Message-ID"]}
+        assert root["List-Id"].isascii()
+        assert len(root["List-Id"]) < 60
 
 
 def test_a_subject_is_short_and_never_empty() -> None:

@@ -30,8 +30,8 @@ from tests.contract.told_messages import (
 )
 from tests.fakes.receiver import FakeReceiver
 from tests.fakes.server import HangsUp
+from tests.hostile_values import HOSTILE as VALUES
 from tests.provision import CHECKOUT
-from tests.unit.test_injection import HOSTILE as VALUES
 
 TOKEN, KEY = "a-token-of-the-receiver", "a key that signs"
 

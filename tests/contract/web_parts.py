@@ -27,7 +27,8 @@ from responder.metrics import Metrics, Vocabulary
 from responder.operations import Ended, Learned, Report
 from responder.policies import Policy
 from responder.recorded import Effect, Mode, Outcome, Plan
-from responder.runbook import Rules, Runbook
+from responder.rules import Rules
+from responder.runbook import Runbook
 from responder.security import Grant, Person
 from responder.store import Store, open_store
 from responder.timing import DAY, SECOND, format_time

@@ -32,7 +32,7 @@ from responder.ingest import Ingest, Received
 from responder.notifiers import message_templates
 from responder.perform import Performer
 from responder.records import NotificationRow
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.store import Committed, Store, open_store
 from responder.store.postgres import PostgresDatabase, PostgresSession
 from responder.store.sqlite import SqliteSession

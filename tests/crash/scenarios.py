@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from responder.contracts import Parameter, ReadSpec, WriteSpec
 from responder.policies import Policy
-from responder.runbook import Rules, Runbook
+from responder.rules import Rules
+from responder.runbook import Runbook
 from responder.services import Endpoint, HttpService, PrometheusService
 
 KELLY: Final = "risk-api/kelly_fraction"

@@ -23,7 +23,7 @@ from responder.notifiers import message_templates
 from responder.policies import Level, Policy
 from responder.recorded import Mode
 from responder.records import Change, Keys, Lane, MessageRow, Sending, State, Writes
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.store import open_store
 from responder.telling import root_id
 from responder.timing import MINUTE, SECOND

@@ -8,105 +8,27 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from responder import facts as f
 from responder.actions.http import HttpRequest
 from responder.actions.parameter import ParameterReduce
 from responder.alert import Limits, parse_notification
 from responder.contracts import Action
 from responder.errors import Permanent
 from responder.expressions import evaluate, explain, parse_expression
-from responder.incident import Incident
-from responder.messages import MessageTemplates
-from responder.notifiers import message_templates
-from responder.notifiers.pagerduty import details
-from responder.notifiers.slack import blocks, fallback_text
 from responder.perform import rendered
 from responder.positions import clean
 from responder.recorded import Outcome
 from responder.render import MAX_BYTES, Position, TemplateError, parse_template, render_template
 from responder.runbook import target_with
-from responder.story import alert_text, sentence, state_values
 from responder.view import values_of
-from tests.builders import T0, a_runbook, ended, fired, intended, opened, rules_of, started, told
+from tests.builders import a_runbook, ended, fired, intended, opened, rules_of, started, told
+from tests.hostile_values import HOSTILE, REFERENCE
 from tests.wire_forms import literals_of, promql, replaced
-
-REFERENCE = "BTC-USD"
-HOSTILE: Mapping[str, str] = {
-    "double quote": '"',
-    "single quote": "'",
-    "promql": '"} or vector(1) #',
-    "promql comment": '"} # \n or vector(1)',
-    "backslash": "\\",
-    "backslash quote": '\\"',
-    "trailing backslash": "a\\",
-    "braces": "}}{{}{",
-    "second order": "{{ incident.id }}",
-    "second order statement": "{% for a in incident %}{{ a }}{% endfor %}",
-    "second order comment": "{# a #}",
-    "second order escaped": "{{ '{{ incident.id }}' }}",
-    "line feed": "a\nb",
-    "carriage return": "a\rb",
-    "header": "a\r\nX-Evil: 1",
-    "body": "a\r\n\r\n{}",
-    "next line": "a\x85b",
-    "line separator": "a\u2028b\u2029c",
-    "vertical tab": "a\vb\fc\x1cd",
-    "nul": "a\x00b",
-    "escape": "\x1b[31ma\x1b]0;b\x07",
-    "delete": "a\x7fb\x9bc",
-    "right to left": "a\u202ebc\u2066d\u2069\u061c",
-    "no width": "a\u200bb\u2060c\ufeffd",
-    "homoglyph": "\u0412\u0422\u0421-USD",
-    "full width": "\uff02\uff5d\uff0f\uff0e\uff0e\uff0f",
-    "composed": unicodedata.normalize("NFC", "Ångström"),
-    "decomposed": unicodedata.normalize("NFD", "Ångström"),
-    "astral": "😀𝒳\U0010ffff",
-    "lone surrogate": "a\ud800b",
-    "swapped surrogates": "\udc00\ud800",
-    "up": "../admin",
-    "up alone": "..",
-    "up backwards": "..\\..\\admin",
-    "encoded up": "%2e%2e%2fadmin",
-    "encoded twice": "%252e%252e",
-    "encoded slash": "a%2fb",
-    "half encoded": "100%",
-    "encoded nul": "%00%0d%0a",
-    "slash": "/",
-    "other host": "//evil.example/a",
-    "address": "https://user:pass@evil.example/?a#b",
-    "query": "a&admin=1;b=2?c=3",
-    "fragment": "a#b",
-    "plus": "a+b c",
-    "shell": "$(reboot) `reboot` ${HOME} ; rm -rf / | & > a",
-    "sql": "'; DROP TABLE alerts; --",
-    "json": '", "admin": true, "a": "',
-    "json object": '{"a": 1}',
-    "yaml": "!!python/object/apply:os.system [a]",
-    "regex": ".*|^(a+)+$[^a]{1,9}?",
-    "slack": "<!channel> <@U1> <https://evil|a> &lt; *b* `c` @here",
-    "slack block": "a\n\n# Fixed\n\n---\n-# small",
-    "details": "a\nacknowledge: evil",
-    "html": "<script>alert('a')</script><img src=x onerror=a>",
-    "infinite": "1e999",
-    "not a number": "NaN",
-    "infinity": "-Infinity",
-    "hexadecimal": "0x10",
-    "huge number": "9" * 400,
-    "null": "null",
-    "true": "true",
-    "empty": "",
-    "space": " ",
-    "spaces": " \t \n ",
-    "deep": "[" * 5_000 + "]" * 5_000,
-    "long": "a" * 16_000,
-}
 
 every_value = pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE.keys())
 
@@ -402,106 +324,3 @@ def test_a_value_in_a_condition_is_compared_and_never_read(value: str) -> None:
     assert not evaluate(parse_expression("symbol == 'BTC-USD' or steps.a.output == 'ETH-USD'"), values).holds
     assert evaluate(parse_expression("symbol > 1"), values).unknown
     assert "\n" not in explain(parse_expression("symbol == 'a'"), values)
-
-
-# ------------------------------------------------------------------------------------------------ what people are told
-
-
-def an_incident(value: str) -> Incident:
-    labels = {"alertname": "TooMuchRisk", "symbol": value}
-    return told(
-        opened(target=f"risk/{value}", title="Too much risk", labels=labels),
-        fired(labels=labels, annotations={"summary": value}),
-        f.ProblemFound(problem=value, urgent=True),
-    )
-
-
-def seen(value: str) -> str:
-    """What people see of it where everything stands on one line."""
-    line = clean(" ".join(f"<{value}>".split()))
-    return line[1:-1]
-
-
-@pytest.fixture(scope="module")
-def messages() -> MessageTemplates:
-    return message_templates(None)
-
-
-short_values = pytest.mark.parametrize(
-    "value", [v for v in HOSTILE.values() if len(v) < 400], ids=[n for n, v in HOSTILE.items() if len(v) < 400]
-)
-
-
-@short_values
-@pytest.mark.parametrize("kind", ["root", "thread"])
-def test_no_value_changes_the_blocks_of_slack(kind: str, value: str, messages: MessageTemplates) -> None:
-    def composed(text: str) -> list[dict[str, Any]]:
-        incident = an_incident(text)
-        values = {**state_values(incident, T0), "kind": "problem_found", "sentence": seen(text)}
-        return list(blocks(messages.render(f"slack/{kind}.mrkdwn.j2", values)))
-
-    found, reference = composed(value), composed(REFERENCE)
-    assert [block["type"] for block in found] == [block["type"] for block in reference]
-    lines = [_lines(block) for block in reference]
-    assert [len(_lines(block)) for block in found] == [len(line) for line in lines]
-    marks = [re.findall(r"<[^>]*>", line) for block in found for line in _lines(block)]
-    assert marks == [re.findall(r"<[^>]*>", line) for block in lines for line in block]
-
-
-def _lines(block: Mapping[str, Any]) -> list[str]:
-    texts = [block["text"]["text"]] if "text" in block else [e["text"] for e in block.get("elements", ())]
-    return [line for text in texts for line in text.split("\n")]
-
-
-@short_values
-def test_no_value_adds_or_changes_another_detail_of_a_page(value: str, messages: MessageTemplates) -> None:
-    def composed(text: str) -> dict[str, Any]:
-        values = {**state_values(an_incident(text), T0), "sentence": "people are needed"}
-        return details(messages.render("pagerduty/details.txt.j2", values))
-
-    found, reference = composed(value), composed(REFERENCE)
-    assert list(found) == list(reference)
-    untouched = {name for name, text in reference.items() if REFERENCE not in str(text)}
-    assert {"why you", "impact", "helped", "next", "who has it", "acknowledge"} <= untouched
-    assert {name: found[name] for name in untouched} == {name: reference[name] for name in untouched}
-
-
-@short_values
-@pytest.mark.parametrize(
-    "name", ["text/root.txt.j2", "text/page.txt.j2", "console/root.txt.j2", "pagerduty/summary.txt.j2"]
-)
-def test_no_value_begins_a_line_of_a_message(name: str, value: str, messages: MessageTemplates) -> None:
-    def composed(text: str) -> list[str]:
-        return messages.render(
-            name, {**state_values(an_incident(text), T0), "at": T0, "sentence": seen(text)}
-        ).splitlines()
-
-    assert len(composed(value)) == len(composed(REFERENCE))
-
-
-@short_values
-def test_a_value_stands_in_a_sentence_as_it_is_seen(value: str, messages: MessageTemplates) -> None:
-    labels = {"alertname": "A", "symbol": value}
-    incident = told(opened(), fired(labels=labels))
-    event = f.Event(id="e", incident="i1", seq=3, at=T0, actor="responder", fact=fired(labels=labels))
-    text = sentence(event, incident, messages.render)
-    assert text == " ".join(f"{clean(alert_text(labels))} fires".split())
-    assert fallback_text(text).count("<") == 0
-
-
-@short_values
-@pytest.mark.parametrize("ending", ["mrkdwn", "html"])
-def test_no_value_is_markup(ending: str, value: str) -> None:
-    name = f"a.{ending}.j2"
-    source = "{{ x }}{% for a in [x] %}{{ a | upper | replace('A', x) }}{% endfor %}{{ [x] | join('') }}"
-    text = MessageTemplates([{name: source}]).render(name, {"x": value})
-    assert not {"<", ">"} & set(text)
-    assert re.sub(r"&(?:amp|lt|gt|quot|#34|#39);", "", text, flags=re.IGNORECASE).count("&") == 0
-
-
-@every_value
-def test_a_value_is_no_template_of_a_message(value: str) -> None:
-    text = MessageTemplates([{"a.json.j2": "{{ x | tojson }}"}]).render(
-        "a.json.j2", {"x": value, "incident": {"id": "secret"}}
-    )
-    assert json.loads(text) == value

@@ -186,12 +186,6 @@ def test_what_is_read_for_each_value_depends_on_it() -> None:
     assert codes(text + reads.format('sum(pnl{desk="{{ desk }}"})'), HALT) == []
 
 
-def test_a_schedule_on_mode_observe_reads_nothing() -> None:
-    text = "runbook: look\ntitle: T\ntarget: t\nescalation: default\nschedule: {cron: '0 6 * * *', timezone: UTC}\n"
-    assert codes(text) == ["0:5 scheduled-observe"]
-    assert codes(text + "mode: auto\n") == []
-
-
 def test_a_change_that_nobody_could_put_back() -> None:
     text = changed("    timeout: 5s\n", "    timeout: 5s\n    restore: {approval: risk-manager}\n")
     assert codes(text, HALT) == []

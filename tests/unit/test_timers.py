@@ -9,7 +9,7 @@ from responder.desk import Shelf
 from responder.draft import Draft, Turn, Worker
 from responder.recorded import Effect, Outcome, Result
 from responder.records import IncidentRow, State, TimerRow, Writes, open_key
-from responder.runbook import Rules
+from responder.rules import Rules
 from responder.timing import MINUTE, SECOND
 from responder.view import Gather
 from tests.builders import T0, a_plan, a_runbook, fired, intended, opened, rules_of, started, told
