@@ -26,6 +26,7 @@ from responder.recorded import (
     StepStatus,
     Verdict,
 )
+from responder.render import Position, TemplateError, parse_template, render_template
 from responder.runbook import Runbook, Step
 from responder.timing import SECOND, format_duration
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
@@ -180,12 +181,21 @@ def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
         answer = evaluate(parse_expression(step.when), values_of(view.incident, run))
         if not answer.holds:
             return Tell(f.StepSkipped(run=run.number, step=step.id, why=f"when {step.when} is not true"))
-    if step.manual is not None and run.mode is not Mode.AUTO:
-        preview = f"a person would be asked: {step.manual}"
-        return Tell(f.Previewed(run=run.number, step=step.id, preview=preview, verdicts=()))
     if step.manual is not None:
-        return Ask(f.ManualAsked(run=run.number, step=step.id, instruction=step.manual))
+        return _asked(view, run, step, step.manual)
     return _prepared(view, run, runbook, step)
+
+
+def _asked(view: View, run: Run, step: Step, manual: str) -> Next:
+    """A person is asked, in words that may name inputs, checks and what earlier steps answered."""
+    try:
+        told = str(render_template(parse_template(manual, Position.TEXT), values_of(view.incident, run)))
+    except TemplateError:  # of a check without a value, say: the person is asked all the same
+        told = manual
+    if run.mode is not Mode.AUTO:
+        preview = f"a person would be asked: {told}"
+        return Tell(f.Previewed(run=run.number, step=step.id, preview=preview, verdicts=()))
+    return Ask(f.ManualAsked(run=run.number, step=step.id, instruction=told))
 
 
 def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:

@@ -306,6 +306,7 @@ def _pagers(config: Config) -> dict[str, Notifier]:
 def _fallback(notifiers: Mapping[str, Notifier]) -> str | None:
     """Where a page goes that its pager does not take: a chat that people read, else the console."""
     chats = [name for name, n in notifiers.items() if n.chats and n.kind != "console"]
+    chats.sort(key=lambda name: notifiers[name].kind in ("email", "webhook"))
     return next(iter([*chats, *(["console"] if "console" in notifiers else [])]), None)
 
 

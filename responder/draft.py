@@ -18,7 +18,7 @@ from responder.escalation import agenda
 from responder.incident import Due, Incident, Run
 from responder.journal import apply, copy, opened
 from responder.policies import Policy
-from responder.recorded import Mode, Plan
+from responder.recorded import Mode, Plan, Trigger
 from responder.records import (
     DeadLetterRow,
     EpisodeRow,
@@ -235,7 +235,12 @@ class Draft:
             self.record(event.incident, paged, event.actor)
 
     def _causes(self, incident: Incident) -> frozenset[str]:
-        """By the set that the incident began with, so that what its opening counted its closing takes away."""
+        """By the set that the incident began with, so that what its opening counted its closing takes away.
+
+        A schedule's incident goes with the rules of each run, so it is counted in any case.
+        """
+        if incident.trigger is Trigger.SCHEDULE:
+            return frozenset({incident.runbook or ""})
         rules = self.book.rules(incident.rules_hash)
         return rules.causes if rules is not None else frozenset({incident.runbook or ""})
 

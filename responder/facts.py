@@ -88,10 +88,12 @@ class ProblemFound(Recorded):
 
 
 class ScheduleDue(Recorded):
-    """The runbook's schedule came due: a run follows."""
+    """The runbook's schedule came due: a run follows, by the rules of this moment."""
 
     kind: Literal["schedule_due"] = "schedule_due"
     due: int
+    rules_hash: str
+    policy: str
     late: int = 0
 
 

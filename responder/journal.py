@@ -135,6 +135,14 @@ def _severity_rose(incident: Incident, fact: f.SeverityRose, event: f.Event) -> 
     )
 
 
+def _schedule_due(incident: Incident, fact: f.ScheduleDue, event: f.Event) -> Incident:
+    """Each time stands for itself: what was wrong with the last one is told again when it is still wrong."""
+    told: dict[str, Any] = {"urgent": None, "urgent_told": incident.urgent_number, "acknowledged": None}
+    told |= {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1}
+    rules = {"rules_hash": fact.rules_hash, "policy": fact.policy}
+    return cast(Incident, copy(incident, result=None, rejoined=False, recheck=False, **told, **rules))
+
+
 def _problem_found(incident: Incident, fact: f.ProblemFound, event: f.Event) -> Incident:
     after = cast(
         Incident, copy(incident, problems=(*incident.problems, fact.problem), blocked=incident.blocked or fact.blocks)
@@ -349,7 +357,7 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.AlertResolved: _alert_resolved,
     f.SeverityRose: _severity_rose,
     f.ProblemFound: _problem_found,
-    f.ScheduleDue: lambda i, x, e: copy(i, result=None, rejoined=False, recheck=False),
+    f.ScheduleDue: _schedule_due,
     f.RunStarted: _run_started,
     f.Gathered: _gathered,
     f.EvidenceGathered: lambda i, x, e: _with_run(i, x.run, lambda r: copy(r, evidence=x.items)),

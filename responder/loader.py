@@ -183,6 +183,8 @@ def _with_defaults(document: Document, defaults: Document | None) -> Document:
     for key, given in defaults.value.items():
         if key not in DEFAULTS_MAY_HOLD or (key == "match" and key not in own):
             continue
+        if key in _CONCATENATED and isinstance(own.get(key), dict):
+            continue  # pairs where a list belongs: that is told of the runbook's own value
         value[key], shift = _joined(key, given, own)
         _join_marks(keys, defaults.keys, key, shift)
         _join_marks(marks, defaults.values, key, shift)

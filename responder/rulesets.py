@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from responder.calendars import known_until, state_of
 from responder.config import Config
 from responder.contracts import Catalogue
-from responder.errors import BadRules
+from responder.errors import BadRules, ResponderError
 from responder.loader import Loaded, load_rules
 from responder.recorded import Mode
 from responder.records import Change, Keys, ScopeRow, State, Writes
@@ -68,9 +68,16 @@ class RuleSets:
         self._catalogue = catalogue
 
     def load(self, config: Config) -> Loaded:
-        """Today's set. Raises BadRules with every problem."""
-        folders = Folders(shipped_rules(), config.folder)
-        return load_rules(read_sources(config.rules, folders), self._catalogue, config)
+        """Today's set. Raises BadRules with every problem; a mistake of ours must not keep the last good set out."""
+        sources = read_sources(config.rules, Folders(shipped_rules(), config.folder))
+        try:
+            return load_rules(sources, self._catalogue, config)
+        except ResponderError:
+            raise
+        except Exception as error:
+            LOG.exception("the rules could not be read")
+            said = f"internal error {type(error).__name__} while reading the rules; it is in the log: please report it"
+            raise BadRules([said], sources) from error
 
     async def look_ahead(self, rules: Rules) -> list[str]:
         """Ask every calendar for now and tomorrow, in a thread: no decision waits for the first answer of a year.

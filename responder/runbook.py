@@ -128,7 +128,7 @@ class Step(Written):
     with_: dict[str, JsonValue] = Field(default_factory=dict, alias="with")
     """The action's own fields."""
     manual: str | None = None
-    """Instead of an action: what a person is asked to do. The run waits for their `responder done`."""
+    """Instead of an action: what a person is asked to do, with `{{ input }}`. The run waits for `responder done`."""
     when: str | None = None
     """The step is left out unless this condition over inputs, `steps` and `checks` holds."""
     timeout: Duration = 10 * SECOND
@@ -158,7 +158,8 @@ class Step(Written):
     def checks_named(self) -> frozenset[str]:
         """What its conditions and placeholders, and those of its undo, call checks: they are read before it begins."""
         templates = json.dumps([self.with_, self.undo.with_ if self.undo is not None else {}], ensure_ascii=False)
-        texts = (self.when or "", self.expect or "", *_PLACEHOLDERS.findall(templates))
+        placeholders = _PLACEHOLDERS.findall(f"{templates} {self.manual or ''}")
+        texts = (self.when or "", self.expect or "", *placeholders)
         return frozenset(name for text in texts for name in _CHECK.findall(text))
 
     @property
@@ -286,7 +287,8 @@ class Runbook(Written):
     calendar: Hours | None = None
     """The hours in which it may act."""
     schedule: Schedule | None = None
-    """Starts it at these times, to read and to tell; a runbook with a schedule changes nothing."""
+    """Starts it at these times, to read and to tell; a runbook with a schedule changes nothing. It passes over times at
+    which its `calendar` is closed."""
     checks: dict[Identifier, Check] = Field(default_factory=dict)
     """Named readings, for `only_if` and `verify`."""
     only_if: OnlyIf | None = None

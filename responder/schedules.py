@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from responder import facts as f
+from responder.calendars import state_of
 from responder.cron import Schedule, next_after
 from responder.draft import Book, Draft, Turn, Worker
 from responder.incident import Due
@@ -88,7 +89,7 @@ class StartScheduled:
         if body.next is None or body.next > draft.now:
             arm(draft, self.runbook, runbook.schedule, body.next)
             return Change(draft.writes(), None)
-        turn = _begun(draft, runbook, body.next)
+        turn = _begun(draft, runbook, body.next) if _in_its_hours(draft, runbook) else None
         arm(draft, self.runbook, runbook.schedule, next_after(runbook.schedule, draft.now))
         return Change(draft.writes(), turn)
 
@@ -117,12 +118,24 @@ def _forget(draft: Draft, runbook: str) -> None:
     draft.forget_timer(TimerRow(f"scope:{scheduled_name(runbook)}", Due(kind=KIND, round=0, due=0)))
 
 
+def _in_its_hours(draft: Draft, runbook: Runbook) -> bool:
+    """A schedule that comes due on a holiday, or in a freeze, passes over that day and says nothing."""
+    hours, calendars = runbook.calendar, draft.book.current.calendars
+    if hours is None:
+        return True
+    inside = [state_of(calendars[name], name, draft.now).open for name in hours.within]
+    outside = [state_of(calendars[name], name, draft.now) for name in hours.outside]
+    return (not inside or any(inside)) and all(state.known and not state.open for state in outside)
+
+
 def _begun(draft: Draft, runbook: Runbook, due: int) -> Turn:
     found = draft.open_incident(_key(runbook))
     name = found.id if found is not None else _opened(draft, runbook)
     late = draft.now - due
     if found is None or found.active_run is None:
-        draft.record(name, f.ScheduleDue(due=due, late=late if late > MINUTE else 0))
+        rules, late = draft.book.current, late if late > MINUTE else 0
+        policy = rules.policy_for(runbook, None)
+        draft.record(name, f.ScheduleDue(due=due, late=late, rules_hash=rules.hash, policy=policy))
     elif STUCK not in found.problems:
         draft.record(name, f.ProblemFound(problem=STUCK))
     return draft.advance(name)

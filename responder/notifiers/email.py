@@ -8,35 +8,26 @@ needs to be woken has a pager: a mail is read when somebody reads mail.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
-import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.header import Header
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import EmailPolicy
-from email.utils import format_datetime, parseaddr
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, JsonValue, PrivateAttr, model_validator
 
 from responder.contracts import Message, Notifier, Render, Secret
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
-from responder.positions import clean
+from responder.mails import Mailbox, address, one_line, sent_as, threaded, written_mail
 from responder.timing import SECOND
 
 if TYPE_CHECKING:
+    from email.headerregistry import Address
+
     from aiosmtplib import SMTP, SMTPRecipientRefused
 
-MAX_SUBJECT = 180
-"""Characters; a phone shows forty of them, and a longer line helps nobody."""
 CONNECTIONS = 4
 """Mails under way at once: many servers allow one client not many more."""
 FAREWELL = 2.0
@@ -73,17 +64,6 @@ class Events(StrEnum):
 
 
 _PORTS: Mapping[Security, int] = {Security.STARTTLS: 587, Security.TLS: 465, Security.NONE: 25}
-_spec = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?=.{1,253}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*").fullmatch
-
-
-def _a_mailbox(text: str) -> str:
-    if not text.isprintable() or _spec(parseaddr(text)[1]) is None:
-        hint = "write risk@example.com or Risk Desk <risk@example.com>; a domain outside ASCII in its xn-- form"
-        raise PydanticCustomError("mailbox", "no address of a mailbox", {"hint": hint})
-    return text
-
-
-Mailbox = Annotated[str, AfterValidator(_a_mailbox)]
 
 
 class Email(Notifier):
@@ -115,7 +95,7 @@ class Email(Notifier):
 
     chats: ClassVar[bool] = True
     family: ClassVar[str] = "email"
-    pace: ClassVar[int] = 6 * SECOND
+    pace: ClassVar[int] = 2 * SECOND
     _permits: asyncio.Semaphore = PrivateAttr(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
     _reached: dict[str, frozenset[str]] = PrivateAttr(default_factory=dict)
 
@@ -145,7 +125,7 @@ class Email(Notifier):
         """Send one mail; answers `{"message_id": …}`. Nothing is sent for a root that changes, and for small news."""
         if _is_known(message, self.events):
             return message.previous if message.kind == "root" else ""
-        thread = _threaded(message, self.sender, (*self.to, *self.cc))
+        thread = threaded(message, self.sender, (*self.to, *self.cc))
         written = written_mail(message, thread, self._envelope())
         async with self._permits:
             await self._sent(message, written)
@@ -153,14 +133,14 @@ class Email(Notifier):
 
     def _envelope(self) -> dict[str, tuple[Address, ...]]:
         named = {"From": (self.sender,), "To": self.to, "Cc": self.cc}
-        return {header: tuple(_address(one) for one in given) for header, given in named.items() if given}
+        return {header: tuple(address(one) for one in given) for header, given in named.items() if given}
 
     async def _sent(self, message: Message, written: bytes) -> None:
         """Hand it to the server for everybody who does not have it yet."""
         from aiosmtplib import SMTPException
 
         before = self._reached.get(message.id, frozenset())
-        everybody = dict.fromkeys(_address(one).addr_spec for one in (*self.to, *self.cc))
+        everybody = dict.fromkeys(address(one).addr_spec for one in (*self.to, *self.cc))
         wanted = [one for one in everybody if one not in before]
         session = await self._session()
         try:
@@ -186,7 +166,7 @@ class Email(Notifier):
             username=self.username,
             password=password,
             # Our domain as the sender says it: asking the resolver for our own name may take half a minute.
-            local_hostname=_address(self.sender).domain,
+            local_hostname=address(self.sender).domain,
             timeout=self.timeout,
             use_tls=self.security is Security.TLS,
             start_tls=self.security is Security.STARTTLS,
@@ -201,7 +181,7 @@ class Email(Notifier):
             async with asyncio.timeout(self.timeout):
                 await session.connect()
                 options = [f"SIZE={size}"] if session.supports_extension("size") else []
-                await session.mail(_address(self.sender).addr_spec, options=options)
+                await session.mail(address(self.sender).addr_spec, options=options)
                 return await _recipients(session, wanted)
         except (SMTPException, OSError) as error:  # TimeoutError is an OSError
             raise _not_begun(error, self.host, self.timeout) from None
@@ -232,6 +212,14 @@ class Email(Notifier):
             LOG.error(
                 "%s goes without a mail: %s refuses it with %s", one, self.host, _answer(error.code, error.message)
             )
+
+
+def _is_known(message: Message, events: Events) -> bool:
+    """True for what needs no mail: a root that was sent, and an event that the next mail shows anyway."""
+    if message.kind == "root":
+        return bool(sent_as(message))
+    small = message.event is not None and message.event.fact.kind not in IMPORTANT
+    return message.kind == "thread" and small and events is Events.IMPORTANT
 
 
 # --- talking to the server --------------------------------------------------------------------------------------------
@@ -295,117 +283,5 @@ def _answer(code: int, text: str) -> str:
 
 
 def _said(text: str) -> str:
-    line = _line(text)
+    line = one_line(text)
     return line if len(line) <= 160 else f"{line[:159]}…"
-
-
-# --- the mail ---------------------------------------------------------------------------------------------------------
-
-
-class _Form(EmailPolicy):
-    """Everything in ASCII and short lines, so that no server needs 8BITMIME or SMTPUTF8."""
-
-    def fold_binary(self, name: str, value: str) -> bytes:
-        """The subject by the older class: up to Python 3.12 the newer one loses spaces where it encodes."""
-        if name.lower() != "subject":
-            return super().fold_binary(name, value)
-        charset = "us-ascii" if value.isascii() else "utf-8"
-        folded = Header(str(value), charset, maxlinelen=76, header_name=name).encode(linesep=self.linesep)
-        return f"{name}: {folded}{self.linesep}".encode("ascii")
-
-
-_FORM = _Form(cte_type="7bit", linesep="\r\n")
-
-
-def _is_known(message: Message, events: Events) -> bool:
-    """True for what needs no mail: a root that was sent, and an event that the next mail shows anyway."""
-    if message.kind == "root":
-        return bool(_kept(message))
-    small = message.event is not None and message.event.fact.kind not in IMPORTANT
-    return message.kind == "thread" and small and events is Events.IMPORTANT
-
-
-def _kept(message: Message) -> str:
-    """The Message-ID that the root was sent with; empty when another kind of notifier had this name then."""
-    previous = json.loads(message.previous) if message.previous else {}
-    return str(previous.get("message_id", "")) if isinstance(previous, dict) else ""
-
-
-def _threaded(message: Message, sender: str, recipients: tuple[str, ...]) -> dict[str, str]:
-    """Message-ID, and for all but the root the mail that it belongs to.
-
-    Made of incident, key and recipients alone: a mail that is sent again because an answer was lost has the same id,
-    which mail stores show once; two notifiers that tell one person of the same incident send two mails.
-    """
-    domain = _address(sender).domain
-    root = _kept(message) or _message_id(domain, message.incident.id, "root", sender, *recipients)
-    if message.kind == "root":
-        return {"Message-ID": root}
-    own = _message_id(domain, message.incident.id, f"{message.key} {message.id}", sender, *recipients)
-    return {"Message-ID": own, "In-Reply-To": root, "References": root}
-
-
-def _message_id(domain: str, *parts: str) -> str:
-    """Short enough for one line, else the standard library would encode it, and nothing would belong together."""
-    digest = hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()
-    return f"<{digest[:24]}@{_short(domain)}>"
-
-
-def _short(domain: str) -> str:
-    return domain[-36:].lstrip(".-")
-
-
-def written_mail(message: Message, thread: Mapping[str, str], envelope: Mapping[str, tuple[Address, ...]]) -> bytes:
-    """The mail as it is sent: text, and HTML unless its template is broken; the same bytes whenever it is sent."""
-    body = message.body if isinstance(message.body, dict) else {}
-    mail = EmailMessage(policy=_FORM)
-    for header, addresses in envelope.items():
-        mail[header] = addresses
-    for header, value in {**thread, **_headers(message, body, envelope["From"][0].domain)}.items():
-        mail[header] = value
-    mail.set_content(_text(str(body.get("text") or message.text)), cte="quoted-printable")
-    if body.get("html"):
-        mail.add_alternative(str(body["html"]), subtype="html", cte="quoted-printable")
-        # `=_` never occurs in quoted-printable, so no label can end a part.
-        mail.set_boundary(f"=_{thread['Message-ID'][1:25]}")
-    return mail.as_bytes()
-
-
-def _headers(message: Message, body: Mapping[str, JsonValue], domain: str) -> dict[str, str]:
-    at = body.get("at")
-    moment = at if isinstance(at, int) else message.incident.opened_at if message.event is None else message.event.at
-    known = {
-        "Subject": subject(str(body.get("subject") or message.text)),
-        "Date": format_datetime(datetime.fromtimestamp(moment // SECOND, UTC)),
-        "List-Id": f"<responder.{_short(domain)}>",
-        # Nobody's absence notice should answer: RFC 3834, its predecessor, and Exchange's own word.
-        "Auto-Submitted": "auto-generated",
-        "Precedence": "bulk",
-        "X-Auto-Response-Suppress": "All",
-        "X-Responder-Incident": _token(message.incident.id),
-        "X-Responder-Message": message.kind,
-    }
-    return known | ({"Importance": "high", "X-Priority": "1"} if message.kind == "page" else {})
-
-
-def subject(text: str) -> str:
-    """One line that is only what it says: no line break, nothing invisible, and no label that reads as an encoding."""
-    line = _line(text).replace("=?", "= ?")
-    return (line if len(line) <= MAX_SUBJECT else f"{line[: MAX_SUBJECT - 1]}…") or "(no subject)"
-
-
-def _line(text: str) -> str:
-    return " ".join(clean(text).split())
-
-
-def _text(text: str) -> str:
-    return clean(text).strip() + "\n"
-
-
-def _token(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text)[:60]
-
-
-def _address(text: str) -> Address:
-    name, spec = parseaddr(text)
-    return Address(display_name=name, addr_spec=spec)

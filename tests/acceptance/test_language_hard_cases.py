@@ -395,6 +395,39 @@ def test_an_early_acknowledgement_does_not_hide_how_it_ended() -> None:
         assert [who for _, who in stage.pages] == ["first"]
 
 
+def test_each_failure_of_a_schedule_wakes_people() -> None:
+    with playing(own(scheduled({**FEEDS, "expect": "value < 1"}))) as stage:
+        stage.world.numbers["risk"] = lambda: 2.0
+        stage.advance(armed(stage))
+        stage.after("10m")
+        assert len([who for _, who in stage.pages if who == "first"]) == 1
+        stage.after("1h")
+        assert len(stage.incidents()) == 1
+        assert len([who for _, who in stage.pages if who == "first"]) == 2
+
+
+def test_a_schedule_runs_by_the_rules_of_its_time() -> None:
+    with playing(own(scheduled({**FEEDS, "expect": "value < 1"}))) as stage:
+        stage.world.numbers["risk"] = lambda: 2.0
+        stage.advance(armed(stage))
+        stage.after("10m")
+        stage.reload(own(scheduled({**FEEDS, "expect": "value < 3"}))[0])
+        stage.after("1h")
+        assert stage.last_run.result is Result.OBSERVED
+        assert stage.incident.closed
+
+
+def test_a_schedule_passes_over_the_times_at_which_its_calendar_is_closed() -> None:
+    shut = own(scheduled(FEEDS, calendar="session"), calendars={"session": around(3, 5)})
+    with playing(shut) as stage:
+        stage.world.numbers["risk"] = lambda: 0.5
+        stage.advance(armed(stage))
+        stage.after("10m")
+        assert (stage.incidents(), stage.pages) == ([], [])
+        stage.after("3h")
+        assert stage.incidents()
+
+
 def test_a_schedule_starts_no_change_by_another_runbook() -> None:
     _, halt = halting("1m")
     with pytest.raises(BadRules, match="a schedule only reads, so it starts no other runbook"):
@@ -462,6 +495,28 @@ def test_a_kept_set_may_say_what_is_refused_by_now() -> None:
     with pytest.raises(BadRules, match="which this runbook heals"):
         load_rules(texts, CATALOGUE, config)
     assert set(load_rules(texts, CATALOGUE, config, kept=True).rules.runbooks) == {"cut"}
+
+
+@pytest.mark.parametrize("wrong", [{"match": {"alertname": "A"}}, {"evidence": {"title": {"a": 1}}}, {"match": 5}])
+def test_pairs_where_defaults_hold_a_list_are_a_mistake_like_others(wrong: Any) -> None:
+    _, config = own(a_runbook())
+    texts = {"policies.yaml": json.dumps({"default": "ladder", "policies": {"ladder": {}}})}
+    evidence = {"action": "prometheus.query", "with": {"service": "metrics", "query": "x"}}
+    texts["f/_defaults.yaml"] = json.dumps({"match": ['env="prod"'], "evidence": [evidence]})
+    texts["f/cut.yaml"] = json.dumps({**a_runbook(), **wrong})
+    with pytest.raises(BadRules, match="is needed here"):
+        load_rules(texts, CATALOGUE, config)
+
+
+def test_an_instruction_names_what_it_is_about() -> None:
+    step = {"id": "look", "manual": "Look at {{ symbol }}: {{ checks.other }} errors"}
+    symbol = {"symbol": {"label": "symbol", "pattern": ".+"}}
+    rules = own(a_runbook(steps=[step], target="orders:{{ symbol }}", inputs=symbol, checks={**RISKS, **OTHER}))
+    with playing(rules) as stage:
+        stage.world.numbers["other"] = lambda: 5.0
+        stage.fires({**RISK, "symbol": "BTC-USD"})
+        (asked,) = [e.fact for e in stage.events(stage.incident) if e.fact.kind == "manual_asked"]
+        assert asked.instruction == "Look at BTC-USD: 5 errors"
 
 
 def test_nothing_to_change_is_not_unverified() -> None:

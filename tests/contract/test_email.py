@@ -9,15 +9,12 @@ import shutil
 import ssl
 import subprocess
 from dataclasses import replace
-from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from responder import facts as f
@@ -28,7 +25,7 @@ from responder.environment import Environment
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.incident import Incident
 from responder.notifiers import NOTIFIERS
-from responder.notifiers.email import IMPORTANT, MAX_SUBJECT, PATIENCE, Email, subject, written_mail
+from responder.notifiers.email import IMPORTANT, PATIENCE, Email
 from tests.contract.told_messages import (
     HOSTILE,
     KINDS,
@@ -221,38 +218,6 @@ async def test_a_hostile_value_is_shown_and_does_nothing(named: str, kind: str) 
         assert Elements(html).links == [link["url"] for link in story.links(hostile(text))]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@example("'@ο ή,ο ήh é ŭ?ιοικ::ÊοšBÍ·ŕ試Ɯ_cqŧ a f ,dhκ ȒȂ hqc m;d8ɀfŎjιȈjμ - q+κbiŎήaȆ 0 ff cáHb=:Z3adZ μbeYZ")
-@given(st.text(st.characters(), max_size=400) | st.text("=?utf-8BQ\r\n: <>@é試", max_size=300))
-def test_any_title_is_one_line_that_reads_as_it_was_meant(title: str) -> None:
-    notifier = email()
-    written = written_for(notifier, title)
-    head = written.partition(b"\r\n\r\n")[0].split(b"\r\n")
-    assert all(len(line) <= 998 and line.isascii() for line in head)
-    names = [line.partition(b":")[0] for line in head if not line.startswith((b" ", b"\t"))]
-    assert names == [line.partition(b":")[0] for line in _usual_head(notifier)]
-    parsed = message_of(written)
-    assert parsed["Subject"] == subject(title)
-    assert parsed.defects == []
-    assert parsed["Subject"].defects == ()
-
-
-def _usual_head(notifier: Email) -> list[bytes]:
-    lines = written_for(notifier, "usual").partition(b"\r\n\r\n")[0].split(b"\r\n")
-    return [line for line in lines if not line.startswith((b" ", b"\t"))]
-
-
-def written_for(notifier: Email, title: str) -> bytes:
-    bare = without_template(message(notifier, "root", unfixed()), title)
-    return written_mail(bare, {"Message-ID": "<a@b>"}, notifier._envelope())
-
-
-def message_of(written: bytes) -> EmailMessage:
-    parsed = message_from_bytes(written, policy=policy.default)
-    assert isinstance(parsed, EmailMessage)
-    return parsed
-
-
 async def test_a_long_domain_does_not_break_the_conversation() -> None:
     async with FakeSmtp() as server:
         notifier = email(server, **{"from": f"r@{'a-long-department.' * 9}example"})
@@ -262,12 +227,6 @@ async def test_a_long_domain_does_not_break_the_conversation() -> None:
         assert {m["References"] for m in others} == {root["Message-ID"]}
         assert root["List-Id"].isascii()
         assert len(root["List-Id"]) < 60
-
-
-def test_a_subject_is_short_and_never_empty() -> None:
-    assert len(subject("x" * 1_000)) == MAX_SUBJECT
-    assert subject("\u200b\r\n") == "(no subject)"
-    assert subject("=?utf-8?q?a?=") == "= ?utf-8?q?a?="
 
 
 # --- what the server's answer means -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ SEEN = Observation(check="risk", value=0.5, observed_at=T0, asked_at=T0)
 ANY: list[f.Fact] = [
     fired(), fired("b", joined=True), f.AlertResolved(fingerprint="a", ends_at=None),
     f.AlertResolved(fingerprint="never", ends_at=None), f.SeverityRose(before=None, severity="critical", policy="p"),
-    f.ScheduleDue(due=T0),
+    f.ScheduleDue(due=T0, rules_hash="h", policy="p"),
     f.ProblemFound(problem="p"), started(), started(number=2), f.Gathered(run=1, observations=(SEEN,), holds=True),
     f.Gathered(run=1, plan=a_plan(), step="cut"), f.Gathered(run=7, observations=(SEEN,)),
     f.EvidenceGathered(run=1, items=()), f.StepSkipped(run=1, step="cut", why=""),
