@@ -35,16 +35,20 @@ class Assumption(StrEnum):
 
     @property
     def said(self) -> str:
-        """What is assumed, for people."""
-        return _SAID[self]
+        """What is assumed, for people, where nobody says what people do."""
+        return self.said_of("people do their steps")
+
+    def said_of(self, people: str) -> str:
+        """The same with another word about people."""
+        return _SAID[self].format(people=people)
 
 
 _SAID: Final[Mapping[Assumption, str]] = {
-    Assumption.FIXED: "changes work and help, people do their steps, then the alerts resolve",
-    Assumption.UNFIXED: "changes work and do not help: checks never satisfy verify",
-    Assumption.MISSING: "checks give no data; changes work",
-    Assumption.FAILED: "every change is refused for good, so nothing gets better",
-    Assumption.UNKNOWN: "the answer to every change is lost, and no probe can tell",
+    Assumption.FIXED: "changes work and help, {people}, then the alerts resolve",
+    Assumption.UNFIXED: "changes work and do not help: checks never satisfy verify; {people}",
+    Assumption.MISSING: "checks give no data; changes work, {people}",
+    Assumption.FAILED: "every change is refused for good, so nothing gets better; {people}",
+    Assumption.UNKNOWN: "the answer to every change is lost, and no probe can tell; {people}",
 }
 
 Wanted = tuple[Expression, bool]

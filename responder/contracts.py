@@ -270,6 +270,11 @@ class Notifier(Strict):
         is sent."""
         return None
 
+    def passes_over(self, template: str, sent: bool) -> bool:
+        """True for a message that `send` will answer without sending anything, so that it takes no turn of the pace.
+        `template`: `root`, `page`, `resolve` or `story/<kind>`; `sent`: the root message has been sent before."""
+        return False
+
     @abstractmethod
     async def send(self, message: Message) -> str:
         """Deliver; answer what must be remembered (JSON text, may be empty). Raises Temporary, Permanent, Unknown."""

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from responder import facts as f
 from responder.recorded import Answer, Cause, StepStatus, Verdict
-from responder.tales import Line, Tale
+from responder.tales import Line, Tale, result_text
 from responder.timing import SECOND
 
 Subject = tuple[str | int, ...]
@@ -59,8 +59,9 @@ class _Told:
             case f.RunStarted():
                 yield self._run(fact, at)
             case f.RunEnded():
-                result = {"": fact.result.value}
-                yield Decision(at, ("result", *self._runs[fact.run]), f"{self._books[fact.run]} ends", result, fact.why)
+                run = self._runs[fact.run]
+                result = {"": result_text(Cause(run[0]), fact.result)}
+                yield Decision(at, ("result", *run), f"{self._books[fact.run]} ends", result, fact.why)
             case f.AttemptIntended():
                 yield self._step("attempt", fact, at, "", {**_params(fact.plan.params), "": fact.action})
                 yield from self._gates(fact, at)
@@ -125,6 +126,7 @@ _STARTS: Final = {
     Cause.RELAPSE: "starts again",
     Cause.UNLESS_FIXED: "starts as promised",
     Cause.RESTORE: "puts a change back",
+    Cause.UNDO: "undoes what did harm",
 }
 
 SAYS: Final[Mapping[Answer, str]] = {

@@ -295,6 +295,9 @@ def _policies(documents: Iterable[Document], configured: Configured, problems: l
     for document in sorted(documents, key=lambda d: d.file != _SHIPPED_POLICIES):
         given = _written_policies(document, problems)
         if given is None:
+            # The names count as known all the same: what is wrong is told once, here.
+            names = document.get(("policies",))
+            found.update(dict.fromkeys(names, Policy()) if isinstance(names, dict) else {})
             continue
         problems.extend(_said_twice(document, given, said))
         found.update(given.policies)

@@ -5,6 +5,7 @@ that validate.
 """
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,11 +34,22 @@ _HINTS: Final[Mapping[str, str]] = {
     "a list": "write `[a, b]`, or begin each entry with `- `", _PAIRS: "write a `key: value` pair on each line",
     "a number": "write digits, such as 0.1", "a whole number": "write digits, such as 3",
 }  # fmt: skip
+_HINTS_AT: Final[Mapping[str, str]] = {
+    "undo": "write what undoes it, such as undo: {action: …, with: …}",
+    "freshness": "write the selector alone, such as var_pct; functions belong to `query:`",
+}  # fmt: skip
+"""What helps wherever the value of such a key is of the wrong kind."""
+_SYNONYMS: Final[Mapping[str, str]] = {
+    "body": "json", "data": "json", "payload": "json", "url": "path", "uri": "path", "endpoint": "path",
+}  # fmt: skip
+"""What other tools call a key → what it is called here, where there is one of that name."""
 SECRET_HINT: Final = "write {env: NAME} or {file: PATH}; a secret never stands in a configuration file"
 _PATTERNS: Final[Mapping[str, str]] = {
     "^[a-z][a-z0-9-]{0,62}$": "small letters, digits and -, beginning with a letter",
     "^[a-z][a-z0-9_]{0,62}$": "small letters, digits and _, beginning with a letter",
 }
+
+_capital: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def likely(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -58,6 +70,21 @@ def closest(word: str, known: Iterable[str]) -> str:
     if len(names) == 1:
         return f"there is only {names[0]!r}"
     return f"there are {', '.join(names)}" if len(names) <= _FEW else f"there are {len(names)}, such as {names[0]}"
+
+
+def closest_runbook(name: str, known: Iterable[str], own: str) -> str:
+    """The hint for an unknown runbook that the runbook `own` names; people write the name of an alert there."""
+    others = [other for other in known if other != own]
+    if name == name.lower():
+        return closest(name, others) if others else "there is no other runbook"
+    meant = likely(_capital.sub("-", name), others)
+    return "these are names of runbooks, not of alerts" + ("" if meant is None else f"; did you mean {meant!r}?")
+
+
+def unquoted(name: str, source: str) -> str:
+    """The hint for a bare word that a condition compares with, as in `body.state == paused`; "" for other names."""
+    compared = re.search(rf"[=!]=\s*{re.escape(name)}(?![\w.])", source) is not None
+    return f'text stands in quotes: "{name}"' if compared and "." not in name else ""
 
 
 def named(value: JsonValue) -> str:
@@ -88,22 +115,40 @@ def problem_of(found: Any, document: Document, base: Path, model: type[BaseModel
     """One entry of `ValidationError.errors()` at its place."""
     loc: Path = found["loc"]
     if found["type"] == "extra_forbidden":
-        return document.at_key((*base, *loc), "unknown key", unknown_key(str(loc[-1]), model, loc[:-1]))
+        torn = found["input"] is None and " " in str(loc[-1])
+        hint = "text with a comma needs quotes" if torn else unknown_key(str(loc[-1]), model, loc[:-1])
+        return document.at_key((*base, *loc), "unknown key", hint)
     if found["type"] == "missing":
         return document.at_key((*base, *loc[:-1]), f"the key {loc[-1]!r} is missing", f"add `{loc[-1]}:`")
     if loc and loc[-1] == "[key]":
         message, hint = said(found, shown=True)
         return document.at_key((*base, *loc[:-1]), message, hint)
-    path = _written((*base, *loc), document)
+    path = _written((*base, *loc, *found.get("ctx", {}).get("below", ())), document)
     message, hint = said(found, shown=document.shown(path))
+    hint = _hint_at((*base, *loc), found) or hint
     return (document.at_key if isinstance(found["input"], dict) else document.at_value)(path, message, hint)
 
 
 def _written(path: Path, document: Document) -> Path:
-    """The path without the index that pydantic gives to a single value written where a list may stand."""
-    while path and isinstance(path[-1], int) and path not in document.values:
+    """The path without the index that a single value written where a list may stand got from pydantic or defaults."""
+    marks = document.values
+    while path and isinstance(path[-1], int):
+        listed = marks.get(path) not in (None, marks.get(path[:-1]))
+        if listed or (path in marks and isinstance(document.get(path), dict)):
+            break
         path = path[:-1]
     return path
+
+
+def _hint_at(path: Path, found: Any) -> str:
+    """The hint that depends on the key whose value is wrong, "" where none does."""
+    value, kind = found["input"], found["type"]
+    keys = [part for part in path if isinstance(part, str)]
+    if keys == ["match"] and kind in _NEEDED:
+        pairs = value if isinstance(value, dict) else {}
+        matchers = [f"'{key}=\"{inner}\"'" for key, inner in pairs.items() if isinstance(inner, str)]
+        return f"write a list of matchers: [{', '.join(matchers)}]" if matchers else "write the name of an alert"
+    return _HINTS_AT.get(str(path[-1]), "") if path and kind in (*_NEEDED, "value_error") else ""
 
 
 def said(found: Any, *, shown: bool) -> tuple[str, str]:
@@ -137,7 +182,7 @@ def _words(expected: str) -> list[str]:
 
 def _named_value(value: JsonValue, shown: bool) -> str:
     scalar = isinstance(value, str | int | float) and shown
-    return f"{named(value)} ({told(value)})" if scalar else named(value)
+    return f"{named(value)} ({told(value)})" if scalar and not isinstance(value, bool) else named(value)
 
 
 def unknown_key(key: str, model: type[BaseModel], path: Path) -> str:
@@ -146,6 +191,8 @@ def unknown_key(key: str, model: type[BaseModel], path: Path) -> str:
     if inner is None:
         return ""
     known = keys_of(inner)
+    if _SYNONYMS.get(key.lower()) in known:
+        return f"did you mean {_SYNONYMS[key.lower()]!r}?"
     if "with" in known and likely(key, known, cutoff=0.75) is None:
         return "what belongs to the action stands below `with:`"
     return closest(key, known)

@@ -26,6 +26,8 @@ from responder.runbook import Check, Evidence, Reading, Runbook, Step
 from responder.timing import SECOND
 
 DETAIL_CHARACTERS = 400
+TITLE_CHARACTERS = 80
+"""Of a step's title in a preview: the line is read on phones, and what is changed stands behind it."""
 LITERAL = "literal"
 """The position of fields that hold no placeholder; see Action.positions."""
 _log = logging.getLogger(__name__)
@@ -180,7 +182,7 @@ class Performer:
         """
         try:
             action = self._built(step.action or "", step.with_, values)
-            return await _within(step.timeout, action.prepare(self._context(step.timeout)))
+            return titled(await _within(step.timeout, action.prepare(self._context(step.timeout))), step)
         except Exception as error:
             raise _before_acting(error, f"{runbook.runbook}.{step.id}: ") from error
 
@@ -260,6 +262,15 @@ class Performer:
             known = ", ".join(sorted(self.parameters)) or "none"
             raise Permanent(f"there is no parameter {name!r}: add it under `parameters` (there are: {known})")
         return self.parameters[name]
+
+
+def titled(plan: Plan, step: Step) -> Plan:
+    """The plan, its preview beginning with the step's title (at most `TITLE_CHARACTERS`) where there is one."""
+    title = one_line(step.title)
+    if not title:
+        return plan
+    short = title if len(title) <= TITLE_CHARACTERS else f"{title[: TITLE_CHARACTERS - 1]}…"
+    return plan.model_copy(update={"preview": f"{short}: {plan.preview}"})
 
 
 def _valid(kind: type[Action], name: str, params: Mapping[str, Any]) -> Action:

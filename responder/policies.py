@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from itertools import pairwise
 
-from responder.timing import SECOND
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from responder.timing import SECOND, format_duration
 from responder.written import Duration, Name, Names, Written
 
 
@@ -33,9 +36,11 @@ class Policy(Written):
 
     @model_validator(mode="after")
     def _in_order(self) -> Policy:
-        times = [level.after for level in self.levels]
-        if times != sorted(times):
-            raise ValueError("levels must stand in the order of their 'after'")
+        for index, (before, level) in enumerate(pairwise(self.levels), start=1):
+            if level.after < before.after:
+                hint = f"write {level.name!r} above {before.name!r}, which comes after {format_duration(before.after)}"
+                context = {"hint": hint, "below": ("levels", index, "after")}
+                raise PydanticCustomError("order", "levels must stand in the order of their 'after'", context)
         return self
 
 

@@ -5,7 +5,7 @@ several runbooks (duplicates, circles, overlaps) is the matter of `loader`, what
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -15,8 +15,8 @@ from responder.contracts import Action, Catalogue, Notifier, Parameter, Service
 from responder.documents import Document
 from responder.errors import BadSyntax
 from responder.expressions import ExpressionError, parse_expression
-from responder.matchers import Op
-from responder.mistakes import closest, likely, problem_of
+from responder.matchers import Matcher, Op
+from responder.mistakes import closest, closest_runbook, likely, problem_of, unquoted
 from responder.patterns import compile_pattern
 from responder.problems import Path, Problem
 from responder.recorded import Effect, Mode
@@ -97,7 +97,8 @@ class _Checker:
         self.declared = _names(document, "inputs")
         self.in_target = frozenset(target_inputs(runbook))
         self.checks = _names(document, "checks")
-        self.env = runbook.env or _pinned_env(runbook)
+        self.pinned = _pinned_envs(runbook, document)
+        self.env = runbook.env or min(self.pinned or (), default=None)
 
     # ------------------------------------------------------------------------------------------------ inputs and match
 
@@ -142,10 +143,13 @@ class _Checker:
         except BadSyntax as error:
             yield self.document.at_value(("match",), f"{error.message} in {error.text!r}", error.hint)
             return
-        pinned = {m.value for m in matchers if m.name == "env" and m.op is Op.EQUAL}
+        pinned = _envs(matchers)
         if self.runbook.env and pinned and pinned != {self.runbook.env}:
             message = f"env is {self.runbook.env}, but it matches alerts of env {', '.join(sorted(pinned))}"
-            yield self.document.at_value(("env",), message, "make both the same")
+            known = {service.env for service in self.around.configured.services.values()}
+            misspelt = self.runbook.env not in known and pinned <= known
+            hint = f"write `env: {min(pinned)}`, as your services say" if misspelt else "make both the same"
+            yield self.document.at_value(("env",), message, hint)
 
     # ------------------------------------------------------------------------------------------------------ conditions
 
@@ -171,12 +175,14 @@ class _Checker:
             hint = scope.unknown(name)
             if hint is not None:
                 column = source.find(name) + 1
-                yield self.document.at_text(
-                    path, (1, column), f"there is no {name!r} here", self.reason(name, scope) or hint
-                )
+                cure = self.reason(name, scope, unquoted(name, source)) or hint
+                yield self.document.at_text(path, (1, column), f"there is no {name!r} here", cure)
 
-    def reason(self, name: str, scope: Scope) -> str:
-        """Why a name cannot be used at this place, or how its label becomes an input; "" where that is not known."""
+    def reason(self, name: str, scope: Scope, otherwise: str = "") -> str:
+        """Why a name cannot be used at this place, or how its label becomes an input; "" where that is not known.
+
+        `otherwise` is what is more likely than a label, when the name resembles nothing that is there.
+        """
         if name in self.checks:
             return "what the check answers is called `value` here, and `checks.NAME` in steps"
         label = _label_named(name)
@@ -186,14 +192,19 @@ class _Checker:
             return (
                 f"steps use only inputs that occur in `target`; put {{{{ {label} }}}} there, or use `each` in evidence"
             )
-        if label is None or not scope.told or likely(name, _RESERVED, cutoff=0.75) is not None:
+        root = name.partition(".")[0]
+        if likely(root, _RESERVED, cutoff=0.75) is not None:
             return ""
-        meant = likely(label, self.declared)
-        return label_hint(label) if meant is None else f"did you mean {meant!r}?"
+        meant = None if label is None or not scope.told else likely(label, self.declared)
+        if meant is not None or otherwise:
+            return otherwise if meant is None else f"did you mean {meant!r}?"
+        if scope.told and "value" in scope.open and label in (None, name):
+            return f"a step's answer is called `value` here: write value.{name}"
+        return label_hint(label) if label is not None and scope.told else ""
 
     def plain_texts(self) -> Iterator[Problem]:
         paths: list[Path] = [("title",), ("impact",)]
-        paths += [("steps", index, key) for index in range(len(self.runbook.steps)) for key in ("title", "manual")]
+        paths += [("steps", index, "title") for index in range(len(self.runbook.steps))]
         for path in paths:
             text = self.document.get(path)
             if isinstance(text, str) and has_placeholder(text):
@@ -235,6 +246,8 @@ class _Checker:
         if step.expect is not None:
             sees = Scope(scope.inputs, scope.steps, scope.checks, frozenset({"value"}))
             yield from self.condition((*path, "expect"), step.expect, sees)
+        if step.manual is not None and has_placeholder(step.manual):
+            yield from self.template((*path, "manual"), step.manual, Position.TEXT, scope)
         if step.action is not None:
             yield from self.use(path, step, scope, reads=False)
         if step.undo is not None and step.undo.action is not None:
@@ -326,8 +339,11 @@ class _Checker:
             yield from self.environment((*path, key), name, service)
 
     def environment(self, path: Path, name: str, service: Service) -> Iterator[Problem]:
-        """An alert of one env never reaches a service of another (trading-operations.md)."""
-        if service.env is None:
+        """An alert of one env never reaches a service of another (trading-operations.md).
+
+        Where `match` cannot be read or contradicts `env`, that is told, and not once more for each service.
+        """
+        if service.env is None or self.pinned is None or (self.runbook.env and self.pinned - {self.runbook.env}):
             return
         if self.env is None:
             hint = f'add `env: {service.env}` and match env="{service.env}", best in the folder\'s _defaults.yaml'
@@ -340,7 +356,7 @@ class _Checker:
             yield self.document.at_value(
                 path, message, closest(name, same) if same else f"configure one of env {self.env}"
             )
-        elif self.runbook.match and _pinned_env(self.runbook) != service.env:
+        elif self.runbook.match and not self.pinned:
             message = f"alerts of any env match this runbook, but {name!r} is of env {service.env}"
             yield self.document.at_value(path, message, f'match env="{service.env}" as well')
 
@@ -361,7 +377,8 @@ class _Checker:
                 if name not in around.configured.notifiers:
                     yield self.unknown((*path, "page"), "notifier", name, around.configured.notifiers)
             if promise.run is not None and promise.run not in around.runbooks:
-                yield self.unknown((*path, "run"), "runbook", promise.run, around.runbooks)
+                hint = closest_runbook(promise.run, around.runbooks, self.runbook.runbook)
+                yield self.document.at_value((*path, "run"), f"unknown runbook {promise.run!r}", hint)
             if promise.run is None and not promise.page:
                 yield self.document.at_key(path, "nothing follows", "write `page:` or `run:`")
             if promise.countdown > next((at for at, p in promises if p is promise), promise.countdown):
@@ -398,10 +415,16 @@ def _names(document: Document, section: str) -> frozenset[str]:
     return frozenset(found) if isinstance(found, dict) else frozenset()
 
 
-def _pinned_env(runbook: Runbook) -> str | None:
-    """The one env whose alerts the runbook answers, None when it does not say."""
+def _envs(matchers: Iterable[Matcher]) -> frozenset[str]:
+    return frozenset(m.value for m in matchers if m.name == "env" and m.op is Op.EQUAL)
+
+
+def _pinned_envs(runbook: Runbook, document: Document) -> frozenset[str] | None:
+    """The envs that its alerts must have: one, or none when `match` does not say; None when it cannot be read."""
+    if document.get(("match",)) and not runbook.match:
+        return None  # it was left out, being no list of texts
     try:
-        return next((m.value for m in runbook.matchers if m.name == "env" and m.op is Op.EQUAL), None)
+        return _envs(runbook.matchers)
     except BadSyntax:
         return None
 

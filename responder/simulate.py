@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, TypeVar
 
 from pydantic import JsonValue, PrivateAttr
@@ -19,6 +19,7 @@ from pydantic import JsonValue, PrivateAttr
 from responder.alert import Limits, Notification, fingerprint, parse_notification
 from responder.commands import Command, SetPause
 from responder.contracts import Clock, Message, Notifier, Parameter, Render
+from responder.cron import next_after
 from responder.desk import Desk, Shelf
 from responder.draft import Turn, Worker
 from responder.engine.delivery import Became, Delivery, Destinations
@@ -32,6 +33,7 @@ from responder.ingest import Bury, Doubtful, Ingest, Received
 from responder.recorded import LIVE, Result, StepStatus
 from responder.records import MessageRow, NotificationRow
 from responder.rules import Rules
+from responder.schedules import ArmSchedules
 from responder.store import Committed, open_store
 from responder.tales import Sent, Tale, Teller
 from responder.timing import HOUR, MINUTE, SECOND, format_time
@@ -265,6 +267,15 @@ class Simulation:
                 return await desk.submit(lambda shelf: Ingest(name, notification, row, shelf, desk.worker, asked))  # noqa: B023
             except Doubtful as doubtful:
                 asked |= doubtful.fingerprints
+
+    def arms(self, runbook: str) -> int | None:
+        """Arm the schedule of this runbook and no other. Answers when it comes due (µs since the epoch), if it does."""
+        book = self._rules.runbooks.get(runbook)
+        if book is None or book.schedule is None:
+            return None
+        alone, parameters = replace(self._rules, runbooks={runbook: book}), self.scene.parameters
+        self._submit(lambda desk: lambda shelf: ArmSchedules(desk.new_id(), shelf.replaced(alone, parameters)))
+        return next_after(book.schedule, self.clock())
 
     def person(
         self, verb: str, actor: str = "alice", note: str = "", *, incident: str | None = None, **said: Any

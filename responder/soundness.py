@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from responder.contracts import Action
 from responder.documents import Document
-from responder.mistakes import closest
+from responder.mistakes import closest, closest_runbook
 from responder.problems import Path, Problem
 from responder.references import Surroundings, only_reads
 from responder.runbook import Reading, Runbook, Step
@@ -53,7 +53,8 @@ def _root_causes(runbook: Runbook, document: Document, around: Surroundings) -> 
         if name == runbook.runbook:
             yield document.at_value(path, "a runbook cannot yield to itself: it would never run", "name the root cause")
         elif name not in around.runbooks:
-            yield document.at_value(path, f"unknown runbook {name!r}", closest(name, around.runbooks))
+            hint = closest_runbook(name, around.runbooks, runbook.runbook)
+            yield document.at_value(path, f"unknown runbook {name!r}", hint)
 
 
 def _schedule(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:

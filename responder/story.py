@@ -60,6 +60,7 @@ def plain_sentence(event: f.Event) -> str:
 def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
     """What the templates of templates/story see. All names are always there; None where they do not apply."""
     fact = event.fact
+    attempt = _attempt_of(fact, incident)
     known = fact.model_dump(mode="json")
     if isinstance(fact, f.EvidenceGathered):
         known["items"] = [{**item, "value": shown(item["value"])} for item in known["items"]]
@@ -67,10 +68,17 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
         "at": event.at,
         "actor": event.actor,
         "fact": known,
-        "incident": {"id": incident.id, "title": incident.title, "target": incident.target},
+        "incident": {
+            "id": incident.id,
+            "title": incident.title,
+            "target": incident.target,
+            "alerts": len(incident.episodes),
+        },
         "since_opening": max(0, event.at - incident.opened_at),
         "cause": _cause_of(fact, incident),
-        "attempt": _attempt_values(_attempt_of(fact, incident), event),
+        "attempt": _attempt_values(attempt, event),
+        "news": news("" if attempt is None else attempt.plan.preview, _said_of(fact)),
+        "gate": _gate_of(fact),
         "alert": _alert_of(fact, incident),
         "checks": [_check_text(o) for o in _observations(fact)],
         "reasons": reasons(getattr(fact, "verdicts", ())),
@@ -90,6 +98,25 @@ def _attempt_of(fact: f.Fact, incident: Incident) -> Attempt | None:
         return None if run is None else next(iter(run.attempts_of(fact.step)[::-1]), None)
     found = incident.attempt(getattr(fact, "attempt", ""))
     return None if found is None else found[1]
+
+
+def _said_of(fact: f.Fact) -> str:
+    """What the service, or what judged it, said about an attempt or step."""
+    return str(getattr(fact, "detail", "") or getattr(fact, "why", ""))
+
+
+def news(known: str, said: str) -> str:
+    """What `said` adds to `known`: `PUT /a on oms` and `PUT /a on oms: 200` are `200`."""
+    head, colon, rest = said.partition(": ")
+    if said == known or known.endswith(f": {said}"):
+        return ""
+    return rest if head and colon and known.endswith(head) else said
+
+
+def _gate_of(fact: f.Fact) -> str | None:
+    """What the last gate answered, which decides."""
+    verdicts: tuple[Verdict, ...] = getattr(fact, "verdicts", ())
+    return verdicts[-1].answer.value if verdicts else None
 
 
 def _attempt_values(attempt: Attempt | None, event: f.Event) -> dict[str, object] | None:
@@ -241,6 +268,7 @@ def _run_values(run: Run) -> dict[str, object]:
         "runbook": run.runbook,
         "mode": run.mode.value,
         "cause": run.cause.value,
+        "put_back": put_back(run),
         "phase": run.phase.value,
         "result": None if run.result is None else run.result.value,
         "why": run.why,
@@ -249,6 +277,11 @@ def _run_values(run: Run) -> dict[str, object]:
         "steps": [_step_values(run, s) for s in run.steps],
         "evidence": [{**i.model_dump(mode="json"), "value": shown(i.value)} for i in run.evidence or ()],
     }
+
+
+def put_back(run: Run) -> bool:
+    """It took a change back, which is no word about the alert: never to be called fixed."""
+    return run.takes_back and run.result is Result.FIXED
 
 
 def _step_values(run: Run, step: StepState) -> dict[str, object]:

@@ -9,6 +9,7 @@ from responder.contracts import Message, Render
 from responder.facts import Event, Paged
 from responder.incident import Incident
 from responder.journal import apply, opened
+from responder.recorded import Cause, Result
 from responder.story import describe
 
 
@@ -47,6 +48,13 @@ class Tale:
     incident: Incident
     lines: tuple[Line, ...]
     pages: tuple[Page, ...]
+
+
+def result_text(cause: Cause, result: Result) -> str:
+    """The result of a run as people are told it: one that takes a change back fixes nothing."""
+    if cause not in (Cause.RESTORE, Cause.UNDO) or result is Result.UNKNOWN:
+        return result.value
+    return "put back" if result is Result.FIXED else "not put back"
 
 
 @dataclass(frozen=True, slots=True)

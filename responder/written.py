@@ -54,8 +54,10 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 _RATE = re.compile(r"^\s*(\d{1,6})\s+per\s+(\S+)\s*$")
 _LIKE_A_RATE = re.compile(
-    r"^\s*(\d{1,6})\s*(?:x|times)?\s*(?:/|,|per|in|a|an|every|each)\s*(\d+(?:ms|us|[ywdhms]))\s*$"
+    r"^\s*(\d{1,6})\s*(?:x|times)?\s*(?:/|,|per|in|an|a|every|each)\s*(\d*)\s*(ms|us|[ywdhms]|[a-z]{3,7})\s*$"
 )
+_UNITS = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hr": "h", "hour": "h", "day": "d", "week": "w"}
+"""What people call the units of a duration, in the singular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,17 @@ class Rate:
 
 def _guessed_rate(value: Any) -> str:
     found = _LIKE_A_RATE.match(value) if isinstance(value, str) else None
-    return f"{found[1]} per {found[2]}" if found else "how often within how long, such as 3 per 6h"
+    unit = _UNITS.get(found[3].removesuffix("s"), found[3]) if found else ""
+    if found is None or len(unit) > len("ms"):
+        return "how often within how long, such as 3 per 6h"
+    return f"{found[1]} per {found[2] or 1}{unit}"
 
 
 def _rate(value: Any) -> Any:
     if isinstance(value, Rate):
         return value
     found = _RATE.match(value) if isinstance(value, str) else None
-    if found is None:
+    if found is None or found[2].isalpha():
         raise PydanticCustomError(
             "rate", "a limit is a number and a duration", {"hint": f"write {_guessed_rate(value)}"}
         )

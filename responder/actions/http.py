@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from responder.contracts import Action, Context, Output, Probe, Strict
 from responder.errors import Permanent, Temporary
 from responder.expressions import Answer, ExpressionError, evaluate, explain, parse_expression
 from responder.http_calls import SAFE_METHODS, HttpAnswer, HttpCall, checked_path
+from responder.mistakes import unquoted
 from responder.recorded import Effect, Plan, ProbeAnswer
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -45,8 +47,11 @@ class HttpProbe(Strict):
             roots = parse_expression(value).names
         except ExpressionError as error:
             raise ValueError(str(error)) from None
-        if not roots <= _SEES:
-            raise ValueError(f"a probe's expect sees `status` and `body`, not {', '.join(sorted(roots - _SEES))}")
+        unknown = sorted(roots - _SEES)
+        if unknown:
+            problem = f"a probe's expect sees `status` and `body`, not {', '.join(unknown)}"
+            context = {"problem": problem, "hint": next(filter(None, (unquoted(n, value) for n in unknown)), "")}
+            raise PydanticCustomError("expect", "{problem}", context)
         return value
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue, field_validator
+from pydantic_core import PydanticCustomError
 
 from responder.contracts import Action, Context, Output
 from responder.errors import Permanent, Temporary
@@ -18,6 +19,27 @@ from responder.timing import SECOND
 _SELECTOR = re.compile(r"\s*(?:[A-Za-z_:][A-Za-z0-9_:]*\s*(?:\{.*\})?|\{.+\})\s*", re.DOTALL)
 _NAMED = 5  # series that an error names
 _LISTED = 100  # elements that `all` gives
+
+
+_TEXTS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|#[^\n]*""")
+_CLOSES: Mapping[str, str] = {")": "(", "]": "[", "}": "{"}
+
+
+def unbalanced(query: str) -> str | None:
+    """What of a PromQL query is opened or closed in vain, which no server would take; None when nothing is.
+
+    No parser: functions and metrics are the server's to know.
+    """
+    rest = _TEXTS.sub("", query)
+    opened: list[str] = []
+    for char in rest:
+        if char in "\"'`":
+            return f"a text that begins with {char} does not end"
+        if char in "([{":
+            opened.append(char)
+        elif char in _CLOSES and (not opened or opened.pop() != _CLOSES[char]):
+            return f"{char} closes nothing"
+    return f"{opened[-1]} is not closed" if opened else None
 
 
 class PrometheusQuery(Action):
@@ -50,6 +72,14 @@ class PrometheusQuery(Action):
     query: Annotated[str, Field(min_length=1, max_length=8192)]
     freshness: Annotated[str, Field(max_length=2048)] | None = None
     all: bool = False
+
+    @field_validator("query")
+    @classmethod
+    def _whole(cls, value: str) -> str:
+        fault = unbalanced(value)
+        if fault is not None:
+            raise PydanticCustomError("promql", "{fault}", {"fault": fault, "hint": "close it, or take it out"})
+        return value
 
     @field_validator("freshness")
     @classmethod

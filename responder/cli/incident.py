@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from responder.cli.client import Asked, Incident, asks, incident_path
-from responder.cli.incidents import who_has
+from responder.cli.incidents import past, who_has
 from responder.cli.output import (
     SHORT,
-    ago,
     clock,
     count,
     counted_down,
@@ -35,6 +34,10 @@ if TYPE_CHECKING:
 
 _NAMED: Final = 6
 """Alerts that are named one by one."""
+_TAKING_BACK: Final = ("restore", "undo")
+"""Causes of runs that put a change back, which is no word about the alert."""
+_LIVE: Final = "live"
+"""The namespace of what really happens."""
 _ITSELF: Final = "responder"
 """The actor of what automation does."""
 
@@ -81,8 +84,9 @@ def _facts(incident: dict[str, Any], now: int) -> Iterator[tuple[str, Renderable
     if incident["closed_at"]:
         yield "closed", _since(incident["closed_at"], now).append_text(text(f": {incident['closed_why']}"))
     else:
-        yield "waits for", text(counted_down(incident["waits_for"], now))
-        yield from (("next", text(line)) for line in _next(incident, now))
+        waits = counted_down(incident["waits_for"], now)
+        yield "waits", text(waits)
+        yield from (("next", text(line)) for line in _next(incident, now) if line != waits)
     yield "who", text(_who(incident))
     yield "target", text(incident["target"])
     yield "runbook", text(f"{incident['runbook']}, mode {incident['mode']}" if incident["runbook"] else "none")
@@ -101,11 +105,14 @@ def _status(incident: dict[str, Any]) -> Text:
 
 def _since(at: str, now: int) -> Text:
     us = moment(at) or now
-    return text(f"{clock(us, now)} UTC, {ago(us, now)}")
+    return text(f"{clock(us, now)} UTC, {past(us, now)}")
 
 
 def _alerts(incident: dict[str, Any]) -> Text:
     alerts = incident["alerts"]
+    if not alerts:
+        scheduled = any(event["kind"] == "schedule_due" for event in incident["events"])
+        return text("none: started by its schedule" if scheduled else "none")
     named = [f"{_alert(alert)}{'' if alert['firing'] else ' (ended)'}" for alert in alerts[:_NAMED]]
     more = [f"and {len(alerts) - _NAMED} more"] if len(alerts) > _NAMED else []
     return text(f"{incident['firing']} firing: {', '.join([*named, *more])}")
@@ -133,7 +140,9 @@ def _next(incident: dict[str, Any], now: int) -> list[str]:
 
 
 def to_do(incident: dict[str, Any]) -> Iterator[str]:
-    """What a person can do about it now, as commands."""
+    """What a person can do about it now, as commands; about a replay there is nothing to do."""
+    if incident["namespace"] != _LIVE:
+        return
     short = incident["id"][:SHORT]
     for attempt in _unsettled(incident):
         yield f"look whether it happened: {attempt['preview']}. Then:"
@@ -170,7 +179,8 @@ def _asked(incident: dict[str, Any]) -> list[dict[str, Any]]:
 def _run(run: dict[str, Any], now: int) -> Iterator[RenderableType]:
     because = run["cause"].replace("_", " ")
     said = heading(f"run {run['number']}").append_text(text(f"  {run['runbook']} on {run['target']} ({because}): "))
-    yield said.append_text(word(run["result"] or run["phase"]))
+    put_back = run["result"] == "fixed" and run["cause"] in _TAKING_BACK
+    yield said.append_text(word("put back" if put_back else run["result"] or run["phase"]))
     if run["why"]:
         yield text(f"  {run['why']}")
     rows = [(word(step["status"]), text(_step(step))) for step in run["steps"]]
@@ -182,16 +192,22 @@ def _run(run: dict[str, Any], now: int) -> Iterator[RenderableType]:
 def _step(step: dict[str, Any]) -> str:
     attempts = step["attempts"]
     preview = attempts[-1]["preview"] if attempts else ""
-    detail = step["why"] or (attempts[-1]["detail"] if attempts else "")
+    detail = _news(preview, step["why"] or (attempts[-1]["detail"] if attempts else ""))
     tries = f"attempt {len(attempts)}" if len(attempts) > 1 else ""
     return ": ".join(dict.fromkeys(part for part in (step["id"], preview, tries, detail) if part))
+
+
+def _news(preview: str, said: str) -> str:
+    """What was said about a step without the preview that stands before it: `PUT /a on oms: 200` is `200`."""
+    head, colon, rest = said.partition(": ")
+    return rest if head and colon and preview.endswith(head) else said
 
 
 def _check(check: dict[str, Any], now: int) -> str:
     if check["error"] is not None or check["value"] is None:
         return f"{check['check']} has no value: {check['error'] or 'empty'}"
     seen = moment(check["observed_at"] or check["asked_at"])
-    return f"{check['check']} = {check['value']}{'' if seen is None else ', ' + ago(seen, now)}"
+    return f"{check['check']} = {check['value']}{'' if seen is None else ', ' + past(seen, now)}"
 
 
 def _evidence(items: list[dict[str, Any]]) -> Iterator[str]:
@@ -209,11 +225,11 @@ def _evidence(items: list[dict[str, Any]]) -> Iterator[str]:
 def _timeline(incident: dict[str, Any], now: int) -> RenderableType:
     """Every event: the time, how long after the opening, which person (blank: the responder itself), what happened."""
     opened = moment(incident["opened_at"]) or now
-    rows, before = [], None
+    rows, attempt = [], ""
     for event in incident["events"]:
-        if before is not None and event["text"] == before["text"]:
-            continue  # a step's only attempt and the step itself end with the same sentence
-        before = event
+        if event["kind"] == "step_ended" and attempt.startswith(event["text"]):
+            continue  # a step's only attempt and the step itself end with the same sentence, or its beginning
+        attempt = event["text"] if event["kind"] == "attempt_ended" else attempt
         at = moment(event["at"]) or now
         who = "" if event["actor"] == _ITSELF else event["actor"]
         rows.append((text(clock(at, now)), text(f"+{humanize(max(0, at - opened))}"), text(who), text(_event(event))))

@@ -21,6 +21,7 @@ from responder.cli.output import (
     text,
     word,
 )
+from responder.timing import SECOND
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,7 +66,7 @@ def incident_table(incidents: list[dict[str, Any]], now: int) -> Table:
             text(incident["id"][:SHORT]),
             word(incident["result"] if incident["status"] == "closed" else incident["status"]),
             word(incident["severity"]),
-            text(ago(moment(incident["opened_at"]) or now, now)),
+            text(past(moment(incident["opened_at"]) or now, now)),
             _story(incident, now),
         )
         for incident in incidents
@@ -76,10 +77,15 @@ def incident_table(incidents: list[dict[str, Any]], now: int) -> Table:
 def _story(incident: dict[str, Any], now: int) -> Text:
     told = text(incident["title"], "bold")
     below = [", ".join(part for part in (incident["target"], who_has(incident)) if part)]
-    below += [f"waits for {counted_down(incident['waits_for'], now)}"] if incident.get("waits_for") else []
+    below += [f"waits: {counted_down(incident['waits_for'], now)}"] if incident.get("waits_for") else []
     for line in below:
         told.append("\n").append(plain(line))
     return told
+
+
+def past(at: int, now: int) -> str:
+    """How long ago something was that has happened: never in the future, for the present comes in whole seconds."""
+    return ago(at, now) if now - at >= SECOND else "just now"
 
 
 def who_has(incident: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ assumed. Not here: the command line (`replay`) and how it is shown (`retelling`)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 from responder.alert import Limits, parse_notification
 from responder.answers import Cue, Says, Script
 from responder.assumptions import Assumption, beginning
-from responder.cli.replayed import Answered, Beginning, Replay, Unheard, answered
+from responder.cli.replayed import Answered, Beginning, ComingDue, Replay, Unheard, answered
+from responder.cron import described, next_after
 from responder.errors import BadPayload, Rejected
+from responder.mistakes import closest
 from responder.pretending import Pretending
 from responder.recorded import Result
 from responder.simulate import Scene, Simulation, asks, sleep
 from responder.simulated_services import Heard, Prompter, SimulatedServices
+from responder.timing import SECOND
 
 if TYPE_CHECKING:
     from responder.config import Config
@@ -35,7 +38,7 @@ class Plot:
     """What is replayed, the same for every set of rules. `start` is µs since the epoch.
 
     `beyond` is how long to go on after the last notification and the last word of a person, in µs. `values` are those
-    of the parameters at the beginning.
+    of the parameters at the beginning. `schedule` is what the clock starts, if that is rehearsed.
     """
 
     recordings: tuple[Recording, ...]
@@ -44,6 +47,7 @@ class Plot:
     start: int
     beyond: int
     values: Mapping[str, float]
+    schedule: ComingDue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,33 @@ def plot_of(
     return Plot(tuple(known), assumption, script, start, beyond, values)
 
 
+def placed(recordings: Sequence[Recording], at: int) -> list[Recording]:
+    """Those that do not say when they came in come in `at` (µs). Raises Rejected when every one of them says it."""
+    known = [_timed(recording) for recording in recordings]
+    if all(recording.at is not None for recording in known):
+        raise Rejected("every notification says itself when it happened: leave --at out")
+    return [replace(recording, at=at) if recording.at is None else recording for recording in known]
+
+
+def scheduled(plot: Plot, name: str, before: Sequence[Stage]) -> Plot:
+    """The plot that begins a second before the schedule of the runbook `name` comes due, at `start` or later.
+
+    Where sets of rules disagree, before the first one. Raises Rejected for what no set starts by the clock.
+    """
+    known = [book for stage in before if (book := stage.rules.runbooks.get(name)) is not None]
+    if not known:
+        names = {name for stage in before for name in stage.rules.runbooks}
+        raise Rejected(f"no runbook is called {name!r}: {closest(name, names)}")
+    schedules = [book.schedule for book in known if book.schedule is not None]
+    if not schedules:
+        raise Rejected(f"runbook {name} has no schedule: rehearse it with an alert, --alert NAME label=value…")
+    dues = [(due, one) for one in schedules if (due := next_after(one, plot.start - 1)) is not None]
+    if not dues:
+        raise Rejected(f"the schedule of {name} does not come due within fifty years: see its cron")
+    due, first = min(dues, key=lambda pair: pair[0])
+    return replace(plot, start=due - SECOND, schedule=ComingDue(name, described(first), due))
+
+
 def _timed(recording: Recording) -> Recording:
     """One that does not say when it came in did so when the last thing that it tells had happened."""
     return replace(recording, at=_told_at(recording.body)) if recording.at is None else recording
@@ -125,6 +156,8 @@ def rehearse(plot: Plot, stage: Stage) -> Replay:
         parameters=given,
         unasked=tuple(making.prompter.unasked()),
         unheard=tuple(playing.unheard),
+        schedule=plot.schedule,
+        people_said=bool(plot.script.people),
     )
 
 
@@ -190,12 +223,13 @@ class _Playing:
         self.simulation = simulation
         self.unheard: list[Unheard] = []
         self._resolves = plot.assumption is Assumption.FIXED
-        self._by_hand = self._resolves and not plot.script.people
+        self._by_hand = not plot.script.people
 
     def play(self) -> bool:
         """Everything at its time, then on until it is quiet. Answers whether it became quiet."""
         posts = [(0 if r.at is None else r.at - self.plot.start, r) for r in self.plot.recordings]
         moments = [_Moment(offset, _POSTED, self._posting(r)) for offset, r in posts]
+        moments += [_Moment(offset, _POSTED, _nothing) for offset in self._due()]
         for cue in self.plot.script.people:
             rank = _BEFORE if cue.answer.verb in ("pause", "resume") else _AFTER
             moments.append(_Moment(cue.answer.at, rank, self._saying(cue)))
@@ -206,6 +240,13 @@ class _Playing:
             self.simulation.advance_to(moment.offset)
             moment.do()
         return self._settle(self.simulation.offset + self.plot.beyond)
+
+    def _due(self) -> Iterator[int]:
+        """When the rehearsed schedule comes due, if that is within the time."""
+        known = self.plot.schedule
+        due = None if known is None else self.simulation.arms(known.runbook)
+        if due is not None and due - self.plot.start <= self.plot.beyond:
+            yield due - self.plot.start
 
     def _settle(self, until: int) -> bool:
         """Go on until it is quiet, at most to the offset `until`; what is fixed resolves, if that is assumed."""
@@ -253,6 +294,10 @@ class _Playing:
     def _about(self, runbook: str | None) -> list[Incident]:
         newest = reversed(self.simulation.incidents())
         return sorted((i for i in newest if runbook in (None, i.runbook)), key=lambda incident: incident.closed)
+
+
+def _nothing() -> None:
+    """What happens from outside when a schedule comes due: its timer does the rest."""
 
 
 def _told_at(body: bytes) -> int | None:

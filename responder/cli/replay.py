@@ -2,7 +2,8 @@
 
 The engine, the rules and the templates are the real ones; time is virtual, and what services answer is written down
 or assumed. Exit status 0 when every alert has a runbook and every incident ended well, with `--rules` when nothing
-is decided differently; else 1. How it is played is `rehearsal`, how it is shown `retelling`.
+is decided differently; else 1; 2 when the command line, the configuration or rules are wrong. How it is played is
+`rehearsal`, how it is shown `retelling`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from responder.cli.options import Config, Json, config_file
-from responder.errors import BadSyntax
+from responder.errors import BadConfig, BadRules, BadSyntax, Rejected
 from responder.timing import SECOND
 
 if TYPE_CHECKING:
     from responder.answers import Script
     from responder.assumptions import Assumption
-    from responder.cli.rehearsal import Stage
+    from responder.cli.rehearsal import Plot, Stage
     from responder.cli.replayed import Replay
     from responder.recordings import Recording
 
@@ -61,6 +62,14 @@ Others = Annotated[
 For = Annotated[
     str | None, typer.Option("--for", metavar="DURATION", help="How long to go on at most after the last word; 2h.")
 ]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="When it begins (2026-11-20T17:02:42Z), for alerts without a time; now."),
+]
+Schedule = Annotated[
+    str | None,
+    typer.Option("--schedule", metavar="NAME", help="Let this runbook's schedule come due, at its next time."),
+]
 Speed = Annotated[float | None, typer.Option(metavar="N", help="Tell it in its own time, N times as fast.")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as one self-contained web page.")]
 To = Annotated[
@@ -80,6 +89,8 @@ class Asked:
     annotations: tuple[str, ...]
     incident: str | None
     since: str | None
+    schedule: str | None
+    at: str | None
     answers: Path | None
     assume: str | None
     rules: tuple[str, ...]
@@ -98,6 +109,8 @@ def command(  # noqa: PLR0913  (typer takes options as parameters)
     annotation: Annotations = None,
     incident: Incident = None,
     since: Since = None,
+    schedule: Schedule = None,
+    at: At = None,
     answers: AnswersFile = None,
     assume: Assume = None,
     rules: Others = None,
@@ -115,6 +128,7 @@ def command(  # noqa: PLR0913  (typer takes options as parameters)
     responder replay --alert VaRBreach severity=critical symbol=BTC-USD platform=edge-risk env=prod
     responder replay recordings/ --answers answers.yaml
     responder replay --incident 4kd02 --rules ./my-rules
+    responder replay --schedule before-open --at 2026-12-25T00:00:00Z
     """
     asked = Asked(
         words=tuple(words or ()),
@@ -122,6 +136,8 @@ def command(  # noqa: PLR0913  (typer takes options as parameters)
         annotations=tuple(annotation or ()),
         incident=incident,
         since=since,
+        schedule=schedule,
+        at=at,
         answers=answers,
         assume=assume,
         rules=tuple(rules or ()),
@@ -134,8 +150,13 @@ def command(  # noqa: PLR0913  (typer takes options as parameters)
         json=as_json,
     )
     _refuse(asked)
-    recordings = _recordings(asked)
-    good = _driven(asked, to, recordings) if to is not None else _simulated(asked, recordings)
+    try:
+        recordings = _recordings(asked)
+        good = _driven(asked, to, recordings) if to is not None else _simulated(asked, recordings)
+    except (BadConfig, BadRules) as error:
+        # 1 would say that something is decided differently, or not well: here nothing was decided at all.
+        typer.echo(f"responder: {error}", err=True)
+        raise typer.Exit(2) from None
     raise typer.Exit(0 if good else 1)
 
 
@@ -144,6 +165,13 @@ def command(  # noqa: PLR0913  (typer takes options as parameters)
 _APART: Final = (
     ("--alert", "--incident", "an alert that is made up belongs to no incident: leave one of them out"),
     ("--alert", "--since", "an alert that is made up was never received: leave one of them out"),
+    ("--schedule", "--alert", "a schedule needs no alert: leave one of them out"),
+    ("--schedule", "--incident", "a schedule needs no alert: leave one of them out"),
+    ("--schedule", "--since", "a schedule needs no alert: leave one of them out"),
+    ("--at", "--incident", "what a server received has its own time: leave --at out"),
+    ("--at", "--since", "what a server received has its own time: leave --at out"),
+    ("--to", "--schedule", "a running responder has its own schedules: leave one of them out"),
+    ("--to", "--at", "a running responder has its own clock: leave one of them out"),
     ("--to", "--answers", "a running responder asks its own services: leave one of them out"),
     ("--to", "--assume", "a running responder asks its own services, nothing is assumed: leave one of them out"),
     ("--to", "--rules", "a running responder has its own rules: leave one of them out"),
@@ -170,6 +198,8 @@ def _refuse(asked: Asked) -> None:
             raise typer.BadParameter(f"{one} alone means nothing: {cure}")
     if asked.words and asked.alert is None and said & {"--incident", "--since"}:
         raise typer.BadParameter("files are not read together with --incident or --since: leave one of them out")
+    if asked.words and asked.schedule is not None:
+        raise typer.BadParameter("a schedule is rehearsed alone: leave the files and labels out")
     if asked.speed is not None and asked.speed <= 0:
         raise typer.BadParameter("a speed is larger than 0: 60 tells an hour in a minute", param_hint="--speed")
     if asked.speed is not None and asked.json and asked.to is None:
@@ -182,6 +212,8 @@ def _said(asked: Asked) -> set[str]:
         "--annotation": asked.annotations or None,
         "--incident": asked.incident,
         "--since": asked.since,
+        "--schedule": asked.schedule,
+        "--at": asked.at,
         "--answers": asked.answers,
         "--assume": asked.assume,
         "--rules": asked.rules or None,
@@ -207,8 +239,10 @@ def _recordings(asked: Asked) -> list[Recording]:
         if not found:
             raise typer.BadParameter("the server has received nothing of the kind: look at `responder incidents`")
         return found
+    if asked.schedule is not None:
+        return []
     if not asked.words:
-        said = "name what is to be replayed: files with notifications, --incident ID, --since 2h, or"
+        said = "name what is to be replayed: files with notifications, --incident ID, --since 2h, --schedule NAME, or"
         raise typer.BadParameter(f"{said} --alert NAME label=value…")
     return from_paths(list(asked.words))
 
@@ -240,16 +274,33 @@ def _pairs(words: Iterable[str], what: str) -> dict[str, str]:
 
 def _simulated(asked: Asked, recordings: list[Recording]) -> bool:
     """Play it and tell it. Answers whether all is well. Raises BadConfig, BadRules, BadAnswers."""
-    from responder.cli.rehearsal import plot_of, rehearse, stages
+    from responder.cli.rehearsal import rehearse, stages
 
-    assumption, beyond = _assumption(asked.assume or "fixed"), _duration(asked.for_ or LONGEST)
     before = stages(config_file(asked.config), asked.rules)
-    plot = plot_of(recordings, _script(asked.answers, before), assumption, beyond, before, _now())
+    plot = _plot(asked, recordings, before)
     played = [rehearse(plot, stage) for stage in before]
     if len(played) > 1:
         return _compared(asked, played[0], played[1])
     _told(asked, played[0])
     return played[0].good
+
+
+def _plot(asked: Asked, recordings: list[Recording], before: list[Stage]) -> Plot:
+    """Raises BadAnswers, typer.BadParameter."""
+    from responder.cli.rehearsal import placed, plot_of, scheduled
+
+    assumption, beyond = _assumption(asked.assume or "fixed"), _duration(asked.for_ or LONGEST)
+    script, begins = _script(asked.answers, before), _now() if asked.at is None else _time(asked.at)
+    if asked.schedule is None:
+        try:
+            known = recordings if asked.at is None else placed(recordings, begins)
+        except Rejected as refused:
+            raise typer.BadParameter(refused.reason, param_hint="--at") from None
+        return plot_of(known, script, assumption, beyond, before, begins)
+    try:
+        return scheduled(plot_of((), script, assumption, beyond, before, begins), asked.schedule, before)
+    except Rejected as refused:
+        raise typer.BadParameter(refused.reason, param_hint="--schedule") from None
 
 
 def _script(file: Path | None, before: list[Stage]) -> Script:
@@ -282,6 +333,15 @@ def _duration(text: str) -> int:
         return parse_duration(text)
     except BadSyntax as error:
         raise typer.BadParameter(str(error), param_hint="--for") from None
+
+
+def _time(text: str) -> int:
+    from responder.timing import parse_time
+
+    try:
+        return parse_time(text)
+    except BadSyntax as error:
+        raise typer.BadParameter(str(error), param_hint="--at") from None
 
 
 def _now() -> int:

@@ -13,7 +13,8 @@ from typing import Any, Final
 from responder import facts as f
 from responder.cli import replay_rows, replay_strip
 from responder.cli.output import count
-from responder.cli.replayed import Answered, Replay, ended_well, sources
+from responder.cli.replayed import Answered, Replay, ended_well, ending, sources
+from responder.cli.retelling import due_text
 from responder.decisions import clock
 from responder.incident import Incident
 from responder.messages import MessageTemplates
@@ -45,11 +46,12 @@ def _values(replay: Replay) -> dict[str, object]:
         "counts": _counts(replay, scale.span),
         "incidents": incidents,
         "index": {"rows": [_row(one, tale, scale) for one, tale in zip(incidents, replay.tales, strict=True)],
-                  "times": scale.times(), "bent": scale.bent},
+                  "times": [time for time in scale.times() if not time.minor], "bent": scale.bent},
         "without": [_alert(alert) for alert in _without(replay)],
         "unheard": [{"at": clock(u.offset), "said": u.said, "place": u.place, "why": u.why} for u in replay.unheard],
         "unasked": [f"{cue.name}, answer {cue.number} ({cue.place})" for cue in replay.unasked],
         "quiet": replay.quiet,
+        "nothing": replay.nothing,
     }  # fmt: skip
 
 
@@ -57,7 +59,8 @@ def _values(replay: Replay) -> dict[str, object]:
 
 
 def _title(replay: Replay) -> str:
-    names = list(dict.fromkeys(one.alert.name for one in replay.alerts)) or ["nothing that fires"]
+    nothing = "nothing that fires" if replay.schedule is None else f"the schedule of {replay.schedule.runbook}"
+    names = list(dict.fromkeys(one.alert.name for one in replay.alerts)) or [nothing]
     return f"Replay of {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
 
 
@@ -73,8 +76,15 @@ def _assumed(replay: Replay) -> dict[str, object]:
         for name, known in replay.moved.items()
     ]
     began = format_time(replay.start - replay.start % SECOND)
-    assumption = {"name": replay.assumption.value, "said": replay.assumption.said}
-    return {**assumption, "file": replay.file, "start": f"{began[:10]} {began[11:19]} UTC", "begins": begins}
+    assumption = {"name": replay.assumption.value, "said": replay.assumed}
+    due = "" if replay.schedule is None else due_text(replay.schedule, replay.start)
+    return {
+        **assumption,
+        "file": replay.file,
+        "start": f"{began[:10]} {began[11:19]} UTC",
+        "begins": begins,
+        "due": due,
+    }
 
 
 def _counts(replay: Replay, span: int) -> list[tuple[str, str]]:
@@ -147,11 +157,13 @@ def _answer(alike: Sequence[Answered]) -> dict[str, object]:
 
 def _result(tale: Tale) -> dict[str, object]:
     """The end in a few words, its tone, why, and how the incident stands then."""
-    incident, well = tale.incident, ended_well(tale)
-    stands = f"closed: {incident.closed_why}" if incident.closed else f"still {incident.status}"
-    why = [incident.run.why] if incident.run is not None and incident.run.why else []
+    incident, well, end = tale.incident, ended_well(tale), ending(tale)
+    why = "; ".join([*([end.why] if end.why else []), *incident.problems])
+    stands = f"{end.back}; {end.stands}" if end.back else end.stands
+    if end.stopped and not incident.unsettled:
+        return {"word": end.word, "tone": "note", "why": why, "stands": stands}
     tone = "good" if well else "warn" if incident.result is Result.CONTAINED else "bad"
-    return {"word": _word(incident, well), "tone": tone, "why": "; ".join([*why, *incident.problems]), "stands": stands}
+    return {"word": _word(incident, well), "tone": tone, "why": why, "stands": stands}
 
 
 def _word(incident: Incident, well: bool) -> str:

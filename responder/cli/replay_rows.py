@@ -13,10 +13,11 @@ from itertools import groupby
 from typing import Final
 
 from responder import facts as f
+from responder.cli.replayed import stopped_by_person
 from responder.cli.retelling import SHOWN
 from responder.decisions import SAYS, clock, parameter_text
-from responder.recorded import Answer, Effect, Outcome, Result, StepStatus, Verdict
-from responder.tales import Line, Page, Tale
+from responder.recorded import Answer, Effect, Outcome, Plan, Result, StepStatus, Verdict
+from responder.tales import Line, Page, Tale, result_text
 from responder.telling import AUTHOR, has_line
 from responder.timing import SECOND, humanize
 
@@ -80,7 +81,7 @@ def changes(tale: Tale) -> int:
 
 def rows(tale: Tale, places: Mapping[int, tuple[str, ...]]) -> tuple[Row, ...]:
     """Events and pages in the order of time. `places`: who gave the answers behind an event, by its number."""
-    events = [_row(line, places.get(line.event.seq, ())) for line in tale.lines if _told(line)]
+    events = [_row(line, places.get(line.event.seq, ()), _look(line, tale)) for line in tale.lines if _told(line)]
     found = sorted([*events, *_pages(tale.pages)], key=lambda row: (row.offset + SECOND // 2) // SECOND)
     return tuple(_spaced(_folded(_once(found))))
 
@@ -92,14 +93,14 @@ def _told(line: Line) -> bool:
     return fact.kind not in LEFT_OUT and (has_line(fact) or fact.kind in SHOWN or isinstance(fact, f.AlertFired))
 
 
-def _row(line: Line, places: tuple[str, ...]) -> Row:
+def _row(line: Line, places: tuple[str, ...], marked: Look) -> Row:
     fact, actor = line.event.fact, line.event.actor
     by = ", ".join([*([f"by {actor}"] if actor != AUTHOR and actor not in line.text else []), *places])
     gates = tuple(_gate(v) for v in getattr(fact, "verdicts", ()))
     return Row(
         offset=line.offset,
         time=clock(line.offset),
-        look=look(fact),
+        look=marked,
         text=line.text,
         by=by,
         fields=_fields(fact) if isinstance(fact, f.AttemptIntended) else (),
@@ -177,9 +178,26 @@ def _gated(gates: tuple[Gate, ...]) -> str:
 # --- how a fact is marked ---------------------------------------------------------------------------------------------
 
 
+def _look(line: Line, tale: Tale) -> Look:
+    """The mark of a fact in its incident: what a result means depends on why its run was started."""
+    fact = line.event.fact
+    if not isinstance(fact, f.RunEnded):
+        return look(fact)
+    run = next((run for run in tale.incident.runs if run.number == fact.run), None)
+    if stopped_by_person(tale.incident, fact.result, fact.why):
+        return Look("Stopped", "note")
+    if run is None or not run.takes_back or fact.result is Result.UNKNOWN:
+        return look(fact)
+    good = fact.result is Result.FIXED
+    text = result_text(run.cause, fact.result)
+    return Look(f"{text[:1].upper()}{text[1:]}", "good" if good else "bad", "good" if good else "bad")
+
+
 def look(fact: f.Fact) -> Look:
     """The mark of a fact."""
     match fact:
+        case f.Gathered(observations=(), plan=Plan()):
+            return Look("Plan", "note")
         case f.AttemptIntended():
             reads = fact.plan.effect is Effect.READ
             return Look("Step", "read") if reads else Look("Change", "change", "change")

@@ -13,17 +13,20 @@ from itertools import groupby
 from typing import Final
 
 from responder import facts as f
+from responder.cli.replayed import stopped_by_person
 from responder.decisions import clock
-from responder.recorded import Effect
-from responder.tales import Line, Tale
+from responder.recorded import Cause, Effect
+from responder.tales import Line, Tale, result_text
 from responder.timing import DAY, HOUR, MINUTE, SECOND
 
 BENDS: Final = 10 * MINUTE
 """A longer time is not drawn to scale."""
-APART: Final = 7.0
-"""Percent between two written times."""
-WIDE_APART: Final = 19.0
-"""The same on a narrow screen."""
+CHARACTER: Final = 1.6
+"""Percent of the width that a character of a written time takes at most."""
+WIDE_CHARACTER: Final = 3.8
+"""The same on a narrow screen, and in the overview."""
+LAST: Final = 90.0
+"""From here on a time is written at the left of its place (templates/web, `last`)."""
 TIMES: Final = tuple(
     [n * SECOND for n in (0, 1, 2, 5, 10, 20, 30)]
     + [n * MINUTE for n in (1, 2, 5, 10, 15, 30)]
@@ -99,18 +102,27 @@ class Scale:
     def times(self) -> tuple[Time, ...]:
         """The times that are written, far enough from each other."""
         known = [(self.place(time), clock(time)) for time in TIMES if time <= self.span]
-        shown = _apart(known, APART)
-        major = _apart(shown, WIDE_APART)
+        shown = _apart(known, CHARACTER)
+        major = _apart(shown, WIDE_CHARACTER)
         return tuple(Time(left, text, (left, text) not in major) for left, text in shown)
 
 
-def _apart(known: Sequence[tuple[float, str]], least: float) -> list[tuple[float, str]]:
-    """The first one, and from the right as many as are `least` percent from their neighbours."""
+def _apart(known: Sequence[tuple[float, str]], character: float) -> list[tuple[float, str]]:
+    """The first one, and from the right as many as fit, at so many percent for each character."""
     found = [known[0]]
     for one in reversed(known[1:]):
-        if one[0] - known[0][0] >= least and (len(found) == 1 or found[-1][0] - one[0] >= least):
+        left, right = _written(one, character)
+        free = _written(found[-1], character)[0] if len(found) > 1 else math.inf
+        if left >= _written(known[0], character)[1] + character and right + character <= free:
             found.append(one)
     return sorted(found)
+
+
+def _written(time: tuple[float, str], character: float) -> tuple[float, float]:
+    """From where to where a time is written, in percent."""
+    place, width = time[0], len(time[1]) * character
+    left = place - width * (0.85 if place > LAST else 0.5)
+    return left, left + width
 
 
 def scale_of(tales: Iterable[Tale]) -> Scale:
@@ -174,10 +186,31 @@ def _runs(tale: Tale, scale: Scale) -> Iterator[Lane]:
         number = getattr(begun.event.fact, "number", 0)
         own = [line for line in tale.lines if line is begun or getattr(line.event.fact, "run", None) == number]
         changes = [(line.offset, "") for line in own if _changes(line)]
-        ends = [(line.offset, line.event.fact.result.value) for line in own if isinstance(line.event.fact, f.RunEnded)]
-        marks = (*_marks("change", changes, scale), *_marks("result", ends, scale))
-        name = getattr(begun.event.fact, "runbook", "")
-        yield Lane(name, tuple(_phases(own, scale)), marks)
+        marks = (*_marks("change", changes, scale), *_marks("result", _ends(own, tale), scale))
+        yield Lane(_name(begun), tuple(_phases(own, scale)), marks)
+
+
+def _name(begun: Line) -> str:
+    """`cut`, `undo of cut`, `restore of cut`."""
+    fact = begun.event.fact
+    if not isinstance(fact, f.RunStarted):
+        return ""
+    return f"{fact.cause.value} of {fact.runbook}" if fact.cause in (Cause.UNDO, Cause.RESTORE) else fact.runbook
+
+
+def _ends(own: Sequence[Line], tale: Tale) -> list[tuple[int, str]]:
+    """When the run of these lines ended, and how."""
+    causes = {run.number: run.cause for run in tale.incident.runs}
+    return [
+        (line.offset, _end(fact, causes[fact.run], tale))
+        for line in own
+        if isinstance(fact := line.event.fact, f.RunEnded)
+    ]
+
+
+def _end(fact: f.RunEnded, cause: Cause, tale: Tale) -> str:
+    stopped = stopped_by_person(tale.incident, fact.result, fact.why)
+    return "stopped" if stopped else result_text(cause, fact.result)
 
 
 def _changes(line: Line) -> bool:

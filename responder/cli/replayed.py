@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from responder import facts as f
 from responder.alert import Alert
 from responder.answers import CheckAnswer, Cue, StepAnswer
 from responder.assumptions import Assumption
+from responder.incident import Incident, Run
 from responder.recorded import Observation, Result
 from responder.rules import Rules
 from responder.runbook import target_inputs
@@ -49,8 +50,20 @@ class Unheard:
 
 
 @dataclass(frozen=True, slots=True)
+class ComingDue:
+    """A runbook that its schedule starts: how the schedule reads, and when it comes due (µs since the epoch)."""
+
+    runbook: str
+    said: str
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
-    """All that a replay brought. `start` is µs since the epoch, `file` that of the answers ("" without one)."""
+    """All that a replay brought. `start` is µs since the epoch, `file` that of the answers ("" without one).
+
+    `people_said`: the file says what people do, so they do nothing else.
+    """
 
     assumption: Assumption
     alerts: tuple[Answered, ...]
@@ -62,6 +75,21 @@ class Replay:
     parameters: Mapping[str, Beginning] = field(default_factory=dict)
     unasked: tuple[Cue[CheckAnswer] | Cue[StepAnswer], ...] = ()
     unheard: tuple[Unheard, ...] = ()
+    schedule: ComingDue | None = None
+    people_said: bool = False
+
+    @property
+    def assumed(self) -> str:
+        """What is assumed, for people."""
+        return self.assumption.said_of("people do what the file says") if self.people_said else self.assumption.said
+
+    @property
+    def nothing(self) -> str:
+        """Why nothing happens, when nothing does."""
+        if self.schedule is None:
+            return "nothing happens: no alert fires in it"
+        outside = f"the schedule of {self.schedule.runbook} comes due outside its hours (`calendar`)"
+        return f"nothing happens: {outside} and passes over that time; --at TIME tries a later one"
 
     @property
     def good(self) -> bool:
@@ -74,7 +102,7 @@ class Replay:
 
     def _faults(self) -> Iterator[str]:
         if not self.tales:
-            yield "nothing happens: no alert fires in it"
+            yield self.nothing
         for one in self.alerts:
             if one.alert.firing and (one.runbook is None or one.problems):
                 yield f"{alert_text(one.alert.labels)}: {'; '.join(one.problems) or 'no runbook'}"
@@ -88,6 +116,55 @@ class Replay:
         plans = (getattr(line.event.fact, "plan", None) for tale in self.tales for line in tale.lines)
         names = {plan.params.get("parameter") for plan in plans if plan is not None}
         return {name: known for name, known in sorted(self.parameters.items()) if name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an incident ended, for people: what the run that answered it came to and why, what became of its change
+    when that was to be put back, and how the incident stands.
+    """
+
+    word: str
+    why: str
+    back: str
+    stands: str
+    stopped: bool
+    """A person took over what was under way: neither well nor badly ended."""
+
+
+def ending(tale: Tale) -> Ending:
+    """The end of an incident, as it stands when the story is over."""
+    incident = tale.incident
+    run = next((run for run in reversed(incident.runs) if not run.takes_back), None)
+    stopped = run is not None and stopped_by_person(incident, run.result, run.why)
+    word = "stopped" if stopped else "no result" if incident.result is None else incident.result.value
+    why = run.why if run is not None and run.result is incident.result else ""
+    back = "" if run is None else "; ".join(_back([r for r in incident.runs if r.takes_back and r.number > run.number]))
+    stands = f"closed: {incident.closed_why}" if incident.closed else f"still {incident.status}"
+    return Ending(word, why, back, stands, stopped)
+
+
+def stopped_by_person(incident: Incident, result: Result | None, why: str) -> bool:
+    """Whether a run that ended like this did so because somebody had taken the incident over."""
+    person = incident.taken_over
+    return person is not None and result is Result.CANCELLED and why == f"taken over by {person.actor}"
+
+
+def _back(runs: Sequence[Run]) -> Iterator[str]:
+    """What became of each change that was to be put back; the last attempt at it counts."""
+    latest = list({run.restores: run for run in runs}.values())
+    good = sum(run.result is Result.FIXED for run in latest)
+    if good:
+        some = "its change was" if good == 1 else "its changes were"
+        yield f"{some} put back" if good == len(latest) else f"{good} of its changes put back"
+    for run in latest:
+        which = "its change" if len(latest) == 1 else "one of its changes"
+        if run.active:
+            yield f"{which} is being put back"
+        elif run.result is Result.UNKNOWN:
+            yield f"nobody knows whether {which} was put back: {run.why}"
+        elif run.result is not Result.FIXED:
+            yield f"{which} was NOT put back: {run.why}"
 
 
 def _ending(tale: Tale) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from responder import facts as f
 from responder.cli.output import plain
-from responder.cli.replayed import Answered, Replay, ended_well, sources
+from responder.cli.replayed import Answered, ComingDue, Replay, ended_well, ending, sources
 from responder.recorded import Answer, Verdict
 from responder.story import alert_text
 from responder.tales import Line, Page, Tale
@@ -67,6 +67,8 @@ def _head(replay: Replay) -> Iterator[str]:
     yield from _wrapped(f"Simulated, nothing is touched and nobody is told. {_said_by(replay)}", "", "")
     began = format_time(replay.start - replay.start % SECOND)
     yield from _wrapped(f"The time begins ({clock(0)}) at {began[:10]} {began[11:19]} UTC.", "", "")
+    if replay.schedule is not None:
+        yield from _wrapped(due_text(replay.schedule, replay.start), "", "  ")
     for name, begins in replay.moved.items():
         by = f"by {replay.file}" if begins.given else "assumed"
         yield from _wrapped(f"{name} begins at {begins.value:g} ({by}).", "", "  ")
@@ -78,6 +80,13 @@ def _head(replay: Replay) -> Iterator[str]:
         yield from ("", f"and {len(alerts) - NAMED} more alerts.")
 
 
+def due_text(coming: ComingDue, start: int) -> str:
+    """`The schedule of before-open comes due at 2026-11-23 03:15:00 UTC (+0:01): at 08:45, Asia/Kolkata.`"""
+    due = format_time(coming.due)
+    when = f"{due[:10]} {due[11:19]} UTC ({clock(coming.due - start)})"
+    return f"The schedule of {coming.runbook} comes due at {when}: {coming.said}."
+
+
 def _distinct(alerts: Sequence[Answered]) -> list[Answered]:
     """Each alert once, however often it was told; as firing when it ever fires."""
     firing = sorted(alerts, key=lambda one: not one.alert.firing)
@@ -86,7 +95,7 @@ def _distinct(alerts: Sequence[Answered]) -> list[Answered]:
 
 
 def _said_by(replay: Replay) -> str:
-    assumed = f'assumed "{replay.assumption}" ({replay.assumption.said})'
+    assumed = f'assumed "{replay.assumption}" ({replay.assumed})'
     if not replay.file:
         return f"What services answer is {assumed}."
     return f"{replay.file} says what services answer; where it says nothing, {assumed}."
@@ -199,12 +208,10 @@ _SAYS: Final = {Answer.ALLOW: "allows", Answer.WAIT: "waits", Answer.ASK: "asks"
 
 
 def _end(tale: Tale) -> str:
-    incident = tale.incident
-    result = "no result" if incident.result is None else incident.result.value
-    run = incident.run
-    why = f" ({run.why})" if run is not None and run.why and run.result is incident.result else ""
-    state = f"closed: {incident.closed_why}" if incident.closed else f"still {incident.status}"
-    return f"The end: {result}{why}; {state}."
+    end = ending(tale)
+    why = f": {end.why}" if end.stopped else f" ({end.why})" if end.why else ""
+    back = f"; {end.back}" if end.back else ""
+    return f"The end: {end.word}{why}{back}; {end.stands}."
 
 
 def clock(offset: int) -> str:
@@ -224,6 +231,7 @@ def as_json(replay: Replay) -> dict[str, Any]:
         "start": format_time(replay.start),
         "assume": replay.assumption.value,
         "answers": replay.file or None,
+        "schedule": None if replay.schedule is None else _schedule_json(replay.schedule),
         "parameters": {n: {"value": b.value, "assumed": not b.given} for n, b in replay.moved.items()},
         "good": replay.good,
         "faults": replay.faults(),
@@ -233,6 +241,10 @@ def as_json(replay: Replay) -> dict[str, Any]:
         "unasked": [{"name": c.name, "answer": c.number, "at": c.place} for c in replay.unasked],
         "refused": [{"offset": u.offset / SECOND, "at": u.place, "said": u.said, "why": u.why} for u in replay.unheard],
     }
+
+
+def _schedule_json(coming: ComingDue) -> dict[str, Any]:
+    return {"runbook": coming.runbook, "said": coming.said, "due": format_time(coming.due)}
 
 
 def _alert_json(one: Answered) -> dict[str, Any]:

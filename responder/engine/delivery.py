@@ -171,13 +171,15 @@ class Delivery:
         if case is None:
             self._start(row, self._give_up(row))
             return
+        silent = case.notifier.passes_over(row.template, row.sent_at is not None)
         wait = self._wait(case, now)
         if wait is None:
             return
-        if wait > 0:
+        if wait > 0 and not silent:
             self._later[row.order_key] = now + wait
             return
-        self._pace.take(_channel(case), now, case.notifier.pace)
+        if not silent:
+            self._pace.take(_channel(case), now, case.notifier.pace)
         self._start(row, self._deliver(case))
 
     async def _hold(self, row: MessageRow, until: int) -> None:

@@ -95,7 +95,7 @@ class Email(Notifier):
 
     chats: ClassVar[bool] = True
     family: ClassVar[str] = "email"
-    pace: ClassVar[int] = 2 * SECOND
+    pace: ClassVar[int] = 6 * SECOND
     _permits: asyncio.Semaphore = PrivateAttr(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
     _reached: dict[str, frozenset[str]] = PrivateAttr(default_factory=dict)
 
@@ -121,15 +121,31 @@ class Email(Notifier):
             "at": int(str(values["at"])),
         }
 
+    def passes_over(self, template: str, sent: bool) -> bool:
+        """True for a root that was sent, and for small news."""
+        if template == "root":
+            return sent
+        return template.startswith("story/") and self._is_small(template.removeprefix("story/"))
+
+    def _is_small(self, kind: str) -> bool:
+        """An event that needs no mail of its own."""
+        return self.events is Events.IMPORTANT and kind not in IMPORTANT
+
     async def send(self, message: Message) -> str:
         """Send one mail; answers `{"message_id": …}`. Nothing is sent for a root that changes, and for small news."""
-        if _is_known(message, self.events):
+        if self._is_known(message):
             return message.previous if message.kind == "root" else ""
         thread = threaded(message, self.sender, (*self.to, *self.cc))
         written = written_mail(message, thread, self._envelope())
         async with self._permits:
             await self._sent(message, written)
         return json.dumps({"message_id": thread["Message-ID"]})
+
+    def _is_known(self, message: Message) -> bool:
+        """True for what needs no mail: a root that was sent, and an event that the next mail shows anyway."""
+        if message.kind == "root":
+            return bool(sent_as(message))
+        return message.kind == "thread" and message.event is not None and self._is_small(message.event.fact.kind)
 
     def _envelope(self) -> dict[str, tuple[Address, ...]]:
         named = {"From": (self.sender,), "To": self.to, "Cc": self.cc}
@@ -212,14 +228,6 @@ class Email(Notifier):
             LOG.error(
                 "%s goes without a mail: %s refuses it with %s", one, self.host, _answer(error.code, error.message)
             )
-
-
-def _is_known(message: Message, events: Events) -> bool:
-    """True for what needs no mail: a root that was sent, and an event that the next mail shows anyway."""
-    if message.kind == "root":
-        return bool(sent_as(message))
-    small = message.event is not None and message.event.fact.kind not in IMPORTANT
-    return message.kind == "thread" and small and events is Events.IMPORTANT
 
 
 # --- talking to the server --------------------------------------------------------------------------------------------

@@ -207,5 +207,5 @@ def _coming(incident: Incident, now: int) -> str:
     if coming is not None:
         return f"{moment(coming['at'])}: {coming['what']}"
     if not incident.episodes:
-        return f"a person who has seen it: responder ack {incident.id}"
+        return f"a person who has seen it{f': responder ack {incident.id}' if incident.live else ''}"
     return "its alerts to end" if incident.firing else "the end of verification"

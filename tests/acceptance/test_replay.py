@@ -42,7 +42,8 @@ def test_fixed_it_ends_well_and_pages_nobody(capsys: pytest.CaptureFixture[str])
     assert incident["pages"] == []
     (begun,) = (e for e in incident["events"] if e["kind"] == "attempt_intended")
     assert begun["parameters"] == {"parameter": "risk-api/kelly_fraction", "to": 0.1, "reason": "VaR breach"}
-    assert begun["text"] == "Begins: risk-api/kelly_fraction 0.25 → 0.1"
+    assert begun["text"].startswith("Begins: ")
+    assert begun["text"].endswith("risk-api/kelly_fraction 0.25 → 0.1")
     assert {"pause", "cooldown", "lock", "only_if", "budget"} <= {v["gate"] for v in begun["verdicts"]}
     assert told["parameters"] == {"risk-api/kelly_fraction": {"value": 0.25, "assumed": True}}
 
@@ -162,8 +163,14 @@ def test_steps_of_people_are_shown_and_assumed_done(
     told = json.loads(capsys.readouterr().out)
     assert ("manual_asked" in kinds(told), "manual_done" in kinds(told)) == (True, True)
     assert [p for p in told["incidents"][0]["pages"] if p["offset"] > 1] == []
-    assert run([*words, "--assume", "unfixed"]) == 1
+    for assume in ("unfixed", "missing", "failed", "unknown"):
+        assert run([*words, "--assume", assume]) == 1
+        assert {"manual_done", "attempt_intended"} <= set(kinds(json.loads(capsys.readouterr().out))), assume
+    (tmp_path / "answers.yaml").write_text("people: [{at: 1m, ack: alice}]")
+    assert run([*words, "--assume", "unfixed", "--answers", "answers.yaml"]) == 1
     assert "manual_done" not in kinds(json.loads(capsys.readouterr().out))
+    run([*words[:1], *words[2:], "--answers", "answers.yaml", "--assume", "unfixed"])
+    assert "checks never satisfy verify; people do what the file says" in flat(capsys.readouterr().out)
 
 
 def test_a_short_horizon_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,8 +239,143 @@ def test_other_rules_that_cannot_be_loaded_are_told_with_their_place(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     other = changed_rules(tmp_path, "verify:", "verfy:")
-    assert run(["replay", "--config", EXAMPLE, "--rules", other, "--alert", "VaRBreach", *LABELS]) != 0
-    assert "did you mean 'verify'?" in capsys.readouterr().err
+    assert run(["replay", "--config", EXAMPLE, "--rules", other, "--alert", "VaRBreach", *LABELS]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'verify'?" in said
+    assert "^^^^^" in said
+
+
+def test_a_folder_that_does_not_exist_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["replay", "--config", EXAMPLE, "--rules", "./no-such-rules", "--alert", "VaRBreach", *LABELS]) == 2
+    assert "no-such-rules" in capsys.readouterr().err
+
+
+def test_configured_rules_that_are_broken_are_wrong_use(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("runbook: cut\ntitel: T\n")
+    (tmp_path / "responder.yaml").write_text("rules: [./own.yaml]\n")
+    assert run(["replay", "--config", str(tmp_path / "responder.yaml"), "--alert", "X"]) == 2
+    assert "did you mean 'title'?" in capsys.readouterr().err
+    (tmp_path / "responder.yaml").write_text("ruls: [./own.yaml]\n")
+    assert run(["replay", "--config", str(tmp_path / "responder.yaml"), "--alert", "X"]) == 2
+    assert "did you mean 'rules'?" in capsys.readouterr().err
+
+
+# --- when it begins ---------------------------------------------------------------------------------------------------
+
+
+def own_rules(folder: Path, *books: dict[str, Any], calendars: dict[str, Any] | None = None) -> list[str]:
+    """A configuration with these runbooks; the command line that replays them."""
+    service = {"kind": "http", "url": "http://a"}
+    metrics = {"kind": "prometheus", "url": "http://p"}
+    settings = {"rules": ["./rules"], "services": {"risk-api": service, "metrics": metrics}}
+    (folder / "responder.yaml").write_text(json.dumps(settings))
+    (folder / "rules").mkdir(exist_ok=True)
+    for book in books:
+        (folder / "rules" / f"{book['runbook']}.yaml").write_text(json.dumps(book))
+    if calendars is not None:
+        (folder / "rules" / "calendars.yaml").write_text(json.dumps({"calendars": calendars}))
+    return ["replay", "--json", "--config", str(folder / "responder.yaml")]
+
+
+DAYS = {"day": {"timezone": "UTC", "days": "mon-fri", "from": "08:00", "to": "18:00"}}
+
+
+@pytest.mark.parametrize(("at", "acts"), [("2026-11-20T12:00:00Z", True), ("2026-11-20T23:00:00+01:00", False)])
+def test_hours_can_be_tried_at_any_hour(
+    at: str, acts: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    book = a_runbook(steps=[call_step()], escalation=None, calendar={"within": ["day"]})
+    words = own_rules(tmp_path, book, calendars=DAYS)
+    run([*words, "--at", at, "--alert", "TooMuchRisk", "severity=critical"])
+    told = json.loads(capsys.readouterr().out)
+    assert ("attempt_intended" in kinds(told)) is acts
+    assert told["start"] == ("2026-11-20T12:00:00Z" if acts else "2026-11-20T22:00:00Z")
+
+
+def test_a_body_without_times_comes_in_at_the_time_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    timeless = payload(tmp_path / "1.json", {"status": "firing", "labels": dict(ALERT)})
+    _, told = replayed(capsys, "--at", "2026-11-20T03:00:00Z", timeless)
+    assert told["start"] == "2026-11-20T03:00:00Z"
+    timed = payload(
+        tmp_path / "2.json", {"status": "firing", "labels": dict(ALERT), "startsAt": "2026-11-20T02:59:00Z"}
+    )
+    _, told = replayed(capsys, "--at", "2026-11-20T03:00:00Z", timeless, timed)
+    assert told["start"] == "2026-11-20T02:59:00Z"
+    assert run(["replay", "--config", EXAMPLE, "--at", "2026-11-20T03:00:00Z", timed]) == 2
+    assert "every notification says itself when it happened: leave --at out" in flat(capsys.readouterr().err)
+
+
+# --- schedules --------------------------------------------------------------------------------------------------------
+
+
+def by_clock(**parts: Any) -> dict[str, Any]:
+    reading = {"id": "feeds", "action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}}
+    schedule = {"cron": "45 8 * * mon-fri", "timezone": "Asia/Kolkata"}
+    wanted = {"schedule": schedule, "steps": [{**reading, "expect": "value < 3"}], **parts}
+    return a_runbook(runbook="before-open", match=None, target="before-open", checks=None, verify=None,
+                     escalation=None, **wanted)  # fmt: skip
+
+
+def test_a_schedule_comes_due(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    other = by_clock() | {"runbook": "other", "target": "other"}
+    words = own_rules(tmp_path, by_clock(), other)
+    words += ["--schedule", "before-open", "--at", "2026-11-21T00:00:00Z"]
+    assert run(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["start"], told["schedule"]["due"]) == ("2026-11-23T03:14:59Z", "2026-11-23T03:15:00Z")
+    (incident,) = told["incidents"]
+    begun = next(e for e in incident["events"] if e["kind"] == "run_started")
+    assert (incident["runbook"], incident["result"], round(begun["offset"])) == ("before-open", "observed", 1)
+    (tmp_path / "answers.yaml").write_text("steps: {feeds: {ok: 5}}")
+    page = str(tmp_path / "page.html")
+    words = [word for word in words if word != "--json"]
+    assert run([*words, "--answers", str(tmp_path / "answers.yaml"), "--html", page]) == 1
+    said = flat(capsys.readouterr().out)
+    assert "The schedule of before-open comes due at 2026-11-23 03:15:00 UTC (+0:01): at 08:45" in said
+    assert "The end: failed" in said
+    assert "Replay of the schedule of before-open" in Path(page).read_text()
+
+
+def test_a_schedule_due_at_the_very_time_is_the_next_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = own_rules(tmp_path, by_clock())
+    assert run([*words, "--schedule", "before-open", "--at", "2026-11-23T08:45:00+05:30"]) == 0
+    assert json.loads(capsys.readouterr().out)["schedule"]["due"] == "2026-11-23T03:15:00Z"
+
+
+def test_a_schedule_that_passes_over_a_closed_day_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = own_rules(tmp_path, by_clock(calendar={"within": ["day"]}), calendars=DAYS)
+    assert run([*words, "--schedule", "before-open", "--at", "2026-11-21T00:00:00Z"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["incidents"], "outside its hours (`calendar`)" in told["faults"][0]) == ([], True)
+
+
+def test_two_sets_of_rules_rehearse_a_schedule(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = own_rules(tmp_path, by_clock())
+    (tmp_path / "later").mkdir()
+    later = by_clock(schedule={"cron": "50 8 * * *", "timezone": "Asia/Kolkata"})
+    (tmp_path / "later" / "before-open.yaml").write_text(json.dumps(later))
+    words += ["--schedule", "before-open", "--at", "2026-11-23T00:00:00Z", "--rules"]
+    assert run([*words, str(tmp_path / "rules")]) == 0
+    capsys.readouterr()
+    assert run([*words, str(tmp_path / "later")]) == 1
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    begins = next(d for d in group["differences"] if d["kind"] == "run")
+    assert [round(begins[side]["offset"]) for side in ("configured", "other")] == [1, 301]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("before-opn", "no runbook is called 'before-opn': did you mean 'before-open'?"),
+        ("cut", "runbook cut has no schedule: rehearse it with an alert, --alert NAME label=value…"),
+    ],
+)
+def test_what_has_no_schedule_is_said_with_the_cure(
+    name: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = own_rules(tmp_path, by_clock(), a_runbook(steps=[call_step()], escalation=None))
+    assert run([*words, "--schedule", name]) == 2
+    assert said in flat(capsys.readouterr().err)
 
 
 # --- how it is told ---------------------------------------------------------------------------------------------------
@@ -299,6 +441,13 @@ WRONG = {
     "--alert X --for soon": "not a duration",
     "--alert X --incident 4kd02": "an alert that is made up belongs to no incident: leave one of them out",
     "--alert X --since 2h": "an alert that is made up was never received",
+    "--alert X --schedule y": "a schedule needs no alert: leave one of them out",
+    "--schedule y --since 2h": "a schedule needs no alert: leave one of them out",
+    "--schedule y x.json": "a schedule is rehearsed alone: leave the files and labels out",
+    "--to http://h --schedule y": "a running responder has its own schedules",
+    "--to http://h --at 2026-11-20T17:00:00Z --alert X": "a running responder has its own clock",
+    "--at 2026-11-20T17:00:00Z --incident 4kd02": "what a server received has its own time: leave --at out",
+    "--at noon --alert X": "'noon'",
     "--annotation a=b x.json": "annotations belong to an alert that is made: add --alert NAME",
     "--as me --alert X": "only a replay on a running responder has a name: add --to URL",
     "--to http://h --answers a.yaml --alert X": "a running responder asks its own services",

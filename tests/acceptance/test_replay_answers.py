@@ -328,6 +328,82 @@ def test_a_mistake_in_the_file_is_wrong_use(replayer: Replayer, capsys: pytest.C
     assert "did you mean 'risk'?" in capsys.readouterr().err
 
 
+# --- how it ends ------------------------------------------------------------------------------------------------------
+
+UNDO = {"action": "http.request", "with": {"service": "risk-api", "method": "POST", "path": "/api/resume"}}
+HARM = {"check": "risk", "expect": "value < 1", "within": "2m", "harmful": "value > before + 0.2"}
+HARMED = {"checks": {"risk": [2.0, 3.0]}}
+
+
+def harmful(replayer: Replayer, **undo: Any) -> None:
+    """Rules whose change may do harm; then it is undone."""
+    checks = a_runbook()["checks"]
+    only_if = {"check": "risk", "expect": "value > 1.5"}
+    step = call_step(undo={**UNDO, **undo})
+    replayer.rules(a_runbook(steps=[step], checks=checks, only_if=only_if, verify=HARM))
+
+
+def test_harm_and_its_undo_are_told_apart(replayer: Replayer) -> None:
+    harmful(replayer)
+    said = replayer.text(HARMED)
+    assert re.search(r"The end: harmful \([^)]*3[^)]*\); its change was put back; still open\.", said)
+    assert replayer.json(HARMED)["incidents"][0]["result"] == "harmful"
+
+
+def test_an_undo_that_failed_is_told_with_its_reason(replayer: Replayer) -> None:
+    harmful(replayer)
+    said = replayer.text({**HARMED, "steps": {"call": ["ok", {"refused": "422 not now"}]}})
+    assert re.search(
+        r"The end: harmful \([^)]*\); its change was NOT put back: [^;]*422 not now[^;]*; still open", said
+    )
+    said = replayer.text({**HARMED, "steps": {"call": ["ok", {"lost": "unclear"}]}})
+    assert "; nobody knows whether its change was put back: " in said
+
+
+def test_a_change_that_was_put_back_does_not_hide_why_it_was_fixed(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[cut_step(restore={"approval": "risk-manager"})]))
+    answers = {"checks": {"risk": 0.5}, "people": [{"at": "20m", "restore": "bob"}]}
+    said = replayer.text(answers)
+    assert re.search(r"The end: fixed \([^)]*held[^)]*\); its change was put back; closed", said)
+
+
+def test_the_page_never_says_that_an_undo_fixed_it(replayer: Replayer) -> None:
+    harmful(replayer)
+    replayer.text(HARMED, "--html", "page.html")
+    page = " ".join((replayer.folder / "page.html").read_text().split())
+    assert "undo of cut" in page
+    assert '<b class="tag">Put back</b> The change is put back' in page
+    assert '<span class="name">put back</span>' in page
+    assert 'class="name">fixed<' not in page
+    assert "its change was put back; still open" in page
+    assert '<b class="tag">Check</b> Next:' not in page
+    assert '<b class="tag">Plan</b> Next: POST /api/resume on risk-api' in page
+
+
+def test_an_undo_is_no_fix_in_a_comparison(replayer: Replayer) -> None:
+    harmful(replayer)
+    other = replayer.folder / "other"
+    other.mkdir()
+    (other / "policies.yaml").write_text((replayer.folder / "rules" / "policies.yaml").read_text())
+    book = json.loads((replayer.folder / "rules" / "0.yaml").read_text())
+    (other / "0.yaml").write_text(json.dumps({**book, "steps": [call_step()]}))
+    said = replayer.text(HARMED, "--rules", "other")
+    assert "undoes what did harm: cut" in said
+    assert "cut ends: put back" in said
+
+
+def test_what_a_person_took_over_is_neither_good_nor_bad(replayer: Replayer) -> None:
+    replayer.rules(a_runbook(steps=[{"id": "look", "manual": "Look at the book"}, cut_step()]))
+    answers = {"people": [{"at": "1m", "takeover": "asha"}]}
+    assert "The end: stopped: taken over by asha; still acknowledged." in replayer.text(answers, "--html", "page.html")
+    page = " ".join((replayer.folder / "page.html").read_text().split())
+    assert '<span class="badge note">' in page
+    assert "<b>stopped</b>: taken over by asha; still acknowledged" in page
+    assert '<b class="tag">Stopped</b>' in page
+    assert '<span class="name">stopped</span>' in page
+    assert replayer.json(answers)["incidents"][0]["result"] == "cancelled"
+
+
 def test_the_example_of_the_guide_is_right(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     guide = shipped_rules().parent / "docs" / "replay.md"
     (example,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)

@@ -1,9 +1,11 @@
 """Rule files → a set, or all that is wrong with it: each mistake with the exact message that people read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from responder.actions import ACTIONS
 from responder.errors import BadRules
 from responder.loader import Loaded, load_rules
 from responder.recorded import Mode
@@ -110,8 +112,13 @@ def test_a_name_that_is_not_there_gets_its_cure(name: str, hint: str) -> None:
         ("3 in 90m", "write 3 per 90m"),
         ("often", "write how often within how long, such as 3 per 6h"),
         ("3", "write how often within how long, such as 3 per 6h"),
-        ("3 per 6 hours", "write how often within how long, such as 3 per 6h"),
+        ("3 per 6 hours", "write 3 per 6h"),
         ("3 per 6hrs", "write 6h"),
+        ("3 per day", "write 3 per 1d"),
+        ("3/hour", "write 3 per 1h"),
+        ("3 a minute", "write 3 per 1m"),
+        ("3 every week", "write 3 per 1w"),
+        ("3 per run", "write how often within how long, such as 3 per 6h"),
     ],
 )
 def test_a_rate_gets_its_cure(written: str, hint: str) -> None:
@@ -218,7 +225,7 @@ def test_nothing_is_said_twice_by_policies() -> None:
         ("policies: {n: {levels: [{name: L1, after: 0, page: oncal}]}}", "policies.yaml:1:52 unknown notifier 'oncal'"),
         (
             "policies: {n: {levels: [{name: a, after: 5m}, {name: b, after: 1m}]}}",
-            "policies.yaml:1:12 levels must stand in the order of their 'after'",
+            "policies.yaml:1:57 levels must stand in the order of their 'after'",
         ),
         ("default: nobody", "policies.yaml:1:10 unknown policy 'nobody'"),
         ("by_severity: {high: nobody}", "policies.yaml:1:21 unknown policy 'nobody'"),
@@ -227,6 +234,14 @@ def test_nothing_is_said_twice_by_policies() -> None:
 )
 def test_mistakes_in_policies(text: str, told: str) -> None:
     assert refused(policies=text) == [told]
+
+
+def test_policies_that_are_wrong_are_known_all_the_same() -> None:
+    own = "policies: {night: {levels: [{name: a, after: 5m}, {name: b, after: 1m}]}}\n"
+    with pytest.raises(BadRules) as raised:
+        load(edge__policies=own, more__policies="default: night\n", cut=CUT + "escalation: night\n")
+    (problem,) = raised.value.problems
+    assert problem.hint == "write 'b' above 'a', which comes after 5m"  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------------------------------------------- several runbooks
@@ -315,7 +330,87 @@ def test_a_run_of_another_env() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("HaltTrading", "these are names of runbooks, not of alerts; did you mean 'halt-trading'?"),
+        ("VaRBreach", "these are names of runbooks, not of alerts"),
+        ("halt-trade", "did you mean 'halt-trading'?"),
+        ("cuts", "there is only 'halt-trading'"),
+    ],
+)
+def test_an_unknown_runbook_gets_its_cure(written: str, hint: str) -> None:
+    started = "runbook: halt-trading\ntitle: Halt\ntarget: trading\n"
+    with pytest.raises(BadRules) as raised:
+        load(halt=started, cut=f"{CUT}unless_fixed: {{5m: {{run: {written}}}}}\n")
+    assert [problem.hint for problem in raised.value.problems] == [hint]  # type: ignore[attr-defined]
+
+
 # ----------------------------------------------------------------------------------------------- templates and the rest
+
+
+@pytest.mark.parametrize(
+    ("match", "told"),
+    [
+        ("5", "edge/cut.yaml:3:8 text is needed here, not a number (5)"),
+        ("[Slow, 5]", "edge/cut.yaml:3:15 text is needed here, not a number (5)"),
+    ],
+)
+def test_a_match_that_is_no_text_is_told_once_and_where_it_stands(match: str, told: str) -> None:
+    own = PLAIN.replace("match: VaRBreach", f"match: {match}").replace("service: metrics", "service: metrics-prod")
+    settings = SETTINGS.replace("  metrics: {", "  metrics-prod: {env: prod, ")
+    with pytest.raises(BadRules) as raised:
+        load_rules(
+            {"edge/_defaults.yaml": "match: ['a=\"b\"', 'c=\"d\"']\n", "edge/cut.yaml": own, "policies.yaml": POLICIES},
+            CATALOGUE,
+            configured(settings),
+        )
+    (problem,) = raised.value.problems
+    assert f"{problem.file}:{problem.line}:{problem.column} {problem.message}" == told  # type: ignore[attr-defined]
+    assert (problem.path == "match") is (match == "5")  # type: ignore[attr-defined]
+
+
+def test_default_matchers_written_as_pairs_get_their_cure() -> None:
+    with pytest.raises(BadRules) as raised:
+        load(edge___defaults="match: {platform: edge}\n", edge__cut=PLAIN)
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.hint) == (  # type: ignore[attr-defined]
+        "edge/_defaults.yaml",
+        "write a list of matchers: ['platform=\"edge\"']",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (
+            "action: prometheus.query, with: {service: metrics, query: x, freshness: max(x)}",
+            "write the selector alone, such as var_pct; functions belong to `query:`",
+        ),
+        (
+            "action: http.request, with: {service: risk, method: PUT, path: /a, probe: {path: /b, expect: body == x}}",
+            'text stands in quotes: "x"',
+        ),
+        (
+            "action: http.request, with: {service: risk, method: POST, path: /a, body: {a: 1}}",
+            "did you mean 'json'?",
+        ),
+        ("action: http.request, with: {service: risk, url: /a}", "did you mean 'path'?"),
+    ],
+)
+def test_parameters_of_the_packaged_actions_get_their_cure(given: str, hint: str) -> None:
+    catalogue = replace(CATALOGUE, actions=ACTIONS)
+    text = f"runbook: a\ntitle: T\nmatch: [A, 'env=\"prod\"']\ntarget: t\nsteps:\n  - {{id: a, {given}}}\n"
+    with pytest.raises(BadRules) as raised:
+        load_rules({"rules/policies.yaml": POLICIES, "a.yaml": text}, catalogue, configured())
+    assert hint in [problem.hint for problem in raised.value.problems]  # type: ignore[attr-defined]
+
+
+def test_an_instruction_may_hold_what_its_step_sees() -> None:
+    text = CUT.replace(
+        "verify:", "  - {id: call, manual: 'After {{ steps.cut.status }}: {{ incident.target }}'}\nverify:"
+    )
+    assert only(load(cut=text)).steps[1].manual == "After {{ steps.cut.status }}: {{ incident.target }}"
 
 
 def test_templates_are_not_taken_for_values_of_the_wrong_type() -> None:

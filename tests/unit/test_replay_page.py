@@ -176,6 +176,13 @@ def test_it_is_in_order_for_everybody(count: int) -> None:
     assert all(a.get("aria-hidden") == "true" for tag, a in reader.tags if tag == "svg")
 
 
+def test_the_times_of_the_index_have_room() -> None:
+    foot = written(2).split("<tfoot")[1].split("</tfoot>")[0]
+    times = re.findall(r"left:([\d.]+)%\">(\S+?)<", foot)
+    assert [text for _, text in times] == ["+0:00", "+1:00", "+5:00", "+15:00"]
+    assert "minor" not in foot
+
+
 def test_several_incidents_have_an_index() -> None:
     assert "<nav" not in written(1)
     reader = read(written(60))
@@ -236,10 +243,12 @@ def test_the_strip_shows_each_phase_at_its_place() -> None:
 @pytest.mark.parametrize("span", [SECOND, 59 * SECOND, 10 * MINUTE, HOUR, 40 * 24 * HOUR])
 def test_times_of_a_strip_do_not_touch(span: int) -> None:
     scale = Scale(span)
-    for minor, least in ((True, 7), (False, 19)):
-        lefts = [time.left for time in scale.times() if minor or not time.minor]
-        assert lefts[0] == 0
-        assert all(later - earlier >= least for earlier, later in pairwise(lefts))
+    for minor, character in ((True, 1.6), (False, 3.8)):
+        times = [time for time in scale.times() if minor or not time.minor]
+        assert times[0].left == 0
+        for one, two in pairwise(times):
+            right = one.left + character * len(one.text) / 2
+            assert two.left - character * len(two.text) * (0.85 if two.left > 90 else 0.5) >= right
     assert scale.bent is (span > 10 * MINUTE)
 
 
