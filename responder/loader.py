@@ -76,8 +76,14 @@ def load_rules(
     calendars = _calendars(files.calendars, problems)
     entries = list(_entries(files, problems))
     names = {str(name) for d in files.runbooks if (name := d.get(("runbook",)))}
-    unread = any(d.problems and PurePosixPath(d.file).stem == "calendars" for d in documents)
-    around = Surroundings(catalogue, configured, names, policies.policies, None if unread else calendars)
+    unread = {PurePosixPath(document.file).stem for document in documents if document.problems}
+    around = Surroundings(
+        catalogue,
+        configured,
+        names,
+        None if "policies" in unread else policies.policies,
+        None if "calendars" in unread else calendars,
+    )
     for entry in entries:
         problems.extend(check_runbook(entry.runbook, entry.document, around))
         if not kept:

@@ -59,13 +59,13 @@ class Configured(Protocol):
 class Surroundings:
     """What a runbook is checked against; `runbooks`, `policies` and `calendars` are all names of the set.
 
-    `calendars` is None when their file could not be read: what it holds is not known.
+    `policies` and `calendars` are None when a file of theirs could not be read: what it holds is not known.
     """
 
     catalogue: Catalogue
     configured: Configured
     runbooks: Collection[str]
-    policies: Collection[str]
+    policies: Collection[str] | None
     calendars: Collection[str] | None = ()
 
 
@@ -364,8 +364,9 @@ class _Checker:
 
     def people(self) -> Iterator[Problem]:
         around = self.around
-        if self.runbook.escalation is not None and self.runbook.escalation not in around.policies:
-            yield self.unknown(("escalation",), "policy", self.runbook.escalation, around.policies)
+        policy, known = self.runbook.escalation, around.policies
+        if policy is not None and known is not None and policy not in known:
+            yield self.unknown(("escalation",), "policy", policy, known)
         try:
             promises = self.runbook.promises
         except BadSyntax as error:

@@ -479,13 +479,15 @@ def test_alerts_and_schedules_are_incidents_apart() -> None:
 # --- loading ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_unreadable_calendar_is_told_once() -> None:
+@pytest.mark.parametrize(("name", "text"), [("calendars", "calendars: {session: ["), ("policies", "policies: {l: [")])
+def test_what_an_unreadable_file_held_is_not_called_unknown(name: str, text: str) -> None:
     _, config = own(a_runbook())
     texts = {"policies.yaml": json.dumps({"default": "ladder", "policies": {"ladder": {}}})}
-    texts |= {"calendars.yaml": "calendars: {session: [", "cut.yaml": json.dumps(a_runbook(calendar="session"))}
+    texts |= {"calendars.yaml": json.dumps({"calendars": {"session": around(-1, 1)}})}
+    texts |= {"cut.yaml": json.dumps(a_runbook(calendar="session")), f"{name}.yaml": text}
     with pytest.raises(BadRules) as refused:
         load_rules(texts, CATALOGUE, config)
-    assert "unknown calendar" not in str(refused.value)
+    assert "unknown" not in str(refused.value)
 
 
 def test_a_kept_set_may_say_what_is_refused_by_now() -> None:
@@ -516,7 +518,7 @@ def test_an_instruction_names_what_it_is_about() -> None:
         stage.world.numbers["other"] = lambda: 5.0
         stage.fires({**RISK, "symbol": "BTC-USD"})
         (asked,) = [e.fact for e in stage.events(stage.incident) if e.fact.kind == "manual_asked"]
-        assert asked.instruction == "Look at BTC-USD: 5 errors"
+        assert asked.instruction == "Look at BTC-USD: 5.0 errors"
 
 
 def test_nothing_to_change_is_not_unverified() -> None:

@@ -173,6 +173,20 @@ def test_steps_of_people_are_shown_and_assumed_done(
     assert "checks never satisfy verify; people do what the file says" in flat(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("people", ["", "people: [{at: 30s, done: carol}]"])
+def test_what_people_do_helps_where_nothing_else_is_to_be_done(
+    people: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "answers.yaml").write_text(people)
+    words = own_rules(tmp_path, a_runbook(steps=[{"id": "look", "manual": "Look at the book"}], escalation=None))
+    words += ["--answers", str(tmp_path / "answers.yaml")] if people else []
+    words += ["--alert", "TooMuchRisk", "severity=critical"]
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out)["incidents"][0]["result"] == "fixed"
+    assert run([*words, "--assume", "unfixed"]) == 1
+    assert json.loads(capsys.readouterr().out)["incidents"][0]["result"] == "ineffective"
+
+
 def test_a_short_horizon_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
     status, told = replayed(capsys, "--for", "10s", "--alert", "VaRBreach", *LABELS)
     assert (status, told["quiet"], told["incidents"][0]["status"]) == (1, False, "verifying")
@@ -448,6 +462,7 @@ WRONG = {
     "--to http://h --at 2026-11-20T17:00:00Z --alert X": "a running responder has its own clock",
     "--at 2026-11-20T17:00:00Z --incident 4kd02": "what a server received has its own time: leave --at out",
     "--at noon --alert X": "'noon'",
+    "--at 9999-12-31T23:59:59Z --alert X": "too far away: name a time from 1970 to 2999",
     "--annotation a=b x.json": "annotations belong to an alert that is made: add --alert NAME",
     "--as me --alert X": "only a replay on a running responder has a name: add --to URL",
     "--to http://h --answers a.yaml --alert X": "a running responder asks its own services",
