@@ -91,6 +91,10 @@ class Pretending(Performer):
         helped = self.assumption is Assumption.FIXED and incident in self._helped
         return check_value(runbook, name, helped=helped)
 
+    def helps(self, incident: str) -> None:
+        """What people have done by hand is all that there was to do, so it counts as a change that happened."""
+        self._helped.add(incident)
+
     async def _written(self, name: str, check: Check, said: CheckAnswer) -> Observation:
         asked_at = self.clock()
         try:

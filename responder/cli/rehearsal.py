@@ -20,7 +20,7 @@ from responder.cron import described, next_after
 from responder.errors import BadPayload, Rejected
 from responder.mistakes import closest
 from responder.pretending import Pretending
-from responder.recorded import Result
+from responder.recorded import Result, StepStatus
 from responder.simulate import Scene, Simulation, asks, sleep
 from responder.simulated_services import Heard, Prompter, SimulatedServices
 from responder.timing import SECOND
@@ -252,11 +252,22 @@ class _Playing:
         """Go on until it is quiet, at most to the offset `until`; what is fixed resolves, if that is assumed."""
         simulation = self.simulation
         while simulation.until_quiet(max(until - simulation.offset, 0), self._needs_somebody):
-            done = self._by_hand and simulation.does_by_hand()
+            done = self._by_hand and self._does_by_hand()
             resolved = not done and self._resolves and simulation.resolves_fixed()
             if not (done or resolved or simulation.looks_again(self.plot.script.last_word)):
                 return True
         return False
+
+    def _does_by_hand(self) -> bool:
+        for incident in self.simulation.incidents():
+            self._helps(incident, done=_ends_by_hand(incident))
+        return self.simulation.does_by_hand()
+
+    def _helps(self, incident: Incident, *, done: bool) -> None:
+        """Steps of people help like changes, once no other step is left: an earlier one leaves the rest its reason."""
+        world = self.simulation.performs
+        if done and isinstance(world, Pretending):
+            world.helps(incident.id)
 
     def _needs_somebody(self, incident: Incident) -> bool:
         """What is assumed of people and alerts happens to each incident in its time, whatever the others are at."""
@@ -285,6 +296,7 @@ class _Playing:
         for incident in self._about(says.runbook):
             try:
                 self.simulation.person(says.verb, says.actor, says.note, incident=incident.id, **more)
+                self._helps(incident, done=says.verb == "done" and _ends_by_hand(incident))
                 return
             except Rejected as refused:
                 reasons.append(refused.reason)
@@ -294,6 +306,12 @@ class _Playing:
     def _about(self, runbook: str | None) -> list[Incident]:
         newest = reversed(self.simulation.incidents())
         return sorted((i for i in newest if runbook in (None, i.runbook)), key=lambda incident: incident.closed)
+
+
+def _ends_by_hand(incident: Incident) -> bool:
+    """A manual step waits for somebody, and no step comes after it."""
+    run = incident.active_run
+    return asks(incident) and run is not None and all(step.status is not StepStatus.PENDING for step in run.steps)
 
 
 def _nothing() -> None:

@@ -339,9 +339,12 @@ def _time(text: str) -> int:
     from responder.timing import parse_time
 
     try:
-        return parse_time(text)
+        at = parse_time(text)
     except BadSyntax as error:
         raise typer.BadParameter(str(error), param_hint="--at") from None
+    if not 0 <= at < parse_time("3000-01-01T00:00:00Z"):
+        raise typer.BadParameter(f"{text!r} is too far away: name a time from 1970 to 2999", param_hint="--at")
+    return at
 
 
 def _now() -> int:

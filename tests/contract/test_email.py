@@ -178,6 +178,15 @@ async def test_the_root_is_sent_once_and_small_news_waits_for_the_next_mail() ->
         assert len(server.mails) == 3
 
 
+async def test_what_is_passed_over_is_known_before_it_is_sent() -> None:
+    async with FakeSmtp() as server:
+        notifier = email(server)
+        assert [notifier.passes_over("root", before) for before in (False, True)] == [False, True]
+        assert notifier.passes_over("story/step_skipped", sent=False)
+        assert not email(server, events="all").passes_over("story/step_skipped", sent=False)
+        assert not any(notifier.passes_over(template, sent=True) for template in ("story/refused", "page", "resolve"))
+
+
 def test_the_events_that_matter_exist() -> None:
     assert IMPORTANT <= story.KINDS
     assert {"opened", "gathered", "attempt_ended", "verifying"} & IMPORTANT == set()

@@ -396,8 +396,11 @@ async def test_the_console_prints_a_line_an_event_with_its_time(capsys: pytest.C
     await console.send(message(console, "page", incident(), "Level L1 is told"))
     await console.send(plain(message(console, "resolve", incident(), "over"), "plain text"))
     assert capsys.readouterr().out.splitlines() == [
-        "14:02:31 ── VaR above 90 % of its limit: risk-api/kelly_fraction, critical ── open",
-        "14:02:31    Kelly fraction 0.25 → 0.1, accepted in 34ms",
-        "14:02:31 PAGE → there: Level L1 is told",
+        "14:02:31 ── VaR above 90 % of its limit: risk-api/kelly_fraction, critical ── open [i1]",
+        "14:02:31    Kelly fraction 0.25 → 0.1, accepted in 34ms [i1]",
+        (
+            "14:02:31 PAGE → there: VaR above 90 % of its limit: risk-api/kelly_fraction. Level L1 is told. "
+            "To take it: responder ack i1"
+        ),
         "plain text",
     ]

@@ -61,6 +61,7 @@ def incident(**changes: Any) -> dict[str, Any]:
         "target": "risk-api/kelly_fraction",
         "status": "acting",
         "result": None,
+        "namespace": "live",
         "title": "VaR above 90 % of its limit",
         "severity": "critical",
         "mode": "auto",
@@ -217,6 +218,57 @@ def test_a_closed_incident_asks_for_nothing(capsys: pytest.CaptureFixture[str]) 
     assert "TO DO" not in out
 
 
+def test_what_was_just_closed_does_not_close_in_the_future(capsys: pytest.CaptureFixture[str]) -> None:
+    closed = incident(status="closed", closed_at="2026-11-20T17:04:47.558Z", closed_why="somebody has seen it")
+    out = printed(capsys, closed)
+    assert "17:04:47 UTC, just now: somebody has seen it" in out
+    assert ", in " not in out
+
+
+def test_an_incident_of_a_schedule_has_no_alerts(capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(capsys, incident(alerts=[], firing=0, events=[event("schedule_due", "Its schedule came due")]))
+    assert "none: started by its schedule" in out
+    assert "firing" not in out
+    nothing = printed(capsys, incident(alerts=[], firing=0))
+    assert ["alerts", "none"] in [line.split() for line in nothing.splitlines()]
+
+
+def test_what_it_waits_for_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    agenda = [{"kind": "level", "round": 1, "at": "2026-11-20T17:17:42Z", "what": "L2 is told"}]
+    out = printed(capsys, incident(waits_for="2026-11-20T17:17:42Z: L2 is told", agenda=agenda))
+    assert out.count("L2 is told") == 1
+    paused = incident(waits_for="automation is paused by asha")
+    assert "waits     automation is paused by asha" in printed(capsys, paused)
+
+
+def test_a_replay_asks_nobody_for_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "responder ack" in printed(capsys, incident())
+    assert "TO DO" not in printed(capsys, incident(namespace="replay/friday"))
+
+
+@pytest.mark.parametrize("cause", ["undo", "restore"])
+def test_a_run_that_takes_back_is_not_called_fixed(cause: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(capsys, incident(runs=[a_run(cause=cause, result="fixed", phase="ended")]))
+    assert f"({cause}): put back" in " ".join(out.split())
+    assert "fixed" not in out
+    assert f"({cause}): failed" in " ".join(
+        printed(capsys, incident(runs=[a_run(cause=cause, result="failed")])).split()
+    )
+
+
+def test_an_outcome_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    done = step(attempt(preview="Stop it: PUT /halt on oms", detail="PUT /halt on oms: 200"))
+    events = [
+        event("attempt_ended", "Stop it: PUT /halt on oms, accepted in 8ms: 200"),
+        event("gathered", "Read: halted = true"),
+        event("step_ended", "Stop it: PUT /halt on oms, accepted in 8ms"),
+    ]
+    out = " ".join(printed(capsys, incident(runs=[a_run(done)], events=events)).split())
+    assert "cut_kelly: Stop it: PUT /halt on oms: 200" in out
+    assert out.count("PUT /halt on oms") == 2
+    assert out.count("accepted in 8ms") == 1
+
+
 def test_the_timeline_names_people_and_tells_each_thing_once(capsys: pytest.CaptureFixture[str]) -> None:
     events = [
         event(),
@@ -271,7 +323,7 @@ def test_the_status_says_first_what_is_wrong(capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "CANNOT WORK: the timers loop fails"
     assert lines[2].startswith("AUTOMATION IS PAUSED by otto 47s ago: maintenance")
-    assert "waits for step cut_kelly, until" in "\n".join(lines)
+    assert "waits: step cut_kelly, until" in "\n".join(lines)
     assert "unknown outcome of run 1" in "\n".join(lines)
     assert lines[-1] == "  responder restore 3f2a9c1d"
     assert max(map(len, lines)) <= 80

@@ -63,6 +63,13 @@ class Chat(Recording):
     pace: ClassVar[int] = SECOND
 
 
+class Choosy(Chat):
+    """Will neither send a root again nor a problem."""
+
+    def passes_over(self, template: str, sent: bool) -> bool:
+        return sent if template == "root" else template == "story/problem_found"
+
+
 class Pager(Recording):
     pages: ClassVar[bool] = True
 
@@ -344,6 +351,19 @@ async def test_a_channel_gets_a_burst_and_then_a_message_a_second() -> None:
     assert bench.chat.sent == ["root", "p0", "p1", "p2", "p3"]
     await bench.run(10 * SECOND)
     assert bench.chat.sent[1:] == [f"p{n}" for n in range(6)]
+
+
+async def test_what_is_passed_over_takes_no_turn() -> None:
+    bench = Bench(chat=Choosy())
+    problems = [f"p{n}" for n in range(6)]
+    await bench.happens(OPENED, *(f.ProblemFound(problem=problem, urgent=False) for problem in problems))
+    await bench.run(0)
+    assert bench.chat.sent == ["root", *problems]
+    await bench.happens(*(f.Acknowledged(note=f"a{n}") for n in range(4)))
+    await bench.run(0)
+    later = bench.chat.sent[7:]
+    assert "root" in later, "an update that is passed over does not wait"
+    assert len(later) == 3, "the root took one of three turns, the others are left for what is sent"
 
 
 async def test_a_broken_template_costs_the_form_not_the_message() -> None:

@@ -248,6 +248,16 @@ async def test_an_attempt_gives_its_output_and_its_time() -> None:
     assert ended == Ended(Outcome.OK, "echo s", output, observed_at=NOW - SECOND)
 
 
+async def test_a_preview_begins_with_the_title_of_its_step() -> None:
+    echo = step("echo", text="s")
+    bare = (await performer().prepare(RUNBOOK, echo, {})).preview
+    named = echo.model_copy(update={"title": "Cut the Kelly fraction\nto its emergency level"})
+    plan = await performer().prepare(RUNBOOK, named, {})
+    assert plan.preview == f"Cut the Kelly fraction to its emergency level: {bare}"
+    long = echo.model_copy(update={"title": "x" * 200})
+    assert (await performer().prepare(RUNBOOK, long, {})).preview == f"{'x' * 79}…: {bare}"
+
+
 @pytest.mark.parametrize(
     ("action", "said"),
     [

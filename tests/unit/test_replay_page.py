@@ -240,7 +240,7 @@ def test_the_strip_shows_each_phase_at_its_place() -> None:
     assert all(0 <= place <= 100.01 for place in places)
 
 
-@pytest.mark.parametrize("span", [SECOND, 59 * SECOND, 10 * MINUTE, HOUR, 40 * 24 * HOUR])
+@pytest.mark.parametrize("span", [SECOND, 59 * SECOND, 10 * MINUTE, 11 * MINUTE, HOUR, 40 * 24 * HOUR])
 def test_times_of_a_strip_do_not_touch(span: int) -> None:
     scale = Scale(span)
     for minor, character in ((True, 1.6), (False, 3.8)):

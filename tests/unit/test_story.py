@@ -218,6 +218,62 @@ def test_a_change_that_is_put_back_is_not_called_fixed() -> None:
     assert story.sentence(failed, incident(back), TEMPLATES.render) == "403: the runbook failed"
 
 
+def test_a_refusal_for_which_nobody_is_paged_promises_no_person() -> None:
+    quiet = f.Refused(run=1, step="cut_kelly", verdicts=(NO,), urgent=False)
+    said = "cut_kelly is refused: cooldown of 10m: 4m left. "
+    watched = story.sentence(event(9, T0, quiet), incident(), TEMPLATES.render)
+    assert watched == f"{said}Nothing is done now; the alert goes on being watched"
+    scheduled = fold([event(1, T0, OPENED), event(2, T0, STARTED)])
+    assert story.sentence(event(9, T0, quiet), scheduled, TEMPLATES.render) == f"{said}Nothing is done now"
+    urgent = f.Refused(run=1, step="cut_kelly", verdicts=(NO,))
+    assert story.sentence(event(9, T0, urgent), incident(), TEMPLATES.render).endswith("; people decide")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer.DENY, "Only observing; would be refused: cut (0.9 > 1.8 is false)"),
+        (Answer.ASK, "Only observing; would be refused: cut (0.9 > 1.8 is false)"),
+        (Answer.WAIT, "Only observing; would wait (0.9 > 1.8 is false), then do: cut"),
+        (Answer.ALLOW, "Only observing; would do: cut"),
+    ],
+)
+def test_a_preview_says_what_its_gates_would_do(answer: Answer, said: str) -> None:
+    verdict = Verdict(gate="only_if", answer=answer, reason="0.9 > 1.8 is false")
+    would = f.Previewed(run=1, step="cut_kelly", preview="cut", verdicts=(YES, verdict))
+    assert story.sentence(event(9, T0, would), incident(), TEMPLATES.render) == said
+
+
+@pytest.mark.parametrize(
+    ("known", "said", "new"),
+    [
+        ("PUT /a on oms", "PUT /a on oms: 200", "200"),
+        ("Stop it: PUT /a on oms", "PUT /a on oms: 200", "200"),
+        ("Stop it: PUT /a on oms", "PUT /a on oms", ""),
+        ("wait 30s", "wait 30s", ""),
+        ("PUT /a on oms", "oms: PUT /a on oms: 503", "PUT /a on oms: 503"),
+        ("PUT /503", "503", "503"),
+        ("", "kelly_fraction is 0.1", "kelly_fraction is 0.1"),
+        ("x", ": y", ": y"),
+    ],
+)
+def test_what_is_known_is_not_said_again(known: str, said: str, new: str) -> None:
+    assert story.news(known, said) == new
+
+
+def test_a_run_that_takes_back_is_put_back_and_not_fixed() -> None:
+    back = STARTED.model_copy(update={"number": 2, "cause": Cause.UNDO, "steps": ()})
+    harm = f.RunEnded(run=1, result=Result.HARMFUL, why="2.3 > 2")
+    after = incident(harm, back, f.RunEnded(run=2, result=Result.FIXED, why="it is 0.25"))
+    state: Any = {**story.state_values(after, T0), "sentence": "L1", "destination": "desk", "at": T0}
+    assert [run["put_back"] for run in state["runs"]] == [False, True]
+    assert (state["result"], state["light"]) == ("harmful", "bad")
+    for name in ("slack/root.mrkdwn.j2", "pagerduty/details.txt.j2", "text/page.txt.j2", "email/state.txt.j2"):
+        told = TEMPLATES.render(name, state).lower()
+        assert "put back" in told, name
+        assert "fixed" not in told, name
+
+
 @pytest.mark.parametrize(
     ("gathered", "said"),
     [
