@@ -80,7 +80,7 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
         "news": news("" if attempt is None else attempt.plan.preview, _said_of(fact)),
         "gate": _gate_of(fact),
         "alert": _alert_of(fact, incident),
-        "checks": [_check_text(o) for o in _observations(fact)],
+        "checks": [_check_text(o) for o in observations_of(fact)],
         "reasons": reasons(getattr(fact, "verdicts", ())),
     }
 
@@ -152,7 +152,8 @@ def alert_text(labels: Mapping[str, str]) -> str:
     return f"{name} ({own})" if own else name
 
 
-def _observations(fact: f.Fact) -> tuple[Observation, ...]:
+def observations_of(fact: f.Fact) -> tuple[Observation, ...]:
+    """What checks answered, by the fact that recorded it; empty for every other fact."""
     match fact:
         case f.Gathered():
             return fact.observations

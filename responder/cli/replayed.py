@@ -10,11 +10,11 @@ from responder.alert import Alert
 from responder.answers import CheckAnswer, Cue, StepAnswer
 from responder.assumptions import Assumption
 from responder.incident import Incident, Run
-from responder.recorded import Observation, Result
+from responder.recorded import Result
 from responder.rules import Rules
 from responder.runbook import target_inputs
 from responder.simulated_services import Heard
-from responder.story import alert_text
+from responder.story import alert_text, observations_of
 from responder.tales import Tale
 
 
@@ -214,7 +214,7 @@ def sources(tale: Tale, heard: Heard) -> dict[int, tuple[str, ...]]:
     steps: dict[tuple[int, str], str] = {}
     for line in tale.lines:
         fact = line.event.fact
-        places = [heard.checks.get((tale.incident.id, o.check, o.asked_at)) for o in _observations(fact)]
+        places = [heard.checks.get((tale.incident.id, o.check, o.asked_at)) for o in observations_of(fact)]
         if isinstance(fact, f.AttemptIntended):
             steps[fact.run, fact.step] = attempts.get(fact.attempt, "")
         elif isinstance(fact, f.AttemptEnded):
@@ -232,13 +232,3 @@ def _attempts(tale: Tale, heard: Heard) -> dict[str, str]:
     left = {key: list(places) for key, places in heard.attempts.items()}
     intended = [line.event.fact for line in tale.lines if isinstance(line.event.fact, f.AttemptIntended)]
     return {fact.attempt: left[fact.key].pop(0) for fact in intended if left.get(fact.key)}
-
-
-def _observations(fact: f.Fact) -> tuple[Observation, ...]:
-    match fact:
-        case f.Gathered():
-            return fact.observations
-        case f.MachineGathered() | f.Watched():
-            return (fact.observation,)
-        case _:
-            return ()
