@@ -180,17 +180,18 @@ def _start_machine(view: View, key: str, name: str) -> Next | None:
         return given_up(active, why) or _superseded(active, why)
     runbook = view.rules.runbooks.get(name) if view.rules else None
     if runbook is None:
-        number, index = (int(part) for part in key.split(":"))
-        held = f"runbook {name} cannot be read in the rules that this incident began with: people decide"
-        return Tell(
-            f.MachineFired(round=number, index=index, held=held, page=escalation.whom(view.incident, view.policy))
-        )
+        why = f"runbook {name} cannot be read in the rules that this incident began with: people decide"
+        return _held_for_people(view, key, why)
     bad = _bad_inputs(view, runbook)
     if bad:
-        number, index = (int(part) for part in key.split(":"))
-        page = escalation.whom(view.incident, view.policy)
-        return Tell(f.MachineFired(round=number, index=index, held=f"runbook {name} cannot run: {bad}", page=page))
+        return _held_for_people(view, key, f"runbook {name} cannot run: {bad}")
     return Tell(_started(view, runbook, Cause.UNLESS_FIXED, key))
+
+
+def _held_for_people(view: View, key: str, why: str) -> Tell:
+    number, index = (int(part) for part in key.split(":"))
+    page = escalation.whom(view.incident, view.policy)
+    return Tell(f.MachineFired(round=number, index=index, held=why, page=page))
 
 
 def _bad_inputs(view: View, runbook: Runbook) -> str:
@@ -269,7 +270,8 @@ def _not_undone(view: View, harmful: Run, started: f.RunStarted) -> str | None:
     if started.mode is not Mode.AUTO:
         return f"mode {started.mode.value} lets nothing be changed"
     late = view.now - (harmful.ended_at or view.now)
-    return f"it was seen {format_duration(late // SECOND * SECOND)} ago" if late > UNDONE_WITHIN else None
+    # Without the time itself: with another text at each look it would be told, and paged, again and again.
+    return f"it was seen more than {format_duration(UNDONE_WITHIN)} ago" if late > UNDONE_WITHIN else None
 
 
 def _to_undo(incident: Incident, harmful: Run, runbook: Runbook) -> Attempt | None:

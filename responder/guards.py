@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from responder.calendars import Calendar, state_of
+from responder.calendars import Calendar, State, state_of
 from responder.expressions import evaluate, explain, parse_expression
 from responder.incident import Incident, Run
 from responder.recorded import Answer, Cause, Effect, Observation, Plan, Verdict
-from responder.runbook import Runbook, Step
+from responder.runbook import Hours, Runbook, Step
 from responder.scopes import (
     PAUSE,
     Draws,
@@ -112,18 +112,23 @@ def finishing(run: Run, runbook: Runbook) -> bool:
     return runbook.finish_once_started and (run.acted or run.by_hand)
 
 
+def closed_hours(hours: Hours, calendars: Mapping[str, Calendar], now: int) -> tuple[list[State], list[State]]:
+    """The states of all calendars that `hours` names, and those that say: not now (none, when it may act)."""
+    inside = [state_of(calendars[name], name, now) for name in hours.within]
+    outside = [state_of(calendars[name], name, now) for name in hours.outside]
+    shut = inside if inside and not any(state.open for state in inside) else []
+    # A freeze that nobody knows of any more still counts: the data of an exchange have an end.
+    return [*inside, *outside], [*shut, *(state for state in outside if state.open or not state.known)]
+
+
 def calendar(case: Case) -> Verdict:
     """The hours in which the runbook may act. A sequence that must be finished is not left at their end."""
     hours = case.runbook.calendar
     if hours is None or case.run.takes_back or finishing(case.run, case.runbook):
         return allow("calendar", "at any hour")
-    inside = [state_of(case.calendars[name], name, case.now) for name in hours.within]
-    outside = [state_of(case.calendars[name], name, case.now) for name in hours.outside]
-    shut = inside if inside and not any(state.open for state in inside) else []
-    # A freeze that nobody knows of any more still counts: the data of an exchange have an end.
-    shut = [*shut, *(state for state in outside if state.open or not state.known)]
+    states, shut = closed_hours(hours, case.calendars, case.now)
     if not shut:
-        return allow("calendar", "; ".join(state.why for state in (*inside, *outside)))
+        return allow("calendar", "; ".join(state.why for state in states))
     why = "; ".join(state.why for state in shut)
     changes = [state.until for state in shut if state.until is not None]
     if hours.otherwise == "deny" or not changes:

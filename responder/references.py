@@ -367,11 +367,7 @@ class _Checker:
         policy, known = self.runbook.escalation, around.policies
         if policy is not None and known is not None and policy not in known:
             yield self.unknown(("escalation",), "policy", policy, known)
-        try:
-            promises = self.runbook.promises
-        except BadSyntax as error:
-            yield self.document.at_key(("unless_fixed", error.text), error.message, error.hint)
-            return
+        promises = self.runbook.promises
         for key, promise in self.runbook.unless_fixed.items():
             path: Path = ("unless_fixed", key)
             for name in promise.page:

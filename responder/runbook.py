@@ -174,7 +174,8 @@ class Step(Written):
         """The step that takes this one's change back. Without an action of its own it is the same action's `undo`."""
         if self.undo is None or self.undo.action is None:
             return self.model_copy(update={"expect": None})
-        changes = {"action": self.undo.action, "with_": self.undo.with_, "timeout": self.undo.timeout}
+        # The title speaks of the change, not of its undoing.
+        changes = {"title": "", "action": self.undo.action, "with_": self.undo.with_, "timeout": self.undo.timeout}
         return self.model_copy(update={**changes, "expect": None, "retry": Retry(attempts=1)})
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from responder import facts as f
-from responder.calendars import state_of
 from responder.cron import Schedule, next_after
 from responder.draft import Book, Draft, Turn, Worker
+from responder.guards import closed_hours
 from responder.incident import Due
 from responder.ingest import incident_id
 from responder.recorded import LIVE, Trigger
@@ -120,12 +120,8 @@ def _forget(draft: Draft, runbook: str) -> None:
 
 def _in_its_hours(draft: Draft, runbook: Runbook) -> bool:
     """A schedule that comes due on a holiday, or in a freeze, passes over that day and says nothing."""
-    hours, calendars = runbook.calendar, draft.book.current.calendars
-    if hours is None:
-        return True
-    inside = [state_of(calendars[name], name, draft.now).open for name in hours.within]
-    outside = [state_of(calendars[name], name, draft.now) for name in hours.outside]
-    return (not inside or any(inside)) and all(state.known and not state.open for state in outside)
+    hours = runbook.calendar
+    return hours is None or not closed_hours(hours, draft.book.current.calendars, draft.now)[1]
 
 
 def _begun(draft: Draft, runbook: Runbook, due: int) -> Turn:

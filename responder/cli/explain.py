@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from responder.cli.options import Config, Json, config_file
+from responder.cli.options import Config, Json, config_file, pairs_of
 from responder.errors import BadPayload, BadSyntax
 
 if TYPE_CHECKING:
@@ -82,12 +82,7 @@ def _made(name: str, words: Iterable[str]) -> Found:
     """An alert of this name with these labels, firing. Raises typer.BadParameter."""
     from responder.alert import Alert, fingerprint
 
-    labels = {"alertname": name}
-    for word in words:
-        label, equals, value = word.partition("=")
-        if not equals or not label:
-            raise typer.BadParameter(f"{word!r} is no label: write label=value")
-        labels[label] = value
+    labels = {"alertname": name, **pairs_of(words, "label")}
     return Found((Alert(fingerprint(labels), labels, {}, True, None, None, ""),), ())  # noqa: FBT003  (it fires)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,3 +26,14 @@ def config_file(given: Path | None) -> Path | None:
     if given is not None:
         return given
     return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+
+
+def pairs_of(words: Iterable[str], what: str) -> dict[str, str]:
+    """`name=value` words as a dict; `what` is what a name is called. Raises typer.BadParameter."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{word!r} is no {what}: write {what}=value")
+        found[name] = value
+    return found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from responder.cli.options import Config, Json, config_file
+from responder.cli.options import Config, Json, config_file, pairs_of
 from responder.errors import BadConfig, BadRules, BadSyntax, Rejected
 from responder.timing import SECOND
 
@@ -253,20 +253,10 @@ def _made(name: str, words: Iterable[str], annotations: Iterable[str]) -> Record
 
     alert = {
         "status": "firing",
-        "labels": {"alertname": name, **_pairs(words, "label")},
-        "annotations": _pairs(annotations, "annotation"),
+        "labels": {"alertname": name, **pairs_of(words, "label")},
+        "annotations": pairs_of(annotations, "annotation"),
     }
     return Recording("--alert", None, json.dumps({"version": "4", "alerts": [alert]}).encode())
-
-
-def _pairs(words: Iterable[str], what: str) -> dict[str, str]:
-    found = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"{word!r} is no {what}: write {what}=value")
-        found[name] = value
-    return found
 
 
 # --- simulated --------------------------------------------------------------------------------------------------------

@@ -187,6 +187,8 @@ def test_an_undo_that_the_ceiling_forbids_is_told_and_not_done_when_it_rises() -
         stage.reload(rules[0])
         stage.at("5:02:00")
         assert stage.world.done == ["/api/orders"]
+        stage.at("6:00:00")
+        assert len([problem for problem in stage.incident.problems if "more than 5m ago" in problem]) == 1
 
 
 def test_settling_hours_later_starts_no_undo() -> None:
