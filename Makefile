@@ -84,7 +84,7 @@ bench: $(INSTALLED) ## the measurements of docs/performance.md; takes the machin
 lock: ## requirements.lock from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv on PATH or in $(VENV): $(BIN)/pip install uv" >&2; exit 1; }
 	@uv pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 \
-		--no-header --no-annotate --quiet --output-file requirements.lock
+		--no-header --no-annotate --no-strip-extras --quiet --output-file requirements.lock
 	@echo "lock: $$(grep -c == requirements.lock) requirements"
 
 .PHONY: clean
