@@ -5,13 +5,16 @@ Pure: see `decide`. What is sent again after an unknown outcome, and what never 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 
 from pydantic import JsonValue
 
 from responder import facts as f
 from responder.expressions import evaluate, explain, parse_expression
-from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, Case, finishing, judge
+from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, Case, allow, deny, finishing, judge
+from responder.incident import Approval as Asked
 from responder.incident import Attempt, Run, StepState
 from responder.recorded import (
     Answer,
@@ -27,7 +30,7 @@ from responder.recorded import (
     Verdict,
 )
 from responder.render import Position, TemplateError, parse_template, render_template
-from responder.runbook import Runbook, Step
+from responder.runbook import Approval, Runbook, Step
 from responder.timing import SECOND, format_duration
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
 
@@ -135,6 +138,8 @@ def _step(view: View, run: Run, runbook: Runbook, state: StepState) -> Next | No
     step = step.way_back if run.takes_back else step
     if state.status is StepStatus.ASKED:
         return _stopped(view, run, runbook)
+    if state.status is StepStatus.APPROVAL:
+        return _stopped(view, run, runbook) or _unanswered(view, run, step) or _begin(view, run, runbook, step)
     if state.status is StepStatus.RUNNING:
         return _tried(view, run, step, state)
     if state.retry_at is not None and state.retry_at > view.now:
@@ -143,7 +148,9 @@ def _step(view: View, run: Run, runbook: Runbook, state: StepState) -> Next | No
 
 
 def _stopped(view: View, run: Run, runbook: Runbook) -> Next | None:
-    """Before the next change: a person's take-over, or an alert that is over, ends the acting (design 5.6, 5.7)."""
+    """Before the next change: a person's word, or an alert that is over, ends the acting (design 5.6, 5.7)."""
+    if run.stopped is not None:
+        return _leave(run, f"stopped by {run.stopped.actor}")
     if run.cause is Cause.RESTORE:
         return None
     if view.incident.taken_over is not None:
@@ -158,7 +165,7 @@ def _stopped(view: View, run: Run, runbook: Runbook) -> Next | None:
 
 def _held_back(view: View, run: Run) -> Finish | None:
     """What called for it is old by now."""
-    if run.acted or view.now - run.started_at <= HELD_BACK:
+    if run.acted or run.approval is not None or view.now - run.started_at <= HELD_BACK:
         return None
     why = f"held back for {format_duration((view.now - run.started_at) // SECOND * SECOND)}: people decide now"
     return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=why))
@@ -192,7 +199,7 @@ def _asked(view: View, run: Run, step: Step, manual: str) -> Next:
         told = str(render_template(parse_template(manual, Position.TEXT), values_of(view.incident, run)))
     except TemplateError:  # of a check without a value, say: the person is asked all the same
         told = manual
-    if run.mode is not Mode.AUTO:
+    if run.mode is Mode.OBSERVE:
         preview = f"a person would be asked: {told}"
         return Tell(f.Previewed(run=run.number, step=step.id, preview=preview, verdicts=()))
     return Ask(f.ManualAsked(run=run.number, step=step.id, instruction=told))
@@ -200,7 +207,7 @@ def _asked(view: View, run: Run, step: Step, manual: str) -> Next:
 
 def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     case = _case(view, run, runbook, step, None)
-    local = judge(case, LOCAL) if run.mode is Mode.AUTO else ()
+    local = judge(case, LOCAL) if run.mode is not Mode.OBSERVE else ()
     if local and local[-1].answer is not Answer.ALLOW:
         return _refuse(run, step, local)
     needed = _needed(view, run, runbook, step)
@@ -251,7 +258,7 @@ def _wanted(run: Run, runbook: Runbook) -> tuple[str, ...]:
 
 def _harm_check(run: Run, runbook: Runbook) -> tuple[str, ...]:
     """The check that harm is measured by, as long as nothing was changed."""
-    begun = run.acted or run.by_hand or run.mode is not Mode.AUTO
+    begun = run.acted or run.by_hand or run.mode is Mode.OBSERVE
     if begun or runbook.verify is None or runbook.verify.harmful is None:
         return ()
     return (runbook.verify.check,)
@@ -263,7 +270,7 @@ def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[V
     case = _case(view, run, runbook, step, plan)
     verdicts = (*local, *judge(case, INFORMED))
     if (
-        run.mode is not Mode.AUTO
+        run.mode is Mode.OBSERVE
         and not run.takes_back
         and not (run.cause is Cause.SCHEDULE and plan.effect is Effect.READ)
     ):
@@ -272,10 +279,67 @@ def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[V
         return _refuse(run, step, verdicts)
     if plan.nothing_to_do is not None:
         return Tell(f.StepEnded(run=run.number, step=step.id, status=StepStatus.DONE, why=plan.nothing_to_do))
-    return Perform(run.number, step.id, step.action or "", plan, verdicts, step.timeout)
+    asked = _approval(view, run, step, plan)
+    if isinstance(asked, Ask):
+        return asked
+    return Perform(run.number, step.id, step.action or "", plan, (*verdicts, *asked), step.timeout)
 
 
-def _refuse(run: Run, step: Step, verdicts: tuple[Verdict, ...]) -> Next:
+# --- runs: approvals --------------------------------------------------------------------------------------------------
+
+
+def plan_digest(run: Run, step: str, plan: Plan) -> str:
+    """What an approval is bound to: the step of this run and version, what it will do, and what it found before."""
+    known = [run.rules_hash, run.number, step, plan.params, plan.before, plan.target]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _approval(view: View, run: Run, step: Step, plan: Plan) -> Ask | tuple[Verdict, ...]:
+    """The question to people, or the verdict that this change needs no answer any more. What only reads asks nobody."""
+    wanted = step.approval if step.approval is not None else Approval() if run.mode is Mode.APPROVE else None
+    if wanted is None or plan.effect is Effect.READ or run.cause is Cause.RESTORE:
+        return ()
+    asked, digest = run.approval, plan_digest(run, step.id, plan)
+    known = asked is not None and asked.step == step.id
+    if asked is not None and known and asked.plan == digest and asked.granted and view.now < asked.until:
+        return (allow("approval", f"approved by {' and '.join(p.actor for p in asked.approved)}"),)
+    why = "" if not known else "what would be done now is not what was asked before"
+    until = view.now + wanted.within
+    return Ask(
+        f.ApprovalAsked(
+            run=run.number,
+            step=step.id,
+            plan=digest,
+            preview=plan.preview,
+            role=wanted.role,
+            people=wanted.people,
+            until=until,
+            why=why,
+        )
+    )
+
+
+def _unanswered(view: View, run: Run, step: Step) -> Next | None:
+    """While people are asked: wait, or end the run; an approval never gives itself. None once they have said yes."""
+    asked = run.approval
+    assert asked is not None  # the step's status says so
+    if asked.waits(view.now):
+        return WaitUntil(asked.until, "approval")
+    if asked.granted:
+        return None
+    return _refuse(run, step, (_not_approved(asked),), urgent=asked.denied is None)
+
+
+def _not_approved(asked: Asked) -> Verdict:
+    if asked.denied is not None:
+        said = f": {asked.denied.note}" if asked.denied.note else ""
+        return deny("approval", f"denied by {asked.denied.actor}{said}")
+    within = format_duration(asked.until - asked.asked_at)
+    who = "nobody" if not asked.approved else f"only {' and '.join(p.actor for p in asked.approved)}"
+    return deny("approval", f"{who} with the role {asked.role} approved within {within}; {asked.people} must")
+
+
+def _refuse(run: Run, step: Step, verdicts: tuple[Verdict, ...], *, urgent: bool = True) -> Next:
     last = verdicts[-1]
     if last.answer is Answer.WAIT and last.until is not None:
         if run.waits_until is not None and _same(run.verdicts, verdicts):
@@ -284,7 +348,7 @@ def _refuse(run: Run, step: Step, verdicts: tuple[Verdict, ...]) -> Next:
     if run.verdicts and run.verdicts[-1] == last:
         return Finish(f.RunEnded(run=run.number, result=Result.CANCELLED, why=f"refused: {last.reason}"))
     contradicted = last.gate == "only_if" and "nothing to do" in last.reason
-    return Tell(f.Refused(run=run.number, step=step.id, verdicts=verdicts, urgent=not contradicted))
+    return Tell(f.Refused(run=run.number, step=step.id, verdicts=verdicts, urgent=urgent and not contradicted))
 
 
 def _same(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:

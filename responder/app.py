@@ -95,13 +95,13 @@ class App:
         self._down: str | None = None
         owner = f"{config.name}-{secrets.token_hex(4)}"
         worker = Worker(owner, alone=not config.store.startswith("postgres"))
-        shelf = Shelf(start.rules, config.name, config.parameters)
+        shelf = Shelf(start.rules, config.name, config.parameters, askable=_askable(config))
         self.desk = Desk(store, shelf, worker, _new_id, self._read_rules)
         self.connections = Connections(config.services, open_transport)
-        self.runs = Runs(self.desk, self._performer(config, self.connections))
+        self.delivery = Delivery(self.desk, self._destinations(config), random.random)
+        self.runs = Runs(self.desk, self._performer(config, self.connections), self.delivery.ask)
         self.desk.on_turn = self.runs.take
         self.timers = Timers(self.desk)
-        self.delivery = Delivery(self.desk, self._destinations(config), random.random)
         self.emergency = Emergency(config.name, _pagers(config), store.now)
         self.metrics = Metrics(CollectorRegistry(), Vocabulary(__version__, ACTIONS, _kinds(config)))
         self.metrics.watch(store.oldest_wait)
@@ -264,7 +264,8 @@ class App:
             await retired.close()
         self._retired = [self.connections]
         self.connections, self.runs.performer = connections, performer
-        self.desk.shelf = self.desk.shelf.replaced(loaded.rules, config.parameters)
+        shelf = self.desk.shelf.replaced(loaded.rules, config.parameters)
+        self.desk.shelf = replace(shelf, askable=_askable(config))
         self.delivery.destinations = destinations
         self.emergency.pagers = _pagers(config)
         self.metrics.name_destinations(_kinds(config))
@@ -301,6 +302,11 @@ def _difference(before: Rules, after: Rules) -> str:
 
 def _pagers(config: Config) -> dict[str, Notifier]:
     return {name: n for name, n in config.notifiers.items() if n.pages}
+
+
+def _askable(config: Config) -> frozenset[str]:
+    """The notifiers that can say what their own incident is at."""
+    return frozenset(name for name, notifier in config.notifiers.items() if notifier.answers)
 
 
 def _fallback(notifiers: Mapping[str, Notifier]) -> str | None:

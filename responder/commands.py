@@ -1,4 +1,4 @@
-"""The transactions of people: acknowledge, take over, done, settle, unlock, restore, pause, resume (design 8).
+"""The transactions of people: acknowledge, snooze, take over, approve, settle, restore, pause … (design 8).
 
 Each says who did it, refuses what makes no sense now (`Rejected`, with what would be accepted), and is safe to send
 twice. Whether the person may do it is checked by the edge, before.
@@ -10,21 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from responder import facts as f
+from responder.choices import HOLD, countdown
 from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
-from responder.incident import Incident
+from responder.escalation import next_untold, promises
+from responder.incident import Approval, Incident
+from responder.policies import Owner
 from responder.recorded import Cause, Mode, StepStatus
 from responder.records import Change, Keys, State
 from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, lock_name, parsed
 from responder.scoping import ScopeChange
+from responder.timing import HOUR, MINUTE, format_duration
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """One thing that a person says about an incident.
 
-    `verb` is one of VERBS. `note` is a note or a reason; `step` names a manual step, `attempt` an unknown change,
-    `applied` what became of it.
+    `verb` is one of VERBS. `note` is a note or a reason; `step` names a manual step or one that waits for an approval,
+    `plan` the digest of what is approved, `attempt` an unknown change, `applied` what became of it, `lasts` (µs) how long
+    a snooze or a held countdown lasts. `via` is the destination at whose side it was said, `word` the id of what came from
+    there: what is delivered twice counts once.
     """
 
     id: str
@@ -37,6 +43,10 @@ class Command:
     step: str | None = None
     attempt: str | None = None
     applied: bool | None = None
+    plan: str | None = None
+    lasts: int | None = None
+    via: str = ""
+    word: str = ""
 
     def reads(self) -> Keys:
         """The incident."""
@@ -45,10 +55,11 @@ class Command:
     def apply(self, state: State) -> Change[Turn]:
         """See the class. Raises Rejected."""
         draft = Draft(self.id, state, self.book, self.by)
-        verb = VERBS.get(self.verb)
+        verb = (PAGERS_SAY if self.via else VERBS).get(self.verb)
         if verb is None:
             raise Rejected(f"there is no verb {self.verb}; there are {', '.join(sorted(VERBS))}")
-        fact = verb(self, draft, draft.incident(self.incident))
+        incident = draft.incident(self.incident)
+        fact = None if self.word and self.word in incident.heard else verb(self, draft, incident)
         if fact is not None:
             draft.record(self.incident, fact, self.actor)
         turn = draft.advance(self.incident)
@@ -63,7 +74,109 @@ def _open(incident: Incident) -> None:
 def _ack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     _open(incident)
     already = incident.acknowledged is not None and incident.acknowledged.actor == command.actor
-    return None if already else f.Acknowledged(note=command.note)
+    return None if already else f.Acknowledged(note=command.note, via=command.via, word=command.word)
+
+
+def _unack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    """Said by pagers, whose own acknowledgements run out."""
+    if incident.closed or incident.acknowledged is None:
+        return None
+    return f.Unacknowledged(why=command.note, via=command.via, word=command.word)
+
+
+LONGEST_SNOOZE = 24 * HOUR
+LONGEST_HOLD = 15 * MINUTE
+"""How far a countdown may be put off at once: what was promised is to come."""
+
+
+def _snooze(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    _open(incident)
+    if incident.taken_over is not None:
+        raise Rejected(f"{incident.taken_over.actor} has taken it over, so nobody is paged")
+    lasts = _lasts(command, HOUR, LONGEST_SNOOZE)
+    return f.Snoozed(until=draft.now + lasts, note=command.note)
+
+
+def _lasts(command: Command, usual: int, longest: int) -> int:
+    lasts = usual if command.lasts is None else command.lasts
+    if not MINUTE <= lasts <= longest:
+        raise Rejected(f"say between 1m and {format_duration(longest)}, such as {format_duration(usual)}")
+    return lasts
+
+
+def _escalate(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    _open(incident)
+    policy = draft.policy_of(incident)
+    if incident.hurried is not None:
+        return None
+    if policy.owner is Owner.PAGERDUTY:
+        raise Rejected(f"policy {incident.policy} is climbed by PagerDuty: escalate it there")
+    if incident.storm is not None:
+        raise Rejected(f"it is one of many that are paged together: escalate incident {incident.storm}")
+    if next_untold(incident, policy) is None:
+        raise Rejected("every level has been told already")
+    return f.EscalationAsked(note=command.note)
+
+
+def _hold(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    _open(incident)
+    found = countdown(incident)
+    if found is None:
+        raise Rejected("no countdown runs that could be held")
+    (number, index), timer = found
+    runbook = draft.runbook_of(incident, None)
+    due = next((p.due for p in promises(incident, runbook) if (p.round, p.index) == (number, index)), draft.now)
+    until = max(due, draft.now) + _lasts(command, HOLD, LONGEST_HOLD)
+    return f.CountdownHeld(round=number, index=index, until=until, note=command.note)
+
+
+def _cancel(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    run = incident.active_run
+    if run is None:
+        raise Rejected(f"incident {incident.id} has no run under way")
+    return None if run.stopped is not None else f.RunStopped(run=run.number, note=command.note)
+
+
+def _approve(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    asked = _asked(command, draft, incident)
+    if any(person.actor == command.actor for person in asked.approved):
+        if asked.people > 1:
+            raise Rejected(f"{command.actor} has approved already; {asked.people} different people must")
+        return None
+    number = incident.runs[-1].number
+    return f.Approved(run=number, step=asked.step, plan=asked.plan, note=command.note)
+
+
+def _deny(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    asked = _asked(command, draft, incident)
+    return f.Denied(run=incident.runs[-1].number, step=asked.step, plan=asked.plan, note=command.note)
+
+
+def _asked(command: Command, draft: Draft, incident: Incident) -> Approval:
+    """The question that is open, which is the one that was answered. Raises Rejected."""
+    asked = pending_approval(incident)
+    if asked is None or not asked.waits(draft.now):
+        raise Rejected(f"incident {incident.id} waits for no approval")
+    if command.step not in (None, asked.step):
+        raise Rejected(f"step {command.step} waits for no approval; {asked.step} does")
+    if command.plan not in (None, asked.plan):
+        raise Rejected(f"what would be done has changed since: it is now {asked.preview}")
+    return asked
+
+
+def pending_approval(incident: Incident) -> Approval | None:
+    """What people are asked to approve now, or None."""
+    run = incident.active_run
+    asked = run.approval if run is not None else None
+    if run is None or asked is None or run.step(asked.step).status is not StepStatus.APPROVAL:
+        return None
+    return asked
+
+
+def _note(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    if not command.note.strip():
+        raise Rejected("say the note")
+    return f.Noted(text=command.note, via=command.via, word=command.word)
 
 
 def _takeover(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
@@ -154,12 +267,26 @@ def restorable(incident: Incident, scope: Callable[[str], str | None]) -> InForc
 VERBS: dict[str, Callable[[Command, Draft, Incident], f.Fact | None]] = {
     "ack": _ack,
     "takeover": _takeover,
+    "snooze": _snooze,
+    "escalate": _escalate,
+    "hold": _hold,
+    "cancel": _cancel,
+    "approve": _approve,
+    "deny": _deny,
+    "note": _note,
     "done": _done,
     "settle": _settle,
     "unlock": _unlock,
     "restore": _restore,
 }
 """What a person can say about an incident, by the word of CLI and API."""
+
+PAGERS_SAY: dict[str, Callable[[Command, Draft, Incident], f.Fact | None]] = {
+    "ack": _ack,
+    "unack": _unack,
+    "note": _note,
+}
+"""What a pager's webhook can say. It is verified by its signature; who said it there is only a name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -331,9 +331,6 @@ class _Reader:
         if settings.pop("heartbeats", None):
             hint = "remove it; until then a route of Alertmanager can watch for a missing Watchdog"
             self.problems.append(self.document.at_key(("heartbeats",), _LATER, hint))
-        if settings.get("mode") == Mode.APPROVE:
-            del settings["mode"]
-            self.tell(("mode",), "not yet: this version cannot ask for an approval", "write observe or auto")
 
     # ------------------------------------------------------------------------------------------ services and notifiers
 

@@ -226,12 +226,23 @@ class Action(Strict):
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """One line of an incident's story: the sentence about an event of this kind, with its time and its seq."""
+
+    kind: str
+    sentence: str
+    at: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message, rendered: what a notifier is asked to send.
 
-    `kind` is root, thread, page or resolve. `text` is the plain text, always there; `body` is what the notifier's
-    `compose` made, None when a template is broken. `key` is the deduplication key. `previous` is what the destination
-    answered for the root message of this incident (JSON), if any.
+    `kind` is root, thread, page, resolve, acknowledge, change or note. `text` is the plain text, always there; `body` is
+    what the notifier's `compose` made, None when a template is broken. `key` is the deduplication key. `previous` is what
+    the destination answered for the root message of this incident (JSON), if any; for a root and a page, what it answered
+    for this very message before.
     """
 
     id: str
@@ -245,6 +256,30 @@ class Message:
     previous: str
     resolves: bool = False
     attempt: int = 1
+    lines: tuple[Line, ...] = ()
+    """Of a thread: the story lines in this one message, several when many waited."""
+    mentions: tuple[str, ...] = ()
+    """Whom a chat must catch: ids of Slack users (`U…`) and user groups (`S…`), `here` or `channel`."""
+    broadcast: bool = False
+    """A reply that the whole channel must see."""
+    doubtful: bool = False
+    """An earlier try may have arrived (its answer was lost, or the process died): to be looked for before it is sent."""
+    level: str = ""
+    """Of a page: where the pager's incident is to be moved (`escalation_policy` of the level)."""
+    supersedes: tuple[str, ...] = ()
+    """Of a page: the keys of those that it replaces at the same destination, to be resolved once it was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagerState:
+    """What a pager says about its own incident: `triggered`, `acknowledged` or `resolved`, and by whom."""
+
+    status: str
+    by: str = ""
+
+
+RECORDS = frozenset({"acknowledge", "change", "note"})
+"""Templates that only some notifiers take: word of an acknowledgement, executed changes, lines for the pager's incident."""
 
 
 class Notifier(Strict):
@@ -263,6 +298,17 @@ class Notifier(Strict):
     pace: ClassVar[int] = 0
     """Microseconds between two messages to one channel, 0 for no limit; a root message is updated every three at most.
     """
+    burst: ClassVar[int] = 3
+    """How many may follow each other at once in a channel that has been quiet."""
+    merges: ClassVar[bool] = False
+    """True when several lines of a thread that wait may leave as one message (`Message.lines`)."""
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """Which of RECORDS it sends; the others are passed over."""
+
+    @property
+    def answers(self) -> bool:
+        """True when `asked` can find something out."""
+        return False
 
     def compose(self, kind: str, values: Mapping[str, object], render: Render) -> JsonValue:
         """The destination's own form of a message of this kind, from its templates; pure. `values` are those of
@@ -271,9 +317,19 @@ class Notifier(Strict):
         return None
 
     def passes_over(self, template: str, sent: bool) -> bool:
-        """True for a message that `send` will answer without sending anything, so that it takes no turn of the pace.
-        `template`: `root`, `page`, `resolve` or `story/<kind>`; `sent`: the root message has been sent before."""
-        return False
+        """True for a message that is not for this notifier: nothing is sent and no turn of the pace is taken.
+        `template`: `root`, `page`, `resolve`, one of RECORDS or `story/<kind>`; `sent`: the root message has been sent
+        before."""
+        return template in RECORDS and template not in self.takes
+
+    def paced_by(self, incident: Incident) -> str:
+        """What shares the pace: by default the incident's channel, "" for the destination as a whole."""
+        return incident.channel or ""
+
+    async def asked(self, key: str) -> PagerState | None:
+        """What the pager says about its incident of this deduplication key; None where it cannot be asked. The caller
+        bounds the time. Raises Temporary, Permanent, Unknown."""
+        return None
 
     @abstractmethod
     async def send(self, message: Message) -> str:

@@ -42,9 +42,23 @@ def people(view: View) -> Next | None:
 
 
 def _levels(view: View) -> Next | None:
-    for entry in escalation.levels(view.incident, view.policy):
-        return Tell(_level(view, entry, _unanswered(view))) if entry.due <= view.now else None
+    for entry in escalation.levels(view.incident, view.policy, view.calendars):
+        if entry.due > view.now:
+            return None
+        return _asked_first(view, entry) or Tell(_level(view, entry, _unanswered(view)))
     return None
+
+
+def _asked_first(view: View, entry: escalation.DueLevel) -> Gather | None:
+    """Before further people are woken, the pagers are asked whether somebody has answered there (design 5.7)."""
+    incident = view.incident
+    pages = tuple(page for page in incident.paged if page[0] in view.askable)
+    asked = f"{entry.round}:{entry.index}" in incident.pagers_asked
+    if asked or not pages or incident.hurried is not None:
+        return None
+    return Gather(
+        runbook=incident.runbook or "", rules_hash=incident.rules_hash, level=(entry.round, entry.index), pages=pages
+    )
 
 
 def _level(view: View, entry: escalation.DueLevel, why: str) -> f.LevelReached:
@@ -64,7 +78,7 @@ def _urgency(view: View) -> Next | None:
     incident = view.incident
     if not incident.live or incident.urgent_number <= incident.urgent_told:
         return None
-    first = next(escalation.levels(incident, view.policy), None)
+    first = next(escalation.levels(incident, view.policy, view.calendars), None)
     if first is not None and first.index == 0:
         return Tell(_level(view, first, incident.urgent or ""))
     page = () if _has_heard(view) else escalation.whom(incident, view.policy)
@@ -74,13 +88,16 @@ def _urgency(view: View) -> Next | None:
 def _has_heard(view: View) -> bool:
     """Paged a moment ago, or somebody has it: the thread tells them. What nobody knows still wakes people."""
     incident = view.incident
+    if incident.storm is not None and not incident.unsettled and incident.result is not Result.HARMFUL:
+        return True  # people are paged for all of them at once
     just_paged = incident.last_paged is not None and view.now - incident.last_paged < ONE_PAGE
-    somebody = incident.acknowledged is not None or incident.taken_over is not None
-    return just_paged or (somebody and not incident.unsettled)
+    return just_paged or (incident.somebody is not None and not incident.unsettled)
 
 
 def _unanswered(view: View) -> str:
-    """Why the next level is told: what was urgent last, else that nothing has helped."""
+    """Why the next level is told: a person asked, what was urgent last, else that nothing has helped."""
+    if view.incident.hurried is not None:
+        return "a person asked for it"
     if view.incident.urgent is not None:
         return view.incident.urgent
     lasted = (view.now - view.incident.clock_from) // SECOND * SECOND
@@ -95,6 +112,26 @@ def _acknowledgement(view: View) -> Next | None:
         return None
     level = escalation.last_reached(view.incident, view.policy) or view.policy.levels[0]
     return Tell(f.AcknowledgementExpired(count=view.incident.acknowledgements, page=level.page))
+
+
+def _snooze(view: View) -> Next | None:
+    snoozed = view.incident.snoozed
+    over = snoozed is not None and snoozed.until <= view.now and not view.incident.closed
+    return Tell(f.SnoozeEnded()) if over else None
+
+
+def _repetition(view: View) -> Next | None:
+    due = escalation.repetition(view.incident, view.policy)
+    return Tell(f.LadderRepeated(number=view.incident.repeats + 1)) if due is not None and due <= view.now else None
+
+
+def _reminder(view: View) -> Next | None:
+    """What came due while nothing ran is told once, as the latest."""
+    due = escalation.reminder(view.incident, view.policy)
+    if due is None or due > view.now:
+        return None
+    lasted = view.now - view.incident.opened_at
+    return Tell(f.StillOpen(number=lasted // view.policy.remind, lasted=lasted))
 
 
 # --- machines: unless_fixed -------------------------------------------------------------------------------------------
@@ -210,7 +247,7 @@ def _must_finish(view: View, run: Run) -> bool:
     if run.cause is Cause.UNDO:
         return True
     runbook = view.runbook_of(run)
-    waits = run.waits_until is not None or any(s.status is StepStatus.ASKED for s in run.steps)
+    waits = run.waits_until is not None or any(s.status in (StepStatus.ASKED, StepStatus.APPROVAL) for s in run.steps)
     return run.phase is Phase.ACTING and not waits and runbook is not None and finishing(run, runbook)
 
 
@@ -267,7 +304,7 @@ def _undoing(view: View) -> Next | None:
 
 
 def _not_undone(view: View, harmful: Run, started: f.RunStarted) -> str | None:
-    if started.mode is not Mode.AUTO:
+    if started.mode is Mode.OBSERVE:
         return f"mode {started.mode.value} lets nothing be changed"
     late = view.now - (harmful.ended_at or view.now)
     # Without the time itself: with another text at each look it would be told, and paged, again and again.
@@ -290,10 +327,11 @@ def _to_undo(incident: Incident, harmful: Run, runbook: Runbook) -> Attempt | No
     return None
 
 
-_PEOPLE: tuple[Callable[[View], Next | None], ...] = (_urgency, _levels, _acknowledgement)
+_PEOPLE: tuple[Callable[[View], Next | None], ...] = (_snooze, _urgency, _levels, _acknowledgement, _repetition)
 
 _RULES: tuple[Callable[[View], Next | None], ...] = (
     *_PEOPLE,
+    _reminder,
     _promises,
     _undoing,
     _start,

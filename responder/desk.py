@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from responder.contracts import Clock, Parameter
 from responder.draft import Turn, UnknownRules, Worker
+from responder.incident import Incident
+from responder.policies import Policy
 from responder.records import Operation
 from responder.rules import Broken, Rules
 from responder.store import Store
@@ -35,6 +37,7 @@ class Shelf:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     older: Mapping[str, Rules | None] = field(default_factory=dict)
     broken: Sequence[Broken] = ()
+    askable: frozenset[str] = frozenset()
 
     def rules(self, rules_hash: str) -> Rules | None:
         """See Book."""
@@ -59,7 +62,8 @@ class Shelf:
         # What could not be read may be readable with today's configuration.
         known = {rules_hash: rules for rules_hash, rules in self.older.items() if rules is not None}
         kept = dict(list(known.items())[-OLD_SETS + 1 :])
-        return Shelf(current, self.instance, parameters, {**kept, self.current.hash: self.current})
+        older = {**kept, self.current.hash: self.current}
+        return Shelf(current, self.instance, parameters, older, askable=self.askable)
 
 
 class Desk:
@@ -90,6 +94,15 @@ class Desk:
                 await self._fetch(missing.rules_hash)
                 operation = make(self.shelf)
         return await self.store.submit(operation)
+
+    async def policy_of(self, incident: Incident) -> Policy:
+        """The policy that an incident began with; today's when that one cannot be read."""
+        try:
+            rules = self.shelf.rules(incident.rules_hash)
+        except UnknownRules:
+            await self._fetch(incident.rules_hash)
+            rules = self.shelf.rules(incident.rules_hash)
+        return (rules or self.shelf.current).policy(incident.policy)
 
     async def _fetch(self, rules_hash: str) -> None:
         rules = await self._read_rules(rules_hash)

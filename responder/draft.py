@@ -72,6 +72,11 @@ class Book(Protocol):
         """This installation's name, part of every key."""
         ...
 
+    @property
+    def askable(self) -> frozenset[str]:
+        """The destinations that answer questions about their own incidents."""
+        ...
+
     def rules(self, rules_hash: str) -> Rules | None:
         """A set by its hash; None when it cannot be read any more. Raises UnknownRules."""
         ...
@@ -233,6 +238,9 @@ class Draft:
         self._renewed.update({m.id: m for m in found.renewed})
         for paged in found.paged:
             self.record(event.incident, paged, event.actor)
+        if isinstance(event.fact, f.Closed) and incident.storm is not None:
+            self.record(incident.storm, f.StormShrank(incident=incident.id))
+            self.advance(incident.storm)
 
     def _causes(self, incident: Incident) -> frozenset[str]:
         """By the set that the incident began with, so that what its opening counted its closing takes away.
@@ -299,6 +307,7 @@ class Draft:
             self.now,
             row.epoch,
             self._ceiling(row.fold),
+            book.askable,
         )
 
     def _ceiling(self, incident: Incident) -> Mode:
@@ -360,7 +369,9 @@ class Draft:
     def _rest(self, incident_id: str, doing: Gather | Intended | None, due: int | None, kind: str) -> Turn:
         sheet = self._sheet(incident_id)
         fold = sheet.row.fold
-        dues = agenda(fold, self.policy_of(fold), self.runbook_of(fold, None))
+        rules = self.book.rules(fold.rules_hash)
+        hours = {} if rules is None else rules.calendars
+        dues = agenda(fold, self.policy_of(fold), self.runbook_of(fold, None), hours)
         if due is not None:
             # What is due already waits for this work, which looks again; a row of its own would come up without end.
             dues = (*(d for d in dues if d.due > self.now), Due(kind=kind, round=0, due=due, work=True))

@@ -6,11 +6,12 @@ incident's state and its policy; nothing is scheduled, the agenda is simply comp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from responder.calendars import Calendar, state_of
 from responder.incident import Due, Incident
-from responder.policies import Level, Policy
+from responder.policies import Level, Owner, Policy
 from responder.recorded import Mode, Phase, Result, StepStatus, Trigger
 from responder.runbook import Promise, Runbook
 
@@ -41,23 +42,72 @@ class DuePromise:
         return f"{self.round}:{self.index}"
 
 
-def climbs(incident: Incident) -> bool:
+Hours = Mapping[str, Calendar]
+"""The calendars of the incident's rules, by name."""
+
+
+def climbs(incident: Incident, policy: Policy) -> bool:
     """True while levels go on being told."""
-    stopped = incident.closed or incident.acknowledged or incident.taken_over or incident.result is Result.FIXED
+    stopped = incident.closed or incident.somebody is not None or incident.result is Result.FIXED
     # A scheduled run calls nobody as long as it goes well.
     quiet = incident.trigger is Trigger.SCHEDULE and incident.urgent is None
-    return incident.live and not stopped and not quiet
+    # Whoever is one of many is told by the storm's own page.
+    alone = incident.storm is None and incident.severity not in policy.chat_only
+    return incident.live and not stopped and not quiet and alone
 
 
-def levels(incident: Incident, policy: Policy) -> Iterator[DueLevel]:
+def levels(incident: Incident, policy: Policy, hours: Hours) -> Iterator[DueLevel]:
     """The levels still to come, lowest first. The first waits for the policy's grace."""
-    if not climbs(incident):
+    untold = [i for i in range(len(policy.levels)) if f"{incident.ladder_round}:{i}" not in incident.levels_reached]
+    if incident.hurried is not None and untold and not incident.closed:
+        # A person asked for it, whoever has the incident by now.
+        yield DueLevel(incident.ladder_round, untold[0], policy.levels[untold[0]], incident.hurried)
+        untold = untold[1:]
+    if not climbs(incident, policy):
         return
-    for index, level in enumerate(policy.levels):
-        if f"{incident.ladder_round}:{index}" in incident.levels_reached:
-            continue
-        due = incident.ladder_from + max(level.after, policy.grace)
+    # Who repeats the ladder has waited long enough for automation.
+    grace = 0 if incident.repeats else policy.grace
+    for index in untold:
+        if index and policy.owner is Owner.PAGERDUTY:
+            return
+        level = policy.levels[index]
+        due = _within_hours(level, incident.ladder_from + max(level.after, grace), hours)
         yield DueLevel(incident.ladder_round, index, level, due)
+
+
+def _within_hours(level: Level, due: int, hours: Hours) -> int:
+    """The level's time, or the beginning of the hours in which it may be told. What is not known silences nobody."""
+    calendar = hours.get(level.during or "")
+    if calendar is None:
+        return due
+    state = state_of(calendar, level.during or "", due)
+    return due if state.open or not state.known or state.until is None else state.until
+
+
+def next_untold(incident: Incident, policy: Policy) -> Level | None:
+    """The lowest level of the present round that was not told."""
+    for index, level in enumerate(policy.levels):
+        if f"{incident.ladder_round}:{index}" not in incident.levels_reached:
+            return level
+    return None
+
+
+def repetition(incident: Incident, policy: Policy) -> int | None:
+    """When the ladder begins again because every level was told and nobody answered, or None."""
+    repeat = policy.repeat
+    if repeat is None or incident.repeats >= repeat.times or policy.owner is Owner.PAGERDUTY:
+        return None
+    if not climbs(incident, policy) or not policy.levels or next_untold(incident, policy) is not None:
+        return None
+    last = max(incident.levels_reached[f"{incident.ladder_round}:{i}"] for i in range(len(policy.levels)))
+    return last + repeat.every
+
+
+def reminder(incident: Incident, policy: Policy) -> int | None:
+    """When stakeholders are told again how it stands, or None. What was missed while nothing ran is told once."""
+    if policy.remind == 0 or incident.closed or not incident.live or incident.storm is not None:
+        return None
+    return incident.opened_at + (incident.reminders + 1) * policy.remind
 
 
 def whom(incident: Incident, policy: Policy) -> tuple[str, ...]:
@@ -77,7 +127,8 @@ def acknowledgement_ends(incident: Incident, policy: Policy) -> int | None:
     """When an acknowledgement runs out, or None."""
     holds = incident.acknowledged
     over = incident.closed or incident.taken_over is not None or incident.result is Result.FIXED
-    if holds is None or over or not incident.live or policy.acknowledgement == 0 or not policy.levels:
+    others = policy.acknowledgement == 0 or policy.owner is Owner.PAGERDUTY
+    if holds is None or over or not incident.live or others or not policy.levels:
         return None
     return holds.at + policy.acknowledgement
 
@@ -97,6 +148,8 @@ def promises(incident: Incident, runbook: Runbook | None) -> Iterator[DuePromise
             # Announced late, it comes late: nobody is surprised by a halt (design 5.7).
             due = max(due, timer.announced + promise.countdown)
             counts = False
+        if timer is not None and timer.held_until is not None:
+            due = max(due, timer.held_until)
         announce = due - promise.countdown if counts and armed(incident) else None
         yield DuePromise(incident.clock_round, index, promise, due, announce)
 
@@ -118,18 +171,32 @@ def armed(incident: Incident) -> bool:
     )
 
 
-def agenda(incident: Incident, policy: Policy, runbook: Runbook | None) -> tuple[Due, ...]:
+def agenda(incident: Incident, policy: Policy, runbook: Runbook | None, hours: Hours) -> tuple[Due, ...]:
     """Everything that comes by time alone, for the timer rows."""
-    dues = [_level_due(entry) for entry in levels(incident, policy)]
+    dues = [_level_due(entry) for entry in levels(incident, policy, hours)]
     for entry in promises(incident, runbook):
         if waits_for_run(incident, entry):
             continue
         dues.extend(_promise_dues(incident, entry))
+    return (*dues, *_people_dues(incident, policy))
+
+
+def _people_dues(incident: Incident, policy: Policy) -> Iterator[Due]:
+    """What comes because of what people said, or did not say."""
     ends = acknowledgement_ends(incident, policy)
     if ends is not None:
         what = "the acknowledgement runs out, and the same people are paged again"
-        dues.append(Due(kind="acknowledgement", round=incident.acknowledgements, due=ends, what=what))
-    return tuple(dues)
+        yield Due(kind="acknowledgement", round=incident.acknowledgements, due=ends, what=what)
+    if incident.snoozed is not None and not incident.closed:
+        what = "the snooze ends, and the climb goes on"
+        yield Due(kind="snooze", round=incident.snoozes, due=incident.snoozed.until, what=what)
+    again = repetition(incident, policy)
+    if again is not None:
+        what = "the ladder begins again, because nobody has answered"
+        yield Due(kind="repeat", round=incident.repeats + 1, due=again, what=what)
+    remind = reminder(incident, policy)
+    if remind is not None:
+        yield Due(kind="still_open", round=incident.reminders + 1, due=remind)
 
 
 def _level_due(entry: DueLevel) -> Due:

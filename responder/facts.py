@@ -9,6 +9,37 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
+from responder.people_facts import (
+    Acknowledged,
+    AcknowledgementExpired,
+    ApprovalAsked,
+    Approved,
+    CountdownHeld,
+    Denied,
+    EscalationAsked,
+    LadderRepeated,
+    LevelReached,
+    ManualAsked,
+    ManualDone,
+    MessageDead,
+    Noted,
+    PageAccepted,
+    Paged,
+    PagerAsked,
+    RestoreReminded,
+    RunStopped,
+    Settled,
+    Snoozed,
+    SnoozeEnded,
+    StillOpen,
+    StormGrew,
+    StormJoined,
+    StormShrank,
+    TakenOver,
+    Unacknowledged,
+    Unlocked,
+    UrgentTold,
+)
 from responder.recorded import (
     LIVE,
     Cause,
@@ -24,6 +55,17 @@ from responder.recorded import (
     Trigger,
     Verdict,
 )
+
+__all__ = [
+    "FACT", "Acknowledged", "AcknowledgementExpired", "AlertFired", "AlertResolved", "ApprovalAsked", "Approved",
+    "AttemptEnded", "AttemptIntended", "Closed", "CountdownHeld", "Denied", "EscalationAsked", "Event",
+    "EvidenceGathered", "Fact", "Gathered", "LadderRepeated", "LevelReached", "MachineAnnounced",
+    "MachineFired", "MachineGathered", "ManualAsked", "ManualDone", "MessageDead", "Noted", "Opened", "OwnerChanged",
+    "PageAccepted", "Paged", "PagerAsked", "Previewed", "Probed", "ProblemFound", "Refused", "Relapsed",
+    "RestoreReminded", "RunEnded", "RunStarted", "RunStopped", "ScheduleDue", "Settled", "SeverityRose",
+    "SnoozeEnded", "Snoozed", "StepEnded", "StepFailed", "StepSkipped", "StillOpen", "StormGrew", "StormJoined",
+    "StormShrank", "TakenOver", "Unacknowledged", "Unlocked", "UrgentTold", "Verifying", "Waiting", "Watched",
+]  # fmt: skip
 
 
 class Opened(Recorded):
@@ -188,24 +230,6 @@ class Previewed(Recorded):
     verdicts: tuple[Verdict, ...]
 
 
-class ManualAsked(Recorded):
-    """A person is asked to do a step."""
-
-    kind: Literal["manual_asked"] = "manual_asked"
-    run: int
-    step: str
-    instruction: str
-
-
-class ManualDone(Recorded):
-    """A person says that the manual step is done."""
-
-    kind: Literal["manual_done"] = "manual_done"
-    run: int
-    step: str
-    note: str = ""
-
-
 class AttemptIntended(Recorded):
     """The intent, committed before the world is touched (design 5.3)."""
 
@@ -285,27 +309,6 @@ class Relapsed(Recorded):
     """The clock of `unless_fixed` begins anew. Not while a promise is still to come: newcomers must not put it off."""
 
 
-class LevelReached(Recorded):
-    """A level of the policy is told."""
-
-    kind: Literal["level_reached"] = "level_reached"
-    round: int
-    index: int
-    name: str
-    page: tuple[str, ...]
-    why: str
-    late: int = 0
-
-
-class UrgentTold(Recorded):
-    """People are told at once, whatever the ladder says: nobody knows, it failed, it was refused (design 5.7)."""
-
-    kind: Literal["urgent_told"] = "urgent_told"
-    number: int
-    page: tuple[str, ...]
-    why: str
-
-
 class MachineAnnounced(Recorded):
     """A machine timer's countdown began."""
 
@@ -340,45 +343,6 @@ class MachineFired(Recorded):
     late: int = 0
 
 
-class Acknowledged(Recorded):
-    """A person has seen it: the climb stops, what `unless_fixed` promises still comes (design 5.7)."""
-
-    kind: Literal["acknowledged"] = "acknowledged"
-    note: str = ""
-
-
-class AcknowledgementExpired(Recorded):
-    """Acknowledged, and nothing followed: the same level is paged again."""
-
-    kind: Literal["acknowledgement_expired"] = "acknowledgement_expired"
-    count: int
-    page: tuple[str, ...]
-
-
-class TakenOver(Recorded):
-    """A person takes it: automation and its timers stop after the step in flight."""
-
-    kind: Literal["taken_over"] = "taken_over"
-    note: str = ""
-
-
-class Settled(Recorded):
-    """A person says whether an unknown change happened."""
-
-    kind: Literal["settled"] = "settled"
-    attempt: str
-    applied: bool
-    reason: str
-
-
-class Unlocked(Recorded):
-    """A person releases a target's lock."""
-
-    kind: Literal["unlocked"] = "unlocked"
-    target: str
-    reason: str
-
-
 class OwnerChanged(Recorded):
     """Another process took the incident over."""
 
@@ -386,42 +350,6 @@ class OwnerChanged(Recorded):
     owner: str
     epoch: int
     why: str
-
-
-class RestoreReminded(Recorded):
-    """A change is still in force that a person should put back."""
-
-    kind: Literal["restore_reminded"] = "restore_reminded"
-    attempt: str
-    step: str
-    preview: str
-    since: int
-
-
-class Paged(Recorded):
-    """A page was put into the outbox, in this same transaction."""
-
-    kind: Literal["paged"] = "paged"
-    destination: str
-    key: str
-    why: str
-
-
-class PageAccepted(Recorded):
-    """The pager's service took a page."""
-
-    kind: Literal["page_accepted"] = "page_accepted"
-    destination: str
-    why: str = ""
-
-
-class MessageDead(Recorded):
-    """A message was refused for good."""
-
-    kind: Literal["message_dead"] = "message_dead"
-    destination: str
-    lane: str
-    error: str
 
 
 class Closed(Recorded):
@@ -447,6 +375,10 @@ Fact = Annotated[
     | Refused
     | Previewed
     | ManualAsked
+    | ApprovalAsked
+    | Approved
+    | Denied
+    | RunStopped
     | ManualDone
     | AttemptIntended
     | AttemptEnded
@@ -457,12 +389,24 @@ Fact = Annotated[
     | Watched
     | Relapsed
     | LevelReached
+    | LadderRepeated
+    | EscalationAsked
+    | PagerAsked
+    | StillOpen
+    | StormJoined
+    | StormGrew
+    | StormShrank
     | UrgentTold
     | MachineAnnounced
+    | CountdownHeld
     | MachineGathered
     | MachineFired
     | Acknowledged
     | AcknowledgementExpired
+    | Unacknowledged
+    | Snoozed
+    | SnoozeEnded
+    | Noted
     | TakenOver
     | Settled
     | Unlocked

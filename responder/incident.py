@@ -28,6 +28,12 @@ from responder.recorded import (
 EPISODES_KEPT = 50
 """Episodes that have ended and are still shown; the journal has them all."""
 
+WORDS_KEPT = 100
+"""Words from outside that are remembered, so that one which is delivered again counts once."""
+
+NAMES_KEPT = 10
+"""Incidents that a storm names; the others it counts."""
+
 RUNS_KEPT = 20
 """Runs that the folded state remembers; older ones stay in the journal."""
 
@@ -90,6 +96,47 @@ class StepState(Recorded):
     """Failed preparations."""
 
 
+class Person(Recorded):
+    """Who did something, when, and what they said."""
+
+    actor: str
+    at: int
+    note: str = ""
+
+
+class Snooze(Recorded):
+    """Who wants no page until when."""
+
+    actor: str
+    at: int
+    until: int
+    note: str = ""
+
+
+class Approval(Recorded):
+    """What people are asked about one step: the plan by its digest, who may answer, and who did."""
+
+    step: str
+    plan: str
+    preview: str
+    role: str
+    people: int
+    asked_at: int
+    until: int
+    why: str = ""
+    approved: tuple[Person, ...] = ()
+    denied: Person | None = None
+
+    @property
+    def granted(self) -> bool:
+        """Enough people have said yes, and nobody no."""
+        return self.denied is None and len(self.approved) >= self.people
+
+    def waits(self, now: int) -> bool:
+        """Nobody has decided yet, and there is time."""
+        return self.denied is None and not self.granted and now < self.until
+
+
 class Run(Recorded):
     """One execution of a runbook within an incident."""
 
@@ -119,6 +166,10 @@ class Run(Recorded):
     """Check -> when its last answer came in; how old that may be before it is asked again counts from here."""
     by_hand: bool = False
     """A person has done a manual step of it."""
+    approval: Approval | None = None
+    """What people were asked last about one of its steps."""
+    stopped: Person | None = None
+    """Who stopped it."""
     verdicts: tuple[Verdict, ...] = ()
     waits_until: int | None = None
     verify_from: int | None = None
@@ -167,14 +218,6 @@ class Run(Recorded):
         return next((a for a in self.attempts if a.open), None)
 
 
-class Person(Recorded):
-    """Who did something, when, and what they said."""
-
-    actor: str
-    at: int
-    note: str = ""
-
-
 class Due(Recorded):
     """One thing that must happen at a time. `work` needs the incident's lease; the others any replica may do."""
 
@@ -196,6 +239,8 @@ class MachineTimer(Recorded):
     held: str | None = None
     starts: str | None = None
     """The runbook that it starts, until that run has started."""
+    held_until: int | None = None
+    """A person has put it off until then."""
 
 
 class Incident(Recorded):
@@ -239,9 +284,32 @@ class Incident(Recorded):
     last_paged: int | None = None
     """When somebody was last paged by the ladder or for something urgent."""
     paged: tuple[tuple[str, str], ...] = ()
-    """Whom a page went to: (destination, deduplication key); closing resolves each."""
+    """Whom a page went to: (destination, deduplication key), one for each destination; closing resolves each."""
+    replaced: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Key of a page -> the earlier ones at the same destination that end when it is accepted."""
     acknowledged: Person | None = None
     acknowledgements: int = 0
+    snoozed: Snooze | None = None
+    snoozes: int = 0
+    still_since: int | None = None
+    """Since when the climb stands still, because somebody has acknowledged or snoozed it."""
+    hurried: int | None = None
+    """When a person asked for the next level, until it is told."""
+    repeats: int = 0
+    """How often the ladder began again because nobody answered."""
+    pagers_asked: tuple[str, ...] = ()
+    """`"round:index"` of the levels before which the pagers were asked."""
+    reminders: int = 0
+    """How often stakeholders were told that it is still open."""
+    heard: tuple[str, ...] = ()
+    """The latest words from outside, by their ids: what is delivered twice counts once."""
+    storm: str | None = None
+    """The incident that pages for this one and many others."""
+    members: int = 0
+    """Of a storm: the incidents that joined it."""
+    members_open: int = 0
+    member_names: tuple[str, ...] = ()
+    """Of a storm: the first of them, for people."""
     taken_over: Person | None = None
     watch: Observation | None = None
     """The verification check as last seen while no run was active."""
@@ -308,15 +376,22 @@ class Incident(Recorded):
 
     @property
     def status(self) -> str:
-        """One word for people and lists: closed, acting, verifying, waiting, acknowledged, open."""
+        """One word for people and lists: closed, acting, verifying, waiting, snoozed, acknowledged, open."""
         run = self.active_run
         if self.closed:
             return "closed"
         if run is not None:
             waiting = run.phase is Phase.ACTING and (run.waits_until is not None or _asked(run))
             return "waiting" if waiting else run.phase.value
+        if self.snoozed is not None and self.taken_over is None:
+            return "snoozed"
         return "acknowledged" if self.acknowledged or self.taken_over else "open"
+
+    @property
+    def somebody(self) -> Person | Snooze | None:
+        """Who has it: whoever took it over, acknowledged or snoozed it."""
+        return self.taken_over or self.acknowledged or self.snoozed
 
 
 def _asked(run: Run) -> bool:
-    return any(s.status is StepStatus.ASKED for s in run.steps)
+    return any(s.status in (StepStatus.ASKED, StepStatus.APPROVAL) for s in run.steps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from responder import facts as f
@@ -26,7 +27,8 @@ from responder.records import (
 )
 from responder.rules import Route
 from responder.runbook import Runbook
-from responder.scopes import asked_of
+from responder.scopes import asked_of, storm_name
+from responder.storms import join_storm
 from responder.telling import AUTHOR
 
 NEWS_KEPT = 20
@@ -129,9 +131,16 @@ class _Taking:
                 ends.add(known.incident)
             elif alert.firing and (known is None or not known.firing):
                 begins.append(self._route(alert))
-        scopes = (asked_of(r.runbook.runbook, r.target) for r in begins if r.runbook is not None)
+        scopes = [asked_of(r.runbook.runbook, r.target) for r in begins if r.runbook is not None]
+        scopes.append(frozenset(self._storms(begins)))
         keys = frozenset(open_key(namespace, _name(r.runbook), r.target) for r in begins)
         self.draft.state.want(Keys(frozenset(ends), open_keys=keys, scopes=frozenset().union(*scopes)))
+
+    def _storms(self, begins: list[Route]) -> Iterator[str]:
+        """The scopes in which those that begin may be counted; a severity's own policy is seen when it comes up."""
+        rules = self.op.book.current
+        names = {rules.policy_for(r.runbook, None, self.draft.now) for r in begins}
+        yield from (storm_name(name) for name in names if rules.policy(name).storm is not None)
 
     def check_doubts(self) -> None:
         doubtful = {a.fingerprint for a in self.op.notification.alerts if a.firing and _outdated(a, self._known(a))}
@@ -154,7 +163,7 @@ class _Taking:
         if severity_rank(severity) <= severity_rank(incident.severity):
             return
         rules = self.op.book.rules(incident.rules_hash) or self.op.book.current
-        policy = rules.policy_for(self.draft.runbook_of(incident, None), severity)
+        policy = rules.policy_for(self.draft.runbook_of(incident, None), severity, self.draft.now)
         fact = f.SeverityRose(before=incident.severity, severity=severity, policy=policy)
         self.draft.record(incident_id, fact)
         self.touched[incident_id] = None
@@ -170,6 +179,7 @@ class _Taking:
         if joined:
             self._rise(incident_id, alert.severity)
         else:
+            self._count(incident_id)
             self._problems(incident_id, alert, route)
             self._not_loaded(incident_id, alert, route)
         for problem in route.each_problems:
@@ -177,6 +187,11 @@ class _Taking:
             self.draft.record(incident_id, f.ProblemFound(problem=problem, urgent=True))
         self._remember(alert, incident_id)
         self.touched[incident_id] = None
+
+    def _count(self, incident_id: str) -> None:
+        storm = join_storm(self.draft, incident_id, digest_id(f"{self.op.id}\nstorm\n{incident_id}"))
+        if storm is not None:
+            self.touched[storm] = None
 
     def _problems(self, incident_id: str, alert: Alert, route: Route) -> None:
         if route.problem is None:
@@ -197,7 +212,7 @@ class _Taking:
 
     def _open(self, alert: Alert, route: Route) -> str:
         self.opened += 1
-        fact = opening(self.op, alert, route)
+        fact = opening(self.op, alert, route, self.draft.now)
         self.draft.open(fact)
         return fact.id
 
@@ -260,8 +275,8 @@ def _firing(alert: Alert, joined: bool) -> f.AlertFired:
     )
 
 
-def opening(op: Ingest, alert: Alert, route: Route) -> f.Opened:
-    """The first fact of a new incident."""
+def opening(op: Ingest, alert: Alert, route: Route, now: int) -> f.Opened:
+    """The first fact of a new incident, which begins at `now` (µs)."""
     rules, runbook = op.book.current, route.runbook
     namespace = op.raw.namespace
     links = dict(runbook.links) if runbook else {}
@@ -273,7 +288,7 @@ def opening(op: Ingest, alert: Alert, route: Route) -> f.Opened:
         namespace=namespace,
         runbook=_name(runbook),
         rules_hash=rules.hash,
-        policy=rules.policy_for(runbook, alert.severity),
+        policy=rules.policy_for(runbook, alert.severity, now),
         target=route.target,
         title=runbook.title if runbook else alert.annotations.get("summary", alert.name),
         impact=runbook.impact if runbook else alert.annotations.get("description", ""),
@@ -288,7 +303,12 @@ def opening(op: Ingest, alert: Alert, route: Route) -> f.Opened:
 
 def incident_id(op_id: str, namespace: str, runbook: str | None, target: str) -> str:
     """Twelve letters and digits that a person can read out: a hash, so that doing it again gives the same."""
-    digest = hashlib.blake2s(f"{op_id}\n{open_key(namespace, runbook, target)}".encode(), digest_size=8).digest()
+    return digest_id(f"{op_id}\n{open_key(namespace, runbook, target)}")
+
+
+def digest_id(text: str) -> str:
+    """An id that follows from `text` alone."""
+    digest = hashlib.blake2s(text.encode(), digest_size=8).digest()
     return base64.b32encode(digest).decode().lower()[:12]
 
 

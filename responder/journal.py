@@ -12,13 +12,17 @@ from typing import Any, cast
 from responder import facts as f
 from responder.incident import (
     EPISODES_KEPT,
+    NAMES_KEPT,
     RUNS_KEPT,
+    WORDS_KEPT,
+    Approval,
     Attempt,
     Episode,
     Incident,
     MachineTimer,
     Person,
     Run,
+    Snooze,
     StepState,
 )
 from responder.recorded import Answer, Phase, Result, StepStatus, Trigger
@@ -126,19 +130,22 @@ def _severity_rose(incident: Incident, fact: f.SeverityRose, event: f.Event) -> 
             incident,
             severity=fact.severity,
             policy=fact.policy,
-            acknowledged=None,
-            ladder_from=event.at,
-            ladder_round=incident.ladder_round + 1,
+            **_ladder_anew(incident, event),
             clock_from=event.at,
             clock_round=incident.clock_round + 1,
         ),
     )
 
 
+def _ladder_anew(incident: Incident, event: f.Event) -> dict[str, Any]:
+    """The ladder begins again from here, and nobody has the incident."""
+    nobody: dict[str, Any] = {"acknowledged": None, "snoozed": None, "still_since": None, "repeats": 0}
+    return nobody | {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1}
+
+
 def _schedule_due(incident: Incident, fact: f.ScheduleDue, event: f.Event) -> Incident:
     """Each time stands for itself: what was wrong with the last one is told again when it is still wrong."""
-    told: dict[str, Any] = {"urgent": None, "urgent_told": incident.urgent_number, "acknowledged": None}
-    told |= {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1}
+    told: dict[str, Any] = {"urgent": None, "urgent_told": incident.urgent_number, **_ladder_anew(incident, event)}
     rules = {"rules_hash": fact.rules_hash, "policy": fact.policy}
     return cast(Incident, copy(incident, result=None, rejoined=False, recheck=False, **told, **rules))
 
@@ -244,7 +251,7 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
         return after
     if incident.trigger is Trigger.SCHEDULE:
         # Who acknowledged the run while it went on has not seen how it ended.
-        after = cast(Incident, copy(after, acknowledged=None))
+        after = cast(Incident, copy(after, acknowledged=None, snoozed=None, still_since=None))
     return _urgent(after, f"{fact.result.value}: {fact.why}")
 
 
@@ -255,7 +262,7 @@ def _relapsed(incident: Incident, fact: f.Relapsed, event: f.Event) -> Incident:
     if incident.result is Result.FIXED:
         # Only a fix had stopped the climb. Where it goes on, newcomers must not put the next level off again and again.
         # Who had acknowledged it had it until it was fixed.
-        anew |= {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1, "acknowledged": None}
+        anew |= _ladder_anew(incident, event)
         anew |= {"urgent": None, "urgent_told": incident.urgent_number}
     return cast(Incident, copy(incident, **anew))
 
@@ -276,6 +283,23 @@ def _machine_fired(incident: Incident, fact: f.MachineFired, event: f.Event) -> 
         return after
     # Good by itself or by people: from here on it counts as fixed, and may relapse.
     return cast(Incident, copy(after, result=Result.FIXED))
+
+
+def _approval_asked(run: Run, fact: f.ApprovalAsked, event: f.Event) -> Run:
+    asked = {"step": fact.step, "plan": fact.plan, "preview": fact.preview, "role": fact.role, "people": fact.people}
+    approval = Approval(**asked, asked_at=event.at, until=fact.until, why=fact.why)
+    return _with_step(copy(run, approval=approval, waits_until=None), fact.step, status=StepStatus.APPROVAL)
+
+
+def _answered(run: Run, fact: f.Approved | f.Denied, event: f.Event) -> Run:
+    """An answer counts for the plan that it was given to and for no other."""
+    asked = run.approval
+    if asked is None or (asked.step, asked.plan) != (fact.step, fact.plan):
+        return run
+    person = Person(actor=event.actor, at=event.at, note=fact.note)
+    if isinstance(fact, f.Denied):
+        return cast(Run, copy(run, approval=copy(asked, denied=person)))
+    return cast(Run, copy(run, approval=copy(asked, approved=(*asked.approved, person))))
 
 
 def _step_failed(incident: Incident, fact: f.StepFailed, event: f.Event) -> Incident:
@@ -299,18 +323,41 @@ def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
     return _with_run(incident, fact.run, lambda r: copy(r, waits_until=fact.until, verdicts=fact.verdicts))
 
 
-def _acknowledgement_expired(incident: Incident, fact: f.AcknowledgementExpired, event: f.Event) -> Incident:
-    # The climb stood still while somebody had it, so the ladder moves on by that time.
-    stood = event.at - max(incident.acknowledged.at, incident.ladder_from) if incident.acknowledged else 0
-    return cast(Incident, copy(incident, acknowledged=None, ladder_from=incident.ladder_from + stood))
+def _climb_stops(incident: Incident, event: f.Event) -> dict[str, Any]:
+    """The climb stands still from now on, if it does not already."""
+    return {"still_since": event.at if incident.still_since is None else incident.still_since}
+
+
+def _climb_goes_on(incident: Incident, event: f.Event) -> dict[str, Any]:
+    """The ladder moves on by the time for which it stood still, so that what was left of it is left."""
+    began = incident.still_since
+    if began is None and incident.acknowledged is not None:
+        began = incident.acknowledged.at  # recorded before the standing still had a time of its own
+    stood = 0 if began is None else event.at - max(began, incident.ladder_from)
+    return {"still_since": None, "ladder_from": incident.ladder_from + stood}
+
+
+def _acknowledgement_ended(
+    incident: Incident, fact: f.AcknowledgementExpired | f.Unacknowledged, event: f.Event
+) -> Any:
+    return copy(_heard(incident, getattr(fact, "word", "")), acknowledged=None, **_climb_goes_on(incident, event))
 
 
 def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
     person = Person(actor=event.actor, at=event.at, note=fact.note)
-    # The climb has stood still since the first of several; what stood before the last one is counted here.
-    stood = event.at - max(incident.acknowledged.at, incident.ladder_from) if incident.acknowledged else 0
-    changes = {"acknowledgements": incident.acknowledgements + 1, "ladder_from": incident.ladder_from + stood}
-    return cast(Incident, copy(incident, acknowledged=person, **changes))
+    changes = {"acknowledgements": incident.acknowledgements + 1, "snoozed": None, **_climb_stops(incident, event)}
+    return cast(Incident, copy(_heard(incident, fact.word), acknowledged=person, **changes))
+
+
+def _snoozed(incident: Incident, fact: f.Snoozed, event: f.Event) -> Incident:
+    snooze = Snooze(actor=event.actor, at=event.at, until=fact.until, note=fact.note)
+    changes = {"snoozes": incident.snoozes + 1, "acknowledged": None, **_climb_stops(incident, event)}
+    return cast(Incident, copy(incident, snoozed=snooze, **changes))
+
+
+def _heard(incident: Incident, word: str) -> Incident:
+    """A word from outside is remembered by its id."""
+    return cast(Incident, copy(incident, heard=(*incident.heard, word)[-WORDS_KEPT:])) if word else incident
 
 
 def _level_reached(incident: Incident, fact: f.LevelReached, event: f.Event) -> Incident:
@@ -318,7 +365,20 @@ def _level_reached(incident: Incident, fact: f.LevelReached, event: f.Event) -> 
     reached = {**incident.levels_reached, key: event.at}
     # The first level is told for the reason that is urgent, if there is one.
     told = incident.urgent_number if fact.index == 0 else incident.urgent_told
-    return _paged(cast(Incident, copy(incident, levels_reached=reached, urgent_told=told)), fact.page, event)
+    changes = {"levels_reached": reached, "urgent_told": told, "hurried": None}
+    return _paged(cast(Incident, copy(incident, **changes)), fact.page, event)
+
+
+def _ladder_repeated(incident: Incident, fact: f.LadderRepeated, event: f.Event) -> Incident:
+    return cast(Incident, copy(incident, **{**_ladder_anew(incident, event), "repeats": fact.number}))
+
+
+def _storm_grew(incident: Incident, fact: f.StormGrew, event: f.Event) -> Incident:
+    names = (*incident.member_names, fact.target)[:NAMES_KEPT]
+    count = incident.members + 1
+    after = copy(incident, members=count, members_open=incident.members_open + 1, member_names=names)
+    # Ten times as many are news again, also for somebody who has acknowledged it.
+    return _urgent(after, f"{count} incidents by now") if count in (100, 1_000, 10_000) else after
 
 
 def _urgent_told(incident: Incident, fact: f.UrgentTold, event: f.Event) -> Incident:
@@ -327,6 +387,21 @@ def _urgent_told(incident: Incident, fact: f.UrgentTold, event: f.Event) -> Inci
 
 def _paged(incident: Incident, page: tuple[str, ...], event: f.Event) -> Incident:
     return cast(Incident, copy(incident, last_paged=event.at)) if page else incident
+
+
+def _put_out(incident: Incident, fact: f.Paged, event: f.Event) -> Incident:
+    """One page is open at each destination: the latest, which ends those before it once it is accepted."""
+    kept = (one for one in incident.paged if one != (fact.destination, fact.supersedes))
+    replaced = dict(incident.replaced)
+    if fact.supersedes:
+        before = replaced.pop(fact.supersedes, ())
+        replaced[fact.key] = (fact.supersedes, *before)[:REPLACED_KEPT]
+    paged = tuple(dict.fromkeys((*kept, (fact.destination, fact.key))))
+    return cast(Incident, copy(incident, paged=paged, replaced=replaced))
+
+
+REPLACED_KEPT = 20
+"""Pages that one page may end; more than an outage of all pagers can pile up at one destination."""
 
 
 def _settled(incident: Incident, fact: f.Settled, event: f.Event) -> Incident:
@@ -373,6 +448,12 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
         lambda r: _with_step(copy(r, plan=None, plan_step=None), x.step, status=StepStatus.SKIPPED, why=x.preview),
     ),
     f.ManualAsked: lambda i, x, e: _with_run(i, x.run, lambda r: _with_step(r, x.step, status=StepStatus.ASKED)),
+    f.ApprovalAsked: lambda i, x, e: _with_run(i, x.run, lambda r: _approval_asked(r, x, e)),
+    f.Approved: lambda i, x, e: _with_run(i, x.run, lambda r: _answered(r, x, e)),
+    f.Denied: lambda i, x, e: _with_run(i, x.run, lambda r: _answered(r, x, e)),
+    f.RunStopped: lambda i, x, e: _with_run(
+        i, x.run, lambda r: copy(r, stopped=Person(actor=e.actor, at=e.at, note=x.note))
+    ),
     f.ManualDone: lambda i, x, e: _with_run(
         i, x.run, lambda r: _with_step(copy(r, by_hand=True), x.step, status=StepStatus.DONE, why=x.note)
     ),
@@ -390,8 +471,21 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.MachineGathered: _machine_gathered,
     f.MachineFired: _machine_fired,
     f.Acknowledged: _acknowledged,
-    f.AcknowledgementExpired: _acknowledgement_expired,
-    f.Paged: lambda i, x, e: copy(i, paged=tuple(dict.fromkeys((*i.paged, (x.destination, x.key))))),
+    f.AcknowledgementExpired: _acknowledgement_ended,
+    f.Unacknowledged: _acknowledgement_ended,
+    f.Snoozed: _snoozed,
+    f.SnoozeEnded: lambda i, x, e: copy(i, snoozed=None, **_climb_goes_on(i, e)),
+    f.Noted: lambda i, x, e: _heard(i, x.word),
+    f.EscalationAsked: lambda i, x, e: copy(i, hurried=e.at),
+    f.LadderRepeated: _ladder_repeated,
+    f.PagerAsked: lambda i, x, e: copy(i, pagers_asked=(*i.pagers_asked, f"{x.round}:{x.index}")),
+    f.StillOpen: lambda i, x, e: copy(i, reminders=x.number),
+    f.StormJoined: lambda i, x, e: copy(i, storm=x.storm),
+    f.StormGrew: _storm_grew,
+    f.StormShrank: lambda i, x, e: copy(i, members_open=max(0, i.members_open - 1)),
+    f.CountdownHeld: lambda i, x, e: _machine(i, f"{x.round}:{x.index}", held_until=x.until),
+    f.Paged: _put_out,
+    f.PageAccepted: lambda i, x, e: copy(i, replaced={k: v for k, v in i.replaced.items() if k != x.key}),
     f.TakenOver: lambda i, x, e: copy(i, taken_over=Person(actor=e.actor, at=e.at, note=x.note)),
     f.Settled: _settled,
     f.Closed: lambda i, x, e: copy(i, closed_at=e.at, closed_why=x.why),

@@ -22,6 +22,7 @@ from responder.documents import Document, parse_document
 from responder.errors import BadRules
 from responder.lint import warnings
 from responder.mistakes import closest, problems_of
+from responder.ladders import Known, check_policies
 from responder.policies import Policies, Policy
 from responder.problems import Path, Problem
 from responder.references import Configured, Surroundings, check_runbook, check_titles
@@ -34,12 +35,6 @@ DEFAULTS_MAY_HOLD: Final = (
 )  # fmt: skip
 _CONCATENATED: Final = ("match", "evidence")
 _SHIPPED_POLICIES: Final = "rules/policies.yaml"
-
-_LATER = "not yet: this version would not honour it"
-_STEP_NOT_YET: Final[Mapping[str, str]] = {
-    "approval": "write the step as `manual:`, or keep the runbook on mode: observe",
-}
-_MODE_HINT: Final = "write `mode: observe`, or `mode: auto` with the steps that need people as `manual:`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +67,8 @@ def load_rules(
     documents = [parse_document(name, text) for name, text in sorted(sources.items())]
     problems = [problem for document in documents for problem in document.problems]
     files = _sorted_out([document for document in documents if not document.problems])
-    policies = _policies(files.policies, configured, problems)
     calendars = _calendars(files.calendars, problems)
+    policies = _policies(files.policies, configured, calendars, problems)
     entries = list(_entries(files, problems))
     names = {str(name) for d in files.runbooks if (name := d.get(("runbook",)))}
     unread = {PurePosixPath(document.file).stem for document in documents if document.problems}
@@ -226,8 +221,7 @@ def _join_marks(own: dict[Path, Any], added: Mapping[Path, Any], key: str, shift
 def _entry(document: Document, problems: list[Problem]) -> Entry | None:
     """The runbook of a document; with parts left out when they are wrong, so that the rest is checked all the same."""
     value: Any = json.loads(json.dumps(document.value))
-    found = list(_not_yet(document, value))
-    problems.extend(found)
+    found: list[Problem] = []
     runbook = None
     for attempt in range(_ATTEMPTS):
         try:
@@ -235,8 +229,8 @@ def _entry(document: Document, problems: list[Problem]) -> Entry | None:
             break
         except ValidationError as error:
             if attempt == 0:
-                found += problems_of(error, document, (), Runbook)
-                problems.extend(problems_of(error, document, (), Runbook))
+                found = list(problems_of(error, document, (), Runbook))
+                problems.extend(found)
             for entry in error.errors(include_url=False):
                 _leave_out(value, entry)
     return None if runbook is None else Entry(document, runbook, whole=not found)
@@ -274,26 +268,14 @@ def _leave_out(value: Any, error: Any) -> None:
         holder.pop(key, None)
 
 
-def _not_yet(document: Document, value: Any) -> Iterator[Problem]:
-    """What a later version brings; taken out of `value`, so that it is not told as unknown as well."""
-    for index, step in enumerate(_listed(value.get("steps"))):
-        yield from _refused(document, step, ("steps", index), _STEP_NOT_YET)
-    if value.get("mode") == "approve":
-        del value["mode"]
-        yield document.at_value(("mode",), "not yet: this version cannot ask for an approval", _MODE_HINT)
-
-
-def _refused(document: Document, value: Any, path: Path, later: Mapping[str, str]) -> Iterator[Problem]:
-    for key in later.keys() & value.keys() if isinstance(value, dict) else ():
-        del value[key]
-        yield document.at_key((*path, key), _LATER, later[key])
-
-
 # ------------------------------------------------------------------------------------------------------------- policies
 
 
-def _policies(documents: Iterable[Document], configured: Configured, problems: list[Problem]) -> Policies:
+def _policies(
+    documents: Iterable[Document], configured: Configured, calendars: Mapping[str, Calendar], problems: list[Problem]
+) -> Policies:
     """All policies of the set. The shipped file gives way to the others, which must not say a thing twice."""
+    read: list[tuple[Document, Policies]] = []
     found: dict[str, Policy] = {}
     severities: dict[str, str] = {}
     default: str | None = None
@@ -309,7 +291,9 @@ def _policies(documents: Iterable[Document], configured: Configured, problems: l
         found.update(given.policies)
         severities.update(given.by_severity)
         default = given.default or default
-        problems.extend(_unknown_notifiers(document, given, configured))
+        read.append((document, given))
+    known = Known(configured, found, calendars)
+    problems.extend(problem for document, given in read for problem in check_policies(document, given, known))
     for path, document in said.items():
         name = document.get(path)
         if path[0] != "policies" and name not in found:
@@ -335,19 +319,6 @@ def _said_twice(document: Document, given: Policies, said: dict[Path, Document])
             where = f"{earlier.file}:{earlier.keys[path].line}"
             yield document.at_key(path, f"this stands in {where} already", "keep one of the two")
         said[path] = document
-
-
-def _unknown_notifiers(document: Document, given: Policies, configured: Configured) -> Iterator[Problem]:
-    for name, policy in given.policies.items():
-        path: Path = ("policies", name)
-        places: list[tuple[Path, tuple[str, ...]]] = [((*path, "chat"), policy.chat)]
-        places += [((*path, "levels", i, "page"), level.page) for i, level in enumerate(policy.levels)]
-        for place, names in places:
-            for index, notifier in enumerate(names):
-                if notifier not in configured.notifiers:
-                    written = (*place, index) if (*place, index) in document.values else place
-                    hint = closest(notifier, configured.notifiers)
-                    yield document.at_value(written, f"unknown notifier {notifier!r}", hint)
 
 
 # ------------------------------------------------------------------------------------------------------------ calendars

@@ -21,7 +21,7 @@ from responder.chapters import ACTIONS, CHAPTERS, OPENING, RESULT_INTRO, WARNING
 from responder.civil_time import DateRange, Days, TimeOfDay, TimeZone
 from responder.contracts import Action
 from responder.docstrings import class_text, field_texts
-from responder.recorded import NOT_YET, Effect, Result
+from responder.recorded import Effect, Result
 from responder.runbook import Check, Evidence, Runbook, Step, Undo
 from responder.variables import position_of
 from responder.written import Duration, Identifier, Name, Names, RateText
@@ -179,7 +179,7 @@ def kind_of(annotation: Any) -> str:
 
 def _named(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
-        return ", ".join(f"`{word}`" for word in annotation if word not in NOT_YET)
+        return ", ".join(f"`{word}`" for word in annotation)
     chapter = next((c for c in CHAPTERS if annotation in c.models), None)
     if chapter is None:
         raise AssertionError(f"no chapter tells what {annotation} is: add it to `chapters`")

@@ -15,7 +15,6 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from responder.documents import Document
 from responder.problems import Path, Problem
-from responder.recorded import NOT_YET, Mode
 
 _FEW: Final = 14
 _SHOWN: Final = 60
@@ -175,9 +174,8 @@ def said(found: Any, *, shown: bool) -> tuple[str, str]:
 
 
 def _words(expected: str) -> list[str]:
-    """The words of an enumeration that may be written; those of Mode without what comes later."""
-    words = [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
-    return [word for word in words if word not in NOT_YET] if set(words) == set(Mode) else words
+    """The words of an enumeration."""
+    return [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
 
 
 def _named_value(value: JsonValue, shown: bool) -> str:

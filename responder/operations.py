@@ -7,11 +7,13 @@ says in `ingest`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
 from responder import facts as f
+from responder.contracts import PagerState
 from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
 from responder.guards import why_missing
@@ -51,7 +53,8 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: it may be tried again."""
+    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: it may be tried again. `pagers`: what
+    they say about their own incidents, by destination."""
 
     observations: tuple[Observation, ...] = ()
     plan: Plan | None = None
@@ -59,6 +62,7 @@ class Learned:
     retry: bool = False
     probe: ProbeAnswer | None = None
     probe_detail: str = ""
+    pagers: Mapping[str, PagerState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ class Report:
             self._watched(draft, incident)
         elif self.gather.machine is not None:
             self._machine(draft, incident, self.gather.machine)
+        elif self.gather.level is not None:
+            self._asked(draft, incident, *self.gather.level)
         elif self.gather.probe is not None:
             self._probed(draft, incident, self.gather.probe)
         else:
@@ -116,6 +122,18 @@ class Report:
         number, index = (int(part) for part in key.split(":"))
         seen, held = self.learned.observations[0], self._held(draft, incident, None)
         draft.record(self.incident, f.MachineGathered(round=number, index=index, observation=seen, holds=held))
+
+    def _asked(self, draft: Draft, incident: Incident, number: int, index: int) -> None:
+        """What the pagers said. Somebody who answered there has it, whoever's webhook did not arrive."""
+        said = tuple(f"{name}: {state.status}" for name, state in self.learned.pagers.items())
+        draft.record(self.incident, f.PagerAsked(round=number, index=index, said=said))
+        answered = [(name, s) for name, s in self.learned.pagers.items() if s.status in ("acknowledged", "resolved")]
+        if not answered or incident.somebody is not None or incident.closed:
+            return
+        name, state = answered[0]
+        note = "" if state.status == "acknowledged" else "resolved there; the alert still fires"
+        who = f"{state.by} ({name})" if state.by else name
+        draft.record(self.incident, f.Acknowledged(note=note, via=name), who)
 
     def _probed(self, draft: Draft, incident: Incident, attempt_id: str) -> None:
         found = incident.attempt(attempt_id)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from responder import facts as f
 from responder.draft import Book, Draft
+from responder.policies import Policy
 from responder.records import Change, Keys, Lane, MessageRow, ScopeRow, Sending, State, Writes
 from responder.timing import SECOND
 
@@ -18,6 +19,8 @@ PAGE = "page"
 """Template of a message that wakes a person."""
 RESOLVE = "resolve"
 """Template of the message that ends a page."""
+ACKNOWLEDGE = "acknowledge"
+"""Template of the message by which a pager hears that somebody has it."""
 HAND_OVER = 60 * SECOND
 """A page that nobody has accepted by then goes to the next channel too (design 5.8)."""
 LEASE = "lease:delivery"
@@ -66,18 +69,47 @@ class Delivered:
         after = replace(sent, state=Sending.SENT)
         if row.lane is not Lane.PAGE or row.template != PAGE or incident is None:
             return Change(Writes(messages=(after,)), answer=True)
-        fact = f.PageAccepted(destination=row.destination, why=self.why)
+        fact = f.PageAccepted(destination=row.destination, why=self.why, key=row.order_key)
         return Change(_recorded(Draft(self.id, state, self.book), fact, after), answer=True)
 
 
 @dataclass(frozen=True, slots=True)
+class Merged:
+    """The destination took several waiting lines of one thread as one message."""
+
+    messages: tuple[MessageRow, ...]
+    provider: str
+
+    @property
+    def id(self) -> str:
+        """See Operation."""
+        return _operation_id(self.messages[0], "merged")
+
+    def reads(self) -> Keys:
+        """See Operation."""
+        return Keys(messages=frozenset(m.id for m in self.messages))
+
+    def apply(self, state: State) -> Change[bool]:
+        """Answers whether any row was still waiting."""
+        known = (state.message(m.id) for m in self.messages)
+        waiting = [row for row in known if row is not None and row.state is Sending.PENDING]
+        done = {"state": Sending.SENT, "sent_at": state.now, "error": "", "provider": self.provider}
+        rows = tuple(replace(row, **done, attempts=row.attempts + 1) for row in waiting)  # type: ignore[arg-type]
+        return Change(Writes(messages=rows), answer=bool(rows))
+
+
+@dataclass(frozen=True, slots=True)
 class Postponed:
-    """It did not work, or must not be tried yet: again at `next_at`. A page that waits too long goes to `fallback`."""
+    """It did not work, or must not be tried yet: again at `next_at`. A page that waits too long goes to the next channel.
+
+    `last_resort` comes after those that the policy names; None: there is none.
+    """
 
     message: MessageRow
     next_at: int
     error: str
-    fallback: str | None
+    last_resort: str | None
+    book: Book
 
     @property
     def id(self) -> str:
@@ -96,17 +128,17 @@ class Postponed:
         tried = self.message.attempts + 1
         after = replace(row, next_at=max(row.next_at, self.next_at), attempts=tried, error=self.error)
         late = self.next_at - row.created_at >= HAND_OVER
-        extra = _handed_over(state, after, self.fallback) if late else ()
+        extra = _handed_over(Draft(self.id, state, self.book), after, self.last_resort) if late else ()
         return Change(Writes(messages=(after, *extra)), answer=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """Refused for good. It blocks nobody; unless `silent` it is told elsewhere, and a page goes to `fallback`."""
+    """Refused for good. It blocks nobody; unless `silent` it is told elsewhere, and a page goes to the next channel."""
 
     message: MessageRow
     error: str
-    fallback: str | None
+    last_resort: str | None
     silent: bool
     book: Book
 
@@ -125,7 +157,7 @@ class Dead:
         if row is None or row.state is not Sending.PENDING:
             return Change(Writes(), answer=False)
         after = replace(row, state=Sending.DEAD, error=self.error, attempts=self.message.attempts + 1)
-        extra = _handed_over(state, after, self.fallback)
+        extra = _handed_over(Draft(self.id, state, self.book), after, self.last_resort)
         if self.silent or state.incident(row.incident) is None:
             return Change(Writes(messages=(after, *extra)), answer=True)
         fact = f.MessageDead(destination=row.destination, lane=row.lane.value, error=self.error)
@@ -200,12 +232,26 @@ def _not_to(writes: Writes, dead: MessageRow, extra: tuple[MessageRow, ...]) -> 
     return replace(writes, messages=(*kept, *extra), renewed=renewed)
 
 
-def _handed_over(state: State, message: MessageRow, to: str | None) -> tuple[MessageRow, ...]:
+def _handed_over(draft: Draft, message: MessageRow, last_resort: str | None) -> tuple[MessageRow, ...]:
     """The same page for the next channel, once."""
-    if message.lane is not Lane.PAGE or message.template != PAGE or to is None or to == message.destination:
+    row = draft.state.incident(message.incident)
+    if message.lane is not Lane.PAGE or message.template != PAGE or row is None:
         return ()
+    to = next_channel(message, draft.policy_of(row.fold), last_resort)
     copy_id = f"{message.id}>{to}"
-    if state.message(copy_id) is not None:
+    if to is None or draft.state.message(copy_id) is not None:
         return ()
+    now = draft.now
     fresh = replace(message, id=copy_id, destination=to, order_key=f"{message.order_key}>{to}", attempts=0)
-    return (replace(fresh, state=Sending.PENDING, next_at=state.now, provider="", error="", sent_at=None),)
+    # Its own minute begins now.
+    return (replace(fresh, state=Sending.PENDING, created_at=now, next_at=now, provider="", error="", sent_at=None),)
+
+
+def next_channel(message: MessageRow, policy: Policy, last_resort: str | None) -> str | None:
+    """Where a page goes that its destination does not take: the policy's substitutes in their order, then the last
+    resort, each once. The row's id tells whom it has been handed to already."""
+    original, *tried = message.id.split(">")
+    first = message.destination if not tried else original.rpartition(":")[2]
+    known = {first, *tried}
+    candidates = (*policy.substitutes(first), *([last_resort] if last_resort is not None else []))
+    return next((name for name in candidates if name not in known), None)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from enum import StrEnum
 from itertools import pairwise
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from responder.timing import SECOND, format_duration
+from responder.timing import MINUTE, SECOND, format_duration
 from responder.written import Duration, Name, Names, Written
+
+Mention = Annotated[str, Field(pattern=r"^([SUW][A-Z0-9]{2,20}|here|channel)$")]
+"""Whom a chat catches: a Slack user (`U…`), a user group (`S…`), `here` or `channel`."""
+
+
+class Owner(StrEnum):
+    """Whose engine climbs: two that climb at once wake people twice."""
+
+    RESPONDER = "responder"
+    """This ladder. A pager that can be asked is asked before each further level whether somebody answered there."""
+    PAGERDUTY = "pagerduty"
+    """The pager's own escalation policy: only the first level is paged from here, and an acknowledgement never expires."""
 
 
 class Level(Written):
@@ -20,6 +35,41 @@ class Level(Written):
     """How long after the opening."""
     page: Names = ()
     """Whom to page: notifiers of responder.yaml."""
+    fallback: Names = ()
+    """Who is paged instead, one after the other, when a pager has not accepted the page within a minute."""
+    mention: Annotated[tuple[Mention, ...], Field(max_length=10)] = ()
+    """Whom the chat's messages about this level, and what is decided at it, mention: ids such as `S012ABC`."""
+    during: str | None = None
+    """A calendar: outside its hours the level waits until they begin."""
+    escalation_policy: Annotated[str, Field(pattern=r"^P[A-Z0-9]{3,20}$")] | None = None
+    """A PagerDuty escalation policy to which the incident there is moved, when the notifier has an `api_token`."""
+
+
+class Repeat(Written):
+    """When every level was told and nobody answered: the ladder begins again."""
+
+    every: Duration
+    """How long after the last level."""
+    times: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often."""
+
+
+class Hours(Written):
+    """A ladder for certain hours: outside of them another policy takes its place, for what begins then."""
+
+    calendar: str
+    """A calendar of calendars.yaml."""
+    otherwise: str
+    """The policy for all other hours."""
+
+
+class Storm(Written):
+    """Many incidents at once are one page: people look at the cause, not at each of them."""
+
+    incidents: Annotated[int, Field(ge=2, le=10_000)]
+    """From so many on, of this policy within `within`, the further ones are told by one page."""
+    within: Duration = 5 * MINUTE
+    """See `incidents`."""
 
 
 class Policy(Written):
@@ -29,10 +79,30 @@ class Policy(Written):
     """Where the story is told, at once: notifiers of responder.yaml."""
     grace: Duration = 0
     """How long automation has before the first level is paged."""
+    chat_only: tuple[str, ...] = ()
+    """Severities that climb no ladder: they are told in the chat, and page only when something goes wrong with them."""
     acknowledgement: Duration = 1800 * SECOND
     """How long an acknowledgement holds before the same level is paged again; 0: for ever."""
+    remind: Duration = 0
+    """How often stakeholders are told in the chat how it stands, while it is open; 0: never."""
+    owner: Owner = Owner.RESPONDER
+    """Whose engine climbs."""
+    repeat: Repeat | None = None
+    """Whether the ladder begins again when nobody answers."""
+    hours: Hours | None = None
+    """A ladder for certain hours only."""
+    storm: Storm | None = None
+    """From how many incidents at once on people get one page for all."""
+    changes: Names = ()
+    """Where executed changes are recorded: notifiers that keep such records (PagerDuty change events)."""
     levels: tuple[Level, ...] = ()
     """The ladder, lowest first."""
+
+    def substitutes(self, destination: str) -> Iterator[str]:
+        """Who is paged instead of a destination, in order."""
+        for level in self.levels:
+            if destination in level.page:
+                yield from level.fallback
 
     @model_validator(mode="after")
     def _in_order(self) -> Policy:
@@ -41,6 +111,12 @@ class Policy(Written):
                 hint = f"write {level.name!r} above {before.name!r}, which comes after {format_duration(before.after)}"
                 context = {"hint": hint, "below": ("levels", index, "after")}
                 raise PydanticCustomError("order", "levels must stand in the order of their 'after'", context)
+        unknown = [s for s in self.chat_only if s not in SEVERITIES]
+        if unknown:
+            hint = f"write some of {', '.join(SEVERITIES)}; what has no known severity always pages"
+            raise PydanticCustomError(
+                "severity", f"{unknown[0]!r} is no severity", {"hint": hint, "below": ("chat_only",)}
+            )
         return self
 
 

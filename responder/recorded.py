@@ -77,10 +77,6 @@ class Mode(StrEnum):
     """It acts."""
 
 
-NOT_YET = frozenset({Mode.APPROVE})
-"""What this version reads and refuses: nobody should be offered it."""
-
-
 class Cause(StrEnum):
     """Why a run was started."""
 
@@ -113,6 +109,7 @@ class StepStatus(StrEnum):
     PENDING = "pending"
     SKIPPED = "skipped"
     ASKED = "asked"  # a manual step that a person has been asked to do
+    APPROVAL = "approval"  # people are asked whether it may be done
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"

@@ -254,6 +254,8 @@ class _Checker:
             done = Scope(scope.inputs, scope.steps | {step.id}, scope.checks)
             yield from self.use((*path, "undo"), step.undo, done, reads=False)
         roles = self.around.configured.roles
+        if step.approval is not None and roles and step.approval.role not in roles:
+            yield self.unknown((*path, "approval"), "role", step.approval.role, roles)
         for key, given in (("restore", step.restore), ("undo", step.undo)):
             if given is not None and given.approval is not None and roles and given.approval not in roles:
                 yield self.unknown((*path, key, "approval"), "role", given.approval, roles)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from responder.calendars import Calendar
+from responder.calendars import Calendar, state_of
 from responder.errors import BadSyntax
 from responder.matchers import Matcher
 from responder.patterns import Pattern, compile_pattern
@@ -69,11 +69,20 @@ class Rules:
         """The runbooks that others yield to: their open incidents are counted."""
         return frozenset(name for runbook in self.runbooks.values() for name in runbook.yields_to)
 
-    def policy_for(self, runbook: Runbook | None, severity: str | None) -> str:
-        """The name of the policy that an incident gets."""
+    def policy_for(self, runbook: Runbook | None, severity: str | None, now: int) -> str:
+        """The name of the policy that an incident gets which begins at `now` (µs)."""
         if runbook is not None and runbook.escalation is not None:
-            return runbook.escalation
-        return self.by_severity.get(severity or "", self.default_policy)
+            return self._at(runbook.escalation, now)
+        return self._at(self.by_severity.get(severity or "", self.default_policy), now)
+
+    def _at(self, name: str, now: int) -> str:
+        """The policy itself in its hours, the other one outside of them. Unknown hours are its own."""
+        hours = self.policy(name).hours
+        calendar = None if hours is None else self.calendars.get(hours.calendar)
+        if hours is None or calendar is None:
+            return name
+        state = state_of(calendar, hours.calendar, now)
+        return name if state.open or not state.known else hours.otherwise
 
     def policy(self, name: str) -> Policy:
         """A policy by name; the default one when the name is gone."""

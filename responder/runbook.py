@@ -19,7 +19,7 @@ from responder.civil_time import mistake
 from responder.cron import Schedule
 from responder.matchers import Matcher, parse_matchers
 from responder.recorded import Mode
-from responder.timing import SECOND, format_duration, parse_duration
+from responder.timing import MINUTE, SECOND, format_duration, parse_duration
 from responder.written import Duration, DurationKey, Identifier, Name, Names, RateText, Written
 
 POLL = 5 * SECOND
@@ -75,6 +75,22 @@ class OnlyIf(Written):
     """A condition over its answer, such as `value > 1.8`. What is missing or not a number makes it false."""
     if_missing: Literal["page", "act_and_page"] = "page"
     """Without fresh data: people only, or act all the same and page."""
+
+
+class Approval(Written):
+    """People decide whether the step is done: they see what it would do, and their answer holds for exactly that."""
+
+    role: str = "operator"
+    """Whose people may say yes or no."""
+    people: Annotated[int, Field(ge=1, le=2)] = 1
+    """How many must say yes; one who says no is enough."""
+    within: Duration = 10 * MINUTE
+    """How long they have. After that nothing is done and people are paged: it never approves itself."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"role": value} if isinstance(value, str) else value
 
 
 class Restore(Written):
@@ -135,6 +151,8 @@ class Step(Written):
     """How long one attempt may take."""
     retry: Retry = Retry(attempts=1)
     """Further attempts after a temporary failure; by default there are none."""
+    approval: Approval | None = None
+    """Who must say yes before it is done, as `approval: risk-manager`."""
     expect: str | None = None
     """A condition over its answer (`value`), inputs, `steps` and `checks`; otherwise the step has failed."""
     on_failure: Literal["abort", "continue"] = "abort"
@@ -148,6 +166,8 @@ class Step(Written):
 
     @model_validator(mode="after")
     def _one_way(self) -> Step:
+        if self.manual is not None and self.approval is not None:
+            raise mistake("a step that a person does needs no approval", "remove `approval:`, or add an `action:`")
         if (self.action is None) == (self.manual is None):
             cure = "add `action:`, or `manual:` for what a person does"
             given = "remove one of them; what a person does is a step of its own"
@@ -270,7 +290,8 @@ class Runbook(Written):
     target: str
     """What is touched, and so locked. Steps may use only the inputs that stand in it."""
     mode: Mode = Mode.OBSERVE
-    """`observe` changes nothing and tells what it would do; `auto` acts. responder.yaml sets a ceiling."""
+    """`observe` changes nothing and tells what it would do; `approve` asks people before each change; `auto` acts.
+    responder.yaml sets a ceiling."""
     brake: bool = False
     """It can only lower risk: cooldown, limits, hours and the locks of others warn and page, but do not stop it."""
     env: str | None = None

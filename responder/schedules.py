@@ -130,7 +130,7 @@ def _begun(draft: Draft, runbook: Runbook, due: int) -> Turn:
     late = draft.now - due
     if found is None or found.active_run is None:
         rules, late = draft.book.current, late if late > MINUTE else 0
-        policy = rules.policy_for(runbook, None)
+        policy = rules.policy_for(runbook, None, draft.now)
         draft.record(name, f.ScheduleDue(due=due, late=late, rules_hash=rules.hash, policy=policy))
     elif STUCK not in found.problems:
         draft.record(name, f.ProblemFound(problem=STUCK))
@@ -147,7 +147,7 @@ def _opened(draft: Draft, runbook: Runbook) -> str:
         id=incident_id(draft.id, LIVE, runbook.runbook, runbook.target),
         runbook=runbook.runbook,
         rules_hash=rules.hash,
-        policy=rules.policy_for(runbook, None),
+        policy=rules.policy_for(runbook, None, draft.now),
         target=runbook.target,
         title=runbook.title,
         impact=runbook.impact,

@@ -20,7 +20,7 @@ from pydantic_core import core_schema
 from responder.contracts import Action, Catalogue, Secret
 from responder.docstrings import class_text, field_texts, summary
 from responder.mistakes import element_of, said
-from responder.recorded import Effect, Mode
+from responder.recorded import Effect
 from responder.runbook import Hours, Input, Promise, Reading, Runbook, Step
 from responder.variables import position_of
 from responder.written import Duration, RateText
@@ -46,9 +46,6 @@ _WRITTEN: Final[Mapping[Callable[..., Any], Schema]] = {
     get_args(RateText)[1].func: _RATE,
 }
 """Function that reads what people write → what it takes. A model's schema shows only what the function makes of it."""
-
-_NOT_YET: Final = (Mode, Mode.APPROVE)
-"""A member of an enumeration that this version reads and refuses (`loader`, `config`): nobody should be offered it."""
 
 _PLACEHOLDER: Final = r"\{\{"
 _NOT_PLACEHOLDER: Final = "neither of the right type nor a template such as '{{ symbol }}'"
@@ -188,10 +185,6 @@ class _Writer(GenerateJsonSchema):
 
     def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
         return value  # the order of the models is the order that people read
-
-    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        made = super().enum_schema(schema)
-        return made | {"enum": [value for value in made["enum"] if (schema["cls"], value) != _NOT_YET]}
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         written = _WRITTEN.get(schema["function"]["function"])

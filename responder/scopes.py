@@ -47,6 +47,13 @@ class Opens(Recorded):
     incidents: tuple[str, ...] = ()
 
 
+class Storming(Recorded):
+    """When the latest incidents of a policy began, and the storm that took them in last."""
+
+    openings: tuple[int, ...] = ()
+    storm: str | None = None
+
+
 class Scheduled(Recorded):
     """When a schedule comes due next (None: never again); its text tells whether it is still the same schedule."""
 
@@ -122,6 +129,11 @@ def runs_name(runbook: str, target: str) -> str:
 def opens_name(runbook: str) -> str:
     """The scope of the open incidents of a runbook that others yield to."""
     return f"open:{runbook}"
+
+
+def storm_name(policy: str) -> str:
+    """The scope that counts the incidents of a policy."""
+    return f"storm:{policy}"
 
 
 def scheduled_name(runbook: str) -> str:

@@ -39,6 +39,11 @@ EVERY_ROLE: Final = "*"
 NEEDED: Final[Mapping[str, frozenset[str]]] = {
     "ack": frozenset({RESPONDER, OPERATOR}),
     "takeover": frozenset({RESPONDER, OPERATOR}),
+    "snooze": frozenset({RESPONDER, OPERATOR}),
+    "escalate": frozenset({RESPONDER, OPERATOR}),
+    "hold": frozenset({RESPONDER, OPERATOR}),
+    "cancel": frozenset({RESPONDER, OPERATOR}),
+    "note": frozenset({RESPONDER, OPERATOR}),
     "done": frozenset({RESPONDER, OPERATOR}),
     "settle": frozenset({OPERATOR}),
     "unlock": frozenset({OPERATOR}),
@@ -48,7 +53,7 @@ NEEDED: Final[Mapping[str, frozenset[str]]] = {
     "notifications": frozenset({RESPONDER, OPERATOR}),
     "replay": frozenset({OPERATOR}),
 }
-"""Verb -> the roles of which one is enough. `restore` is not here: its step names the role (`restore.approval`)."""
+"""Verb -> the roles of which one is enough. `restore`, `approve` and `deny` are not here: their step names the role."""
 
 FRESH: Final = 5 * SECOND
 """How long a credential is used before it is read again: a withdrawn one ends within this time."""

@@ -94,10 +94,10 @@ class _Life:
 
     def __init__(self, desk: Desk, performs: Performs, destinations: Destinations) -> None:
         self.desk = desk
-        self.runs = Runs(desk, performs)
+        self.delivery = Delivery(desk, destinations, lambda: 0.0)
+        self.runs = Runs(desk, performs, self.delivery.ask)
         desk.on_turn = self.runs.take
         self.timers = Timers(desk)
-        self.delivery = Delivery(desk, destinations, lambda: 0.0)
         self._loops = (
             Loop("timers", self.timers.work, desk.now, POLL),
             Loop("delivery", self.delivery.work, desk.now, POLL),

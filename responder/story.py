@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from responder import facts as f
 from responder.incident import Attempt, Episode, Incident, Run, StepState
 from responder.messages import TemplateError
-from responder.recorded import Answer, Observation, Outcome, Result, Verdict
+from responder.recorded import Answer, EvidenceItem, Observation, Outcome, Result, StepStatus, Verdict
 from responder.timing import MINUTE
 
 Render = Callable[[str, Mapping[str, object]], str]
@@ -27,6 +27,12 @@ LONGEST = 1_500
 """Characters of one sentence; the rest of a long label or answer is in the journal."""
 LONGEST_VALUE = 500
 """Characters of one text within a message about the present state."""
+ITEMS = 5
+"""Readings that the line of the evidence holds; the others are in the journal, and where there is room, in a file."""
+LONGEST_ITEM = 120
+"""Characters of one of them."""
+COMING = 3
+"""Things to come that a message about the present state names."""
 
 KINDS: frozenset[str] = frozenset(t.model_fields["kind"].default for t in f.Fact.__origin__.__args__)  # type: ignore[attr-defined]
 """Every kind of fact."""
@@ -37,7 +43,11 @@ KINDS: frozenset[str] = frozenset(t.model_fields["kind"].default for t in f.Fact
 def sentence(event: f.Event, incident: Incident, render: Render) -> str:
     """One line that says what happened. Raises TemplateError when its template cannot be rendered."""
     text = " ".join(render(f"story/{event.fact.kind}.txt.j2", event_values(event, incident)).split())
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return _cut(text, LONGEST)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def describe(event: f.Event, incident: Incident, render: Render) -> str:
@@ -63,7 +73,7 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
     attempt = _attempt_of(fact, incident)
     known = fact.model_dump(mode="json")
     if isinstance(fact, f.EvidenceGathered):
-        known["items"] = [{**item, "value": shown(item["value"])} for item in known["items"]]
+        known["items"] = [_short(item) for item in known["items"][:ITEMS]]
     return {
         "at": event.at,
         "actor": event.actor,
@@ -73,7 +83,11 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
             "title": incident.title,
             "target": incident.target,
             "alerts": len(incident.episodes),
+            "status": incident.status,
+            "owner": "" if incident.somebody is None else incident.somebody.actor,
         },
+        "more": max(0, len(fact.items) - ITEMS) if isinstance(fact, f.EvidenceGathered) else 0,
+        "approval": _answer_of(fact, event, incident),
         "since_opening": max(0, event.at - incident.opened_at),
         "cause": _cause_of(fact, incident),
         "attempt": _attempt_values(attempt, event),
@@ -83,6 +97,33 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
         "checks": [_check_text(o) for o in observations_of(fact)],
         "reasons": reasons(getattr(fact, "verdicts", ())),
     }
+
+
+def _short(item: Mapping[str, Any]) -> dict[str, object]:
+    """A reading as it stands in a line."""
+    return {
+        **item,
+        "value": _cut(str(shown(item["value"])), LONGEST_ITEM),
+        "error": _cut(item["error"] or "", LONGEST_ITEM),
+    }
+
+
+def folded(items: tuple[EvidenceItem, ...]) -> bool:
+    """The line of the evidence does not hold all of it."""
+    texts = [one for item in items for one in (str(shown(item.value)), item.error or "")]
+    return len(items) > ITEMS or any(len(text) > LONGEST_ITEM for text in texts)
+
+
+def _answer_of(fact: f.Fact, event: f.Event, incident: Incident) -> dict[str, object] | None:
+    """What a person's yes or no is about, and the how-manieth yes it is."""
+    run = next((r for r in incident.runs if r.number == getattr(fact, "run", None)), None)
+    if not isinstance(fact, f.Approved | f.Denied) or run is None or run.approval is None:
+        return None
+    asked = run.approval
+    if asked.plan != fact.plan:
+        return None
+    given = sum(person.at <= event.at for person in asked.approved)
+    return {"preview": asked.preview, "people": asked.people, "given": given}
 
 
 def _cause_of(fact: f.Fact, incident: Incident) -> str | None:
@@ -190,8 +231,7 @@ def _one_line(value: Any) -> Any:
     """Line breaks come from templates only, so that no label begins a paragraph of its own; and long texts are cut."""
     match value:
         case str():
-            text = " ".join(value.split())
-            return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+            return _cut(" ".join(value.split()), LONGEST_VALUE)
         case list():
             return [_one_line(one) for one in value]
         case dict():
@@ -224,7 +264,13 @@ def _state(incident: Incident, now: int) -> dict[str, object]:
         "alerts": [_episode_values(e) for e in incident.episodes.values()],
         "firing": len(incident.firing),
         "runs": [_run_values(r) for r in incident.runs],
-        "next": _next_values(incident, now),
+        "next": next(iter(_coming_values(incident, now)), None),
+        "coming": _coming_values(incident, now),
+        "approval": _approval_values(incident, now),
+        "snoozed": _snooze_values(incident, now),
+        "storm": _storm_values(incident),
+        "storm_of": incident.storm,
+        "unsettled": [{"step": a.step, "text": a.plan.preview} for a in incident.unsettled],
         "owner": _owner_values(incident),
         "paged": list(dict.fromkeys(destination for destination, _ in incident.paged)),
         "replay": not incident.live,
@@ -299,18 +345,52 @@ def _step_values(run: Run, step: StepState) -> dict[str, object]:
     }
 
 
-def _next_values(incident: Incident, now: int) -> dict[str, object] | None:
-    dues = sorted((d for d in incident.agenda if d.what), key=lambda d: d.due)
-    if incident.closed or not dues:
+def _coming_values(incident: Incident, now: int) -> list[dict[str, object]]:
+    """What comes by time alone, soonest first."""
+    dues = [] if incident.closed else sorted((d for d in incident.agenda if d.what), key=lambda d: d.due)
+    return [{"what": due.what, "at": due.due, "left": max(0, due.due - now)} for due in dues[:COMING]]
+
+
+def _approval_values(incident: Incident, now: int) -> dict[str, object] | None:
+    """What people are asked to approve now."""
+    run = incident.active_run
+    asked = None if run is None else run.approval
+    if run is None or asked is None or run.step(asked.step).status is not StepStatus.APPROVAL:
         return None
-    return {"what": dues[0].what, "at": dues[0].due, "left": max(0, dues[0].due - now)}
+    return {
+        "step": asked.step,
+        "preview": asked.preview,
+        "role": asked.role,
+        "people": asked.people,
+        "approved": [person.actor for person in asked.approved],
+        "until": asked.until,
+        "left": max(0, asked.until - now),
+        "why": asked.why,
+    }
+
+
+def _snooze_values(incident: Incident, now: int) -> dict[str, object] | None:
+    snooze = incident.snoozed
+    if snooze is None or incident.closed:
+        return None
+    return {"name": snooze.actor, "until": snooze.until, "left": max(0, snooze.until - now), "note": snooze.note}
+
+
+def _storm_values(incident: Incident) -> dict[str, object] | None:
+    """Of an incident that stands for many: how many they are, and what the first of them are about."""
+    if not incident.members:
+        return None
+    return {"incidents": incident.members, "open": incident.members_open, "targets": list(incident.member_names)}
+
+
+_DOES = {"taken_over": "has taken over", "acknowledged": "has acknowledged", "snoozed": "has snoozed it"}
 
 
 def _owner_values(incident: Incident) -> dict[str, object] | None:
-    person = incident.taken_over or incident.acknowledged
+    person = incident.somebody
     if person is None:
         return None
-    does = "has taken over" if incident.taken_over else "has acknowledged"
+    does = next(does for name, does in _DOES.items() if getattr(incident, name) is person)
     return {"name": person.actor, "does": does, "at": person.at, "note": person.note}
 
 

@@ -9,15 +9,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from responder import facts as f
+from responder.escalation import last_reached
 from responder.incident import Incident
 from responder.policies import Policy, severity_rank
-from responder.recorded import Outcome, StepStatus
+from responder.recorded import Effect, Outcome, Result, StepStatus
 from responder.records import Lane, MessageRow
 
-SILENT = frozenset(
-    {"opened", "gathered", "attempt_intended", "paged", "machine_gathered", "page_accepted", "verifying", "watched"}
-)
+SILENT = frozenset({
+    "opened", "gathered", "attempt_intended", "paged", "machine_gathered", "page_accepted", "pager_asked", "verifying",
+    "watched", "storm_grew", "storm_shrank",
+})  # fmt: skip
 """Facts without a line of their own: the root shows them, or the line of another fact says it."""
+
+NOTED = frozenset({
+    "run_ended", "acknowledged", "taken_over", "snoozed", "machine_fired", "approved", "denied", "run_stopped", "settled",
+    "noted", "closed",
+})  # fmt: skip
+"""Facts that the pager's own incident hears of as notes, where it takes them."""
+
+CLAIMED = frozenset({"acknowledged", "taken_over", "snoozed"})
+"""Facts after which nobody else must be woken at a pager."""
+
+BAD_ENDS = frozenset({Result.INEFFECTIVE, Result.UNKNOWN, Result.HARMFUL, Result.UNVERIFIED, Result.FAILED})
+"""Results with which people have to do something."""
 
 AUTHOR = "responder"
 """The actor of everything that the program does by itself."""
@@ -38,13 +52,79 @@ def told(incident: Incident, event: f.Event, policy: Policy, instance: str) -> T
         return Told()
     thread = tuple(_line(incident, event, chat) for chat in policy.chat) if has_line(event.fact) else ()
     pages = tuple(_pages(incident, event, instance))
-    keys = tuple(f.Paged(destination=m.destination, key=m.order_key, why=_why(event.fact)) for m in pages)
+    known = dict(incident.paged)
+    keys = tuple(
+        f.Paged(
+            destination=m.destination,
+            key=m.order_key,
+            why=_why(event.fact),
+            supersedes=known.get(m.destination, ""),
+        )
+        for m in pages
+    )
     resolves = tuple(_resolves(incident, event)) if isinstance(event.fact, f.Closed) else ()
     return Told(
-        messages=(*pages, *resolves, *thread),
+        messages=(*pages, *resolves, *thread, *_records(incident, event, policy)),
         renewed=tuple(_root(incident, event, chat) for chat in policy.chat),
         paged=keys,
     )
+
+
+def _records(incident: Incident, event: f.Event, policy: Policy) -> Iterator[MessageRow]:
+    """What pagers keep beside their pages: who has it, what was changed, what became of it."""
+    fact = event.fact
+    via = getattr(fact, "via", "")
+    for number, (to, key) in enumerate(incident.paged):
+        if to == via:
+            continue
+        if fact.kind in CLAIMED:
+            row = _row(incident, event, Lane.PAGE, to, "acknowledge", key)
+            yield replace(row, id=f"{event.id}:acknowledge:{number}")
+        if fact.kind in NOTED:
+            # An order of its own: a note that cannot be left must not hold up the page's own end.
+            yield replace(
+                _row(incident, event, Lane.THREAD, to, "note", f"{key}#notes"), id=f"{event.id}:note:{number}"
+            )
+    if _changed(incident, fact):
+        for to in policy.changes:
+            yield _row(incident, event, Lane.THREAD, to, "change", f"{incident.id}:changes:{to}")
+
+
+def _changed(incident: Incident, fact: f.Fact) -> bool:
+    """A step ended that has changed something."""
+    if not isinstance(fact, f.StepEnded) or fact.status is not StepStatus.DONE:
+        return False
+    run = next((r for r in incident.runs if r.number == fact.run), None)
+    attempts = () if run is None else run.attempts_of(fact.step)
+    return any(a.happened and a.plan.effect is not Effect.READ for a in attempts)
+
+
+def broadcast(fact: f.Fact) -> bool:
+    """True for a line that the whole channel must see, not only who follows the thread."""
+    match fact:
+        case f.RunEnded():
+            return fact.result in BAD_ENDS
+        case f.StepEnded():
+            return fact.status is StepStatus.UNKNOWN
+        case f.LevelReached() | f.UrgentTold() | f.MachineFired():
+            return bool(fact.page)
+        case f.ApprovalAsked() | f.ManualAsked() | f.MachineAnnounced() | f.AcknowledgementExpired() | f.StillOpen():
+            return True
+        case f.Closed():
+            return True
+        case _:
+            return False
+
+
+def mentions(incident: Incident, fact: f.Fact, policy: Policy) -> tuple[str, ...]:
+    """Whom a line catches: the people of the level that it tells, or of the one that was told last."""
+    if isinstance(fact, f.LevelReached):
+        level = policy.levels[fact.index] if fact.index < len(policy.levels) else None
+    elif broadcast(fact) and not isinstance(fact, f.Closed | f.StillOpen):
+        level = last_reached(incident, policy) or next(iter(policy.levels), None)
+    else:
+        level = None
+    return () if level is None else level.mention
 
 
 def has_line(fact: f.Fact) -> bool:
@@ -85,7 +165,8 @@ def _row(incident: Incident, event: f.Event, lane: Lane, to: str, template: str,
         order_key=order_key,
         created_at=event.at,
         next_at=event.at,
-        rank=severity_rank(incident.severity),
+        # Of many at once people look at the storm: its own messages do not wait behind theirs.
+        rank=severity_rank(incident.severity) if incident.storm is None else -1,
     )
 
 
@@ -111,7 +192,8 @@ def _occasion(fact: f.LevelReached | f.MachineFired | f.AcknowledgementExpired |
 
 
 def _resolves(incident: Incident, event: f.Event) -> Iterator[MessageRow]:
-    for number, (to, key) in enumerate(incident.paged):
+    open_pages = [(to, one) for to, key in incident.paged for one in (key, *incident.replaced.get(key, ()))]
+    for number, (to, key) in enumerate(open_pages):
         row = _row(incident, event, Lane.PAGE, to, "resolve", key)
         # Several keys may have gone to one destination: the number tells their rows apart.
         yield replace(row, id=f"{event.id}:resolve:{number}")

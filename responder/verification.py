@@ -159,6 +159,9 @@ def closing(view: View) -> Next | None:
         return None
     if incident.trigger is Trigger.SCHEDULE:
         return _scheduled_end(incident)
+    if incident.members:
+        over = f"all {incident.members} incidents are over"
+        return Finish(f.Closed(why=over)) if incident.members_open == 0 else None
     if not incident.episodes:
         # The responder's own news (a dead letter, broken rules) has no alert that could end: a person's word ends it.
         person = incident.acknowledged or incident.taken_over

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from responder import facts as f
+from responder.calendars import Calendar
 from responder.incident import Attempt, Incident, Run, StepState
 from responder.policies import Policy
 from responder.recorded import Mode, Plan, Verdict
@@ -35,6 +36,10 @@ class Gather:
     restore: str | None = None
     machine: str | None = None
     watch: bool = False
+    level: tuple[int, int] | None = None
+    """Round and index of a level that waits for the answer of `pages`."""
+    pages: tuple[tuple[str, str], ...] = ()
+    """Pagers to be asked about their own incidents: (destination, deduplication key)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Tell:
 class Ask:
     """Record that a person is asked."""
 
-    fact: f.ManualAsked
+    fact: f.ManualAsked | f.ApprovalAsked
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,13 @@ class View:
     now: int
     epoch: int
     ceiling: Mode = Mode.AUTO
+    askable: frozenset[str] = frozenset()
+    """The destinations that answer questions about their own incidents."""
+
+    @property
+    def calendars(self) -> Mapping[str, Calendar]:
+        """The calendars of the set that the incident began with."""
+        return {} if self.rules is None else self.rules.calendars
 
     @property
     def rules(self) -> Rules | None:

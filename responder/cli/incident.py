@@ -5,9 +5,12 @@ First what is to be done and by when, then what automation did, then everything 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from responder.cli.client import Asked, Incident, asks, incident_path
+import typer
+
+from responder.cli.client import Asked, Failed, Incident, asks, incident_path
 from responder.cli.incidents import past, who_has
 from responder.cli.output import (
     SHORT,
@@ -42,16 +45,48 @@ _ITSELF: Final = "responder"
 """The actor of what automation does."""
 
 
+Postmortem = Annotated[bool, typer.Option("--postmortem", help="Print the draft of a post-mortem, as Markdown.")]
+Templates = Annotated[
+    Path | None, typer.Option("--templates", metavar="DIR", help="Your own templates, for --postmortem.")
+]
+
+
 @asks
-def command(asked: Asked, incident: Incident) -> int:
-    """Tell one incident: what is to be done, what is next and when, what each run did, and the whole timeline (UTC)."""
+def command(asked: Asked, incident: Incident, postmortem: Postmortem = False, templates: Templates = None) -> int:
+    """Tell one incident: what is to be done, what is next and when, what each run did, and the whole timeline (UTC).
+
+    With --postmortem: a Markdown draft from its journal, with fields for what only people know.
+    """
+    if templates is not None and not postmortem:
+        raise typer.BadParameter("only --postmortem is made of a template", param_hint="--templates")
     answer, date = asked.server.get(incident_path(incident))
+    if postmortem:
+        return _drafted(asked, answer, now_of(date), templates)
     if asked.json:
         print_json(answer)
         return 0
     out = paper()
     for part in told(answer, now_of(date)):
         out.print(part)
+    return 0
+
+
+def _drafted(asked: Asked, incident: dict[str, Any], now: int, own: Path | None) -> int:
+    """Print the post-mortem's draft; as JSON what it is made of."""
+    from responder.errors import BadConfig
+    from responder.messages import TemplateError
+    from responder.notifiers import message_templates
+    from responder.postmortem import LARGEST, TEMPLATE, markdown_values, postmortem
+
+    standing, _ = asked.server.get("/status")
+    known = postmortem(incident, standing, now)
+    if asked.json:
+        print_json(known)
+        return 0
+    try:
+        print(message_templates(own).render(TEMPLATE, markdown_values(known), LARGEST))
+    except (BadConfig, TemplateError) as error:
+        raise Failed(str(error), 1) from None
     return 0
 
 

@@ -10,19 +10,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from responder import story
-from responder.contracts import Message, Notifier, Render
+from responder.choices import Choice, choices
+from responder.contracts import Line, Message, Notifier, PagerState, Render
 from responder.desk import Desk, Shelf
 from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
-from responder.facts import Event
+from responder.facts import Event, LevelReached
 from responder.incident import Incident
 from responder.messages import TemplateError
-from responder.outbox import PAGE, RESOLVE, Dead, Delivered, Dropped, Postponed, TakeDelivery
+from responder.outbox import (
+    ACKNOWLEDGE,
+    HAND_OVER,
+    PAGE,
+    RESOLVE,
+    Dead,
+    Delivered,
+    Dropped,
+    Merged,
+    Postponed,
+    TakeDelivery,
+)
+from responder.policies import Policy
 from responder.records import Lane, MessageRow, Operation, Sending
-from responder.telling import root_id
+from responder.telling import broadcast, mentions, root_id
 from responder.timing import MINUTE, SECOND, backoff
 
 LOG = logging.getLogger("responder.engine")
@@ -31,8 +44,6 @@ AT_ONCE: Mapping[Lane, int] = {Lane.PAGE: 32, Lane.ROOT: 16, Lane.THREAD: 16}
 """Messages under way in each lane: bounded, and no lane can take the room of another."""
 LOOKED_AT = 500
 """Rows of one pass."""
-BURST = 3
-"""Messages that may follow each other at once in a channel that has been quiet."""
 DEBOUNCE = 3
 """Paces between two updates of one root message; the first and the last one do not wait."""
 POLL = SECOND
@@ -40,6 +51,12 @@ POLL = SECOND
 SPAN = 10 * SECOND
 """How long the lease of the sending replica holds; another one goes on after that."""
 REMEMBERED = 10_000
+MERGED_FROM = 5
+"""So many lines of one thread that wait together leave as one message (reliability.md 1.2)."""
+MERGED_MOST = 40
+"""Lines of one message."""
+ASKED_FOR = 2.0
+"""Seconds that a pager has to say what it knows, before the next level is told."""
 
 
 class Became(StrEnum):
@@ -62,14 +79,14 @@ class Destinations:
 
 
 class Pace:
-    """A token bucket for each channel: `BURST` at once, then one message every so many microseconds."""
+    """A token bucket for each channel: a burst at once, then one message every so many microseconds."""
 
     def __init__(self) -> None:
         self._free_at: dict[tuple[str, str], int] = {}
 
-    def wait(self, channel: tuple[str, str], now: int, pace: int) -> int:
+    def wait(self, channel: tuple[str, str], now: int, pace: int, burst: int) -> int:
         """Microseconds until a message may go there."""
-        return max(0, self._free_at.get(channel, 0) - (BURST - 1) * pace - now)
+        return max(0, self._free_at.get(channel, 0) - (burst - 1) * pace - now)
 
     def take(self, channel: tuple[str, str], now: int, pace: int) -> None:
         """One message goes now."""
@@ -80,12 +97,13 @@ class Pace:
 
 @dataclass(slots=True)
 class _Case:
-    """One row with what is needed to send it."""
+    """One row with what is needed to send it. `waiting`: the further lines of its thread that leave with it."""
 
     row: MessageRow
     notifier: Notifier
     incident: Incident
     root: MessageRow | None
+    waiting: tuple[MessageRow, ...] = ()
 
 
 class Delivery:
@@ -105,6 +123,7 @@ class Delivery:
         self._held: dict[str, int] = {}
         self._dead: set[tuple[str, str, str]] = set()
         self._lease = 0
+        self._began = desk.now()
         self._stopping = False
 
     @property
@@ -206,7 +225,7 @@ class Delivery:
         row, root, pace = case.row, case.root, case.notifier.pace
         if row.lane is Lane.THREAD and root is not None and root.sent_at is None and root.state is Sending.PENDING:
             return None
-        wait = self._pace.wait(_channel(case), now, pace) if pace else 0
+        wait = self._pace.wait(_channel(case), now, pace, case.notifier.burst) if pace else 0
         if row.lane is Lane.ROOT and row.sent_at is not None and not case.incident.closed:
             wait = max(wait, row.sent_at + DEBOUNCE * pace - now)
         return wait
@@ -234,11 +253,18 @@ class Delivery:
         if useless is not None:
             await self._record(row, lambda shelf: Dropped(row, useless), Became.DROPPED)
             return
+        if case.notifier.passes_over(row.template, row.sent_at is not None):
+            await self._sent(case, None, row.provider)
+            return
         if row.lane is Lane.THREAD and case.root is not None and case.root.sent_at is None:
             await self._die(row, f"its root message was not taken: {case.root.error or 'no reason kept'}", quiet=True)
             return
-        event = await self._event(row)
-        message = self._message(case, event)
+        if await self._is_outdated(row):
+            await self._record(row, lambda shelf: Dropped(row, "a later page tells it"), Became.DROPPED)
+            return
+        case.waiting = await self._waiting(case)
+        events = await self._events(case)
+        message = await self._message(case, events)
         try:
             provider = await case.notifier.send(message)
         except Permanent as refused:
@@ -246,48 +272,118 @@ class Delivery:
         except Exception as error:  # noqa: BLE001  whatever it is, the message is not given up
             await self._later_on(row, error)
         else:
-            why, seq = story.why_of(event), case.incident.seq
-            await self._record(row, lambda shelf: Delivered(row, seq, provider, why, shelf), Became.SENT)
+            await self._sent(case, events[-1] if events else None, provider)
 
-    async def _event(self, row: MessageRow) -> Event | None:
-        if row.event_seq == 0:
-            return None
-        events = await self._desk.store.events(row.incident, row.event_seq - 1)
-        return events[0] if events else None
+    async def _sent(self, case: _Case, event: Event | None, provider: str) -> None:
+        row = case.row
+        if case.waiting:
+            together = (row, *case.waiting)
+            await self._record(row, lambda shelf: Merged(together, provider), Became.SENT)
+            return
+        why, seq = story.why_of(event), case.incident.seq
+        await self._record(row, lambda shelf: Delivered(row, seq, provider, why, shelf), Became.SENT)
 
-    def _message(self, case: _Case, event: Event | None) -> Message:
-        row, now = case.row, self._desk.now()
-        kind = "thread" if row.lane is Lane.THREAD else row.template
-        values = {**story.state_values(case.incident, now), "destination": row.destination}
-        try:
-            said = "" if event is None else story.sentence(event, case.incident, self.destinations.render)
-            values |= {"sentence": said, "at": now if event is None else event.at}
-            values |= {"kind": None if event is None else event.fact.kind}
-            text = said if kind == "thread" else self.destinations.render(f"text/{kind}.txt.j2", values)
-            body = case.notifier.compose(kind, values, self.destinations.render)
-        except TemplateError as broken:
-            LOG.error("message %s goes out as plain text: %s", row.id, broken)
-            self.on_end(row, Became.PLAIN)
-            text, body = _plain(case.incident, event, kind, now), None
-        return Message(
+    async def _is_outdated(self, row: MessageRow) -> bool:
+        """After an outage only the latest page of an incident is worth a person's sleep; it tells the state of now."""
+        late = self._desk.now() - row.created_at >= HAND_OVER
+        if row.template != PAGE or (row.attempts == 0 and not late):
+            return False
+        others = await self._desk.store.messages_of(row.incident)
+        behind = others[[m.id for m in others].index(row.id) + 1 :]
+        telling = (Sending.PENDING, Sending.SENT) if late else (Sending.SENT,)
+        return any(m.template == PAGE and m.destination == row.destination and m.state in telling for m in behind)
+
+    async def _waiting(self, case: _Case) -> tuple[MessageRow, ...]:
+        """The further lines of a thread that leave in one message: one or two keep their own."""
+        row, notifier = case.row, case.notifier
+        if not notifier.merges or not row.template.startswith("story/"):
+            return ()
+        behind = await self._desk.store.waiting_messages(row.order_key, self._desk.now(), MERGED_MOST)
+        others = tuple(m for m in behind if m.id != row.id and not notifier.passes_over(m.template, sent=False))
+        return others if len(others) >= MERGED_FROM - 1 else ()
+
+    async def _events(self, case: _Case) -> list[Event]:
+        """The events that the row, and those which leave with it, tell; none for one that shows the present state."""
+        wanted = {m.event_seq for m in (case.row, *case.waiting)} - {0}
+        if not wanted:
+            return []
+        found = await self._desk.store.events(case.row.incident, min(wanted) - 1)
+        return [event for event in found if event.seq in wanted]
+
+    async def _message(self, case: _Case, events: list[Event]) -> Message:
+        row, incident, now = case.row, case.incident, self._desk.now()
+        kind = "thread" if row.template.startswith("story/") else row.template
+        event = events[-1] if events else None
+        policy = await self._desk.policy_of(incident)
+        caught = dict.fromkeys(who for one in events for who in mentions(incident, one.fact, policy))
+        known = case.root.provider if case.root is not None else row.provider
+        message = Message(
             id=row.id,
             lane=row.lane.value,
             kind=kind,
-            key=row.order_key,
-            text=" ".join(text.split()),
-            body=body,
-            incident=case.incident,
+            key=row.order_key.removesuffix("#notes"),
+            text="",
+            body=None,
+            incident=incident,
             event=event,
-            previous="" if case.root is None else case.root.provider,
+            previous=known,
             resolves=row.template == RESOLVE,
             attempt=row.attempts + 1,
+            mentions=tuple(caught),
+            broadcast=any(broadcast(one.fact) for one in events),
+            doubtful=row.attempts > 0 or row.created_at < self._began,
+            level=_moved_to(event, policy) if row.template == PAGE else "",
+            supersedes=incident.replaced.get(row.order_key, ()) if row.template == PAGE else (),
         )
+        return self._composed(case, message, events, choices(incident, policy))
+
+    def _composed(self, case: _Case, message: Message, events: list[Event], offered: tuple[Choice, ...]) -> Message:
+        """The message with its words; plain ones when a template is broken."""
+        incident, event, now, render = case.incident, message.event, self._desk.now(), self.destinations.render
+        values = {**story.state_values(incident, now), "destination": case.row.destination}
+        values |= {"choices": [choice.values() for choice in offered]}
+        values |= {"broadcast": message.broadcast, "mentions": list(message.mentions)}
+        try:
+            lines = tuple(Line(e.fact.kind, story.sentence(e, incident, render), e.at, e.seq) for e in events)
+            said = lines[-1].sentence if lines else ""
+            values |= {"sentence": said, "at": now if event is None else event.at}
+            values |= {"kind": None if event is None else event.fact.kind}
+            values |= {"lines": [{"kind": one.kind, "sentence": one.sentence, "at": one.at} for one in lines]}
+            told = message.kind in ("thread", "note", "change")
+            text = "\n".join(one.sentence for one in lines) if told else render(f"text/{message.kind}.txt.j2", values)
+            body = case.notifier.compose(message.kind, values, render)
+        except TemplateError as broken:
+            LOG.error("message %s goes out as plain text: %s", message.id, broken)
+            self.on_end(case.row, Became.PLAIN)
+            return replace(message, text=_one_line(_plain(incident, event, message.kind, now)))
+        words = "\n".join(_one_line(line) for line in text.splitlines()) if told else _one_line(text)
+        return replace(message, text=words, body=body, lines=lines)
+
+    # --- asking pagers ------------------------------------------------------------------------------------------------
+
+    async def ask(self, pages: tuple[tuple[str, str], ...]) -> dict[str, PagerState]:
+        """What pagers say about their own incidents of these (destination, key), by destination; those that do not
+        answer in time say nothing, and hold nobody up."""
+        asked = [(name, self.destinations.notifiers[name], key) for name, key in pages if self._knows(name)]
+        answers = await asyncio.gather(*(self._asked(name, notifier, key) for name, notifier, key in asked))
+        return {name: state for (name, _, _), state in zip(asked, answers, strict=True) if state is not None}
+
+    def _knows(self, name: str) -> bool:
+        return name in self.destinations.notifiers
+
+    async def _asked(self, name: str, notifier: Notifier, key: str) -> PagerState | None:
+        try:
+            async with asyncio.timeout(ASKED_FOR):
+                return await notifier.asked(key)
+        except Exception as error:  # noqa: BLE001  whatever it is, the level is told
+            LOG.warning("%s could not be asked about %s: %s", name, key, _told_by(error))
+            return None
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
     def _postponed(self, row: MessageRow, until: int, why: str) -> Callable[[Shelf], Operation[bool]]:
         fallback = self.destinations.fallback
-        return lambda shelf: Postponed(row, until, why, fallback)
+        return lambda shelf: Postponed(row, until, why, fallback, shelf)
 
     async def _later_on(self, row: MessageRow, error: Exception) -> None:
         """Again after 1 to 60 s, or when the destination said; however often (contracts.md D1, reliability.md 1.3)."""
@@ -336,7 +432,18 @@ class Delivery:
 
 
 def _channel(case: _Case) -> tuple[str, str]:
-    return case.row.destination, case.incident.channel or ""
+    return case.row.destination, case.notifier.paced_by(case.incident)
+
+
+def _moved_to(event: Event | None, policy: Policy) -> str:
+    """Where the pager's incident is to be moved for this level, or nothing."""
+    if event is None or not isinstance(event.fact, LevelReached) or event.fact.index >= len(policy.levels):
+        return ""
+    return policy.levels[event.fact.index].escalation_policy or ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _useless(case: _Case) -> str | None:
@@ -344,7 +451,7 @@ def _useless(case: _Case) -> str | None:
     if not case.incident.live and not case.notifier.replays:
         return "a replay tells nobody outside"
     closed = case.incident.closed_at
-    if case.row.template == PAGE and closed is not None and case.row.created_at <= closed:
+    if case.row.template in (PAGE, ACKNOWLEDGE) and closed is not None and case.row.created_at <= closed:
         # PagerDuty would open a new page for a trigger that follows its resolve (contracts.md C1).
         return "the incident closed before the page could be sent"
     return None

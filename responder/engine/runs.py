@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from responder.contracts import Probe
+from responder.contracts import PagerState, Probe
 from responder.desk import Desk, Shelf
 from responder.draft import Intended, Turn
 from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
@@ -64,11 +64,16 @@ class Performs(Protocol):
         ...
 
 
+AskPagers = Callable[[tuple[tuple[str, str], ...]], Awaitable[Mapping[str, PagerState]]]
+"""(destination, key) pairs -> what each pager says about its own incident; never raises, and takes 2 s at most."""
+
+
 class Runs:
     """See the module. At most one task reads for an incident; every intent is done by a task of its own."""
 
-    def __init__(self, desk: Desk, performer: Performs) -> None:
+    def __init__(self, desk: Desk, performer: Performs, ask: AskPagers) -> None:
         self._desk = desk
+        self._ask = ask
         self.performer = performer
         self._reading: set[str] = set()
         self._evidence: set[tuple[str, int]] = set()
@@ -144,6 +149,8 @@ class Runs:
         self.take(turn)
 
     async def _gather(self, incident: Incident, gather: Gather) -> Learned:
+        if gather.level is not None:
+            return Learned(pagers=await self._ask(gather.pages))
         runbook = self._runbook(gather)
         if runbook is None:
             return Learned(failed=f"runbook {gather.runbook} of rules {gather.rules_hash[:12]} cannot be read")

@@ -14,6 +14,7 @@ from responder.errors import BadConfig
 from responder.messages import MessageTemplates, TemplateError
 from responder.notifiers.console import Console
 from responder.notifiers.email import Email
+from responder.notifiers.opsgenie import Opsgenie
 from responder.notifiers.pagerduty import PagerDuty
 from responder.notifiers.slack import Slack
 from responder.notifiers.webhook import Webhook
@@ -21,6 +22,7 @@ from responder.notifiers.webhook import Webhook
 NOTIFIERS: Final[Mapping[str, type[Notifier]]] = {
     "console": Console,
     "email": Email,
+    "opsgenie": Opsgenie,
     "pagerduty": PagerDuty,
     "slack": Slack,
     "webhook": Webhook,

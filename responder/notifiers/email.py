@@ -122,10 +122,11 @@ class Email(Notifier):
         }
 
     def passes_over(self, template: str, sent: bool) -> bool:
-        """True for a root that was sent, and for small news."""
+        """True for a root that was sent, for small news, and for what is only for pagers."""
         if template == "root":
             return sent
-        return template.startswith("story/") and self._is_small(template.removeprefix("story/"))
+        small = template.startswith("story/") and self._is_small(template.removeprefix("story/"))
+        return small or super().passes_over(template, sent)
 
     def _is_small(self, kind: str) -> bool:
         """An event that needs no mail of its own."""

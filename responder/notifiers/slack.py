@@ -1,63 +1,73 @@
 """Slack: one root message an incident, kept up to date, and its story as replies (contracts.md D, reliability.md 1.2).
 
-The library's own retries are off: it would post again exactly when nobody knows whether the first post arrived.
-Retrying, pacing and order are `engine.delivery`'s. It has no buttons and mentions nobody.
+Slack has no idempotency key, so every message carries its own in its metadata: when nobody knows whether an earlier
+try arrived, it is looked for there. Retrying, pacing and order are `engine.delivery`'s, form and limits `block_kit`'s,
+and what is pressed comes in elsewhere.
 """
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal, cast
 
 from pydantic import Field, JsonValue, PrivateAttr
 
+from responder import story
+from responder.block_kit import blocks, fallback_text, small_print
 from responder.contracts import Message, Notifier, Render, Secret, SecureUrl
 from responder.errors import Permanent, Temporary, Unknown
-from responder.timing import SECOND
+from responder.facts import EvidenceGathered
+from responder.recorded import EvidenceItem
+from responder.slack_api import Refused, SlackApi
+from responder.timing import MINUTE, SECOND, format_time
 
-if TYPE_CHECKING:
-    from aiohttp import ClientSession
-    from slack_sdk.errors import SlackApiError
-    from slack_sdk.web.async_client import AsyncWebClient
+LOG = logging.getLogger("responder.notifiers")
 
-MAX_BLOCKS = 50
-MAX_SECTION = 3_000
-MAX_HEADER = 150
-MAX_TEXT = 4_000
-"""Characters of `text`, the fallback for notifications; Slack cuts longer ones (contracts.md D1)."""
-MAX_TOTAL = 12_000
-"""Characters of all blocks: Slack refuses messages near 13,000 with `msg_blocks_too_long`, undocumented."""
+EVENT_TYPE: Final = "responder_message"
+"""The metadata of every message: `event_payload.key` is its own."""
+PATIENCE: Final = 6
+"""Tries of a root message, about a minute, that wait for Slack to tell whether it is there already."""
+PAGES: Final = 5
+"""Pages of a channel or thread that are looked through for it."""
+PAGE: Final = 200
+SKEW: Final = 5 * MINUTE
+"""How far Slack's clock may be behind ours when a message is looked for."""
+MAX_FILE: Final = 1_000_000
 
-_TRY_AGAIN = frozenset({"ratelimited", "rate_limited", "service_unavailable", "accesslimited", "team_added_to_org"})
-_UNCLEAR = frozenset({"internal_error", "fatal_error", "request_timeout"})
-_GONE = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
-_FORM = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
-_CURES: Mapping[str, str] = {
-    "channel_not_found": "create the channel or correct its name, and invite the app to it",
-    "not_in_channel": "invite the app to the channel",
-    "is_archived": "unarchive the channel or name another",
-    "invalid_auth": "renew the token",
-    "token_revoked": "renew the token",
-    "token_expired": "renew the token",
-    "account_inactive": "renew the token",
-    "not_authed": "provide a token",
-    "missing_scope": "give the app the scope chat:write",
+_GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
+_FORM: Final = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
+
+ANSWERS: Final[Mapping[str, frozenset[str]]] = {
+    "approval_asked": frozenset({"approve", "deny"}),
+    "manual_asked": frozenset({"done"}),
+    "step_ended": frozenset({"settle"}),
 }
+"""Kind of a line -> the verbs whose buttons stand below it too; the root has them all."""
+
+Place = Mapping[str, str]
+"""`{"channel": id, "ts": …}`: where a message stands."""
 
 
 class Slack(Notifier):
-    """Tells the story in Slack. The app's bot token needs the scope `chat:write`, and the app must be in the channel.
+    """Tells the story in Slack: one message an incident, kept up to date, with buttons, and the story as its thread.
 
-    An incident whose runbook names a `channel` is told there.
+    The app's bot token needs the scope `chat:write`, and the app must be in the channel. With `files:write` long
+    evidence goes into the thread as a file; with `channels:history` (private channels: `groups:history`) a message
+    whose answer was lost is found instead of posted twice. An incident whose runbook names a `channel` is told there.
     """
 
     kind: Literal["slack"] = "slack"
     token: Secret
     """The app's bot token (`xoxb-…`)."""
     channel: str = Field(min_length=1)
-    """Where stories are told, such as `#trading-alerts`."""
+    """Where stories are told, such as `#trading-alerts`, or better the channel's id, such as `C024BE91L`."""
+    signing_secret: Secret | None = None
+    """The app's signing secret: messages have buttons, and Slack posts what is pressed to `/webhook/slack`."""
+    app_token: Secret | None = None
+    """The app-level token (`xapp-…`) for Socket Mode: messages have buttons, and what is pressed is fetched from Slack,
+    so nothing must be reachable from outside."""
     base_url: SecureUrl = "https://slack.com/api/"
     """The address of Slack's API."""
     timeout: float = Field(default=10, gt=0, le=30)
@@ -66,183 +76,220 @@ class Slack(Notifier):
     chats: ClassVar[bool] = True
     family: ClassVar[str] = "slack"
     pace: ClassVar[int] = SECOND
-    _session: ClientSession | None = PrivateAttr(default=None)
+    _api: SlackApi | None = PrivateAttr(default=None)
+    _ids: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Name of a channel -> its id, as answers told it; reading takes the id alone."""
+    _files: bool = PrivateAttr(default=True)
+    """False once Slack has said that the app may not send files."""
+
+    @property
+    def hears(self) -> bool:
+        """What is pressed reaches the responder, so that buttons are worth showing."""
+        return self.signing_secret is not None or self.app_token is not None
 
     async def start(self) -> None:
-        """Open the one session that all calls share: a new one for every message costs a TLS handshake."""
-        from aiohttp import ClientSession, ClientTimeout
-
-        if self._session is None:
-            self._session = ClientSession(timeout=ClientTimeout(total=self.timeout))
+        """Nothing is opened before it is needed; one session is kept then."""
+        self._calls()
 
     async def stop(self) -> None:
         """Close it."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        api, self._api = self._api, None
+        if api is not None:
+            await api.close()
+
+    def _calls(self) -> SlackApi:
+        if self._api is None:
+            self._api = SlackApi(self.token, self.base_url, self.timeout)
+        return self._api
+
+    # --- what it says -------------------------------------------------------------------------------------------------
 
     def compose(self, kind: str, values: Mapping[str, object], render: Render) -> JsonValue:
         """The blocks of the message, from templates/slack."""
         if kind not in ("root", "thread"):
             return None
-        return list(blocks(render(f"slack/{kind}.mrkdwn.j2", values)))
+        markup = render(f"slack/{kind}.mrkdwn.j2", {**values, "hears": self.hears})
+        mentions = cast("Sequence[str]", values.get("mentions", ()))
+        return list(blocks(markup, self._offers(kind, values), mentions))
+
+    def _offers(self, kind: str, values: Mapping[str, object]) -> list[Mapping[str, str]]:
+        offers = cast("Sequence[Mapping[str, str]]", values.get("choices", ()))
+        if not self.hears:
+            return []
+        if kind == "root":
+            return list(offers)
+        lines = cast("Sequence[Mapping[str, object]]", values.get("lines", ()))
+        verbs = {verb for line in lines for verb in ANSWERS.get(str(line["kind"]), ())}
+        return [offer for offer in offers if offer["verb"] in verbs]
+
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     async def send(self, message: Message) -> str:
         """Post or update; answers `{"channel": id, "ts": …}`. An update needs the channel's id, not its name."""
-        await self.start()
-        previous: dict[str, str] = json.loads(message.previous) if message.previous else {}
-        try:
-            return await self._sent(message, message.body, previous)
-        except _Refused as refused:
-            if refused.code in _FORM and message.body is not None:
-                return await self._sent(message, None, previous)
-            raise
+        previous: Place = json.loads(message.previous) if message.previous else {}
+        found = await self._sent_already(message, previous)
+        if message.kind == "root":
+            place = await self._root(message, found or previous)
+        else:
+            place = found or await self._reply(message, previous)
+        return json.dumps(place)
 
-    async def _sent(self, message: Message, body: JsonValue, previous: Mapping[str, str]) -> str:
-        said = {"text": fallback_text(message.text), "blocks": body or [], "metadata": _metadata(message)}
-        if message.kind != "root":
-            reply = {"thread_ts": previous["ts"]} if previous else {}
-            return await self._call("chat.postMessage", {"channel": self._channel(message, previous), **said, **reply})
+    async def _root(self, message: Message, previous: Place) -> Place:
         if previous:
             try:
-                return await self._call("chat.update", {**previous, **said})
-            except _Refused as refused:
+                return await self._said("chat.update", message, previous)
+            except Refused as refused:
                 if refused.code not in _GONE:
                     raise
-        return await self._call("chat.postMessage", {"channel": self._channel(message, {}), **said})
+        return await self._said("chat.postMessage", message, {"channel": self._channel(message, {})})
 
-    def _channel(self, message: Message, previous: Mapping[str, str]) -> str:
+    async def _reply(self, message: Message, previous: Place) -> Place:
+        reply: dict[str, Any] = {"thread_ts": previous["ts"]} if previous else {}
+        if previous and message.broadcast:
+            reply["reply_broadcast"] = True
+        whole = _whole(message)
+        place = await self._said(
+            "chat.postMessage", message, {"channel": self._channel(message, previous), **reply}, whole
+        )
+        if whole and previous:
+            await self._attach(message, previous, whole)
+        return place
+
+    async def _said(self, method: str, message: Message, to: Mapping[str, Any], whole: str = "") -> Place:
+        """One message; as plain text where Slack refuses its form."""
+        body = message.body
+        if whole and isinstance(body, list):
+            body = [*body, small_print(_where_the_whole_is(message, attached=self._files))]
+        said = {"text": fallback_text(message.text, message.mentions), "parse": "none", "metadata": _metadata(message)}
+        quiet = {"unfurl_links": False, "unfurl_media": False}
+        where = str(to["channel"])
+        try:
+            answer = await self._calls().write(method, {**quiet, **to, **said, "blocks": body or []}, where)
+        except Refused as refused:
+            if refused.code not in _FORM or body is None:
+                raise
+            LOG.error("Slack refuses the form of %s (%s); it goes out as plain text", message.id, refused.code)
+            answer = await self._calls().write(method, {**quiet, **to, **said, "blocks": []}, where)
+        self._ids[where] = answer["channel"]
+        return {"channel": answer["channel"], "ts": answer["ts"]}
+
+    def _channel(self, message: Message, previous: Place) -> str:
         return previous.get("channel") or message.incident.channel or self.channel
 
-    async def _call(self, method: str, body: Mapping[str, JsonValue]) -> str:
-        import aiohttp
-        from slack_sdk.errors import SlackApiError
+    # --- looking for what was sent ------------------------------------------------------------------------------------
 
+    async def _sent_already(self, message: Message, previous: Place) -> Place:
+        """Where an earlier try of this message stands, or nothing. A root that is known needs no looking for: to change
+        it twice is to change it once."""
+        root = message.kind == "root"
+        if not message.doubtful or (root and previous):
+            return {}
         try:
-            answer = await self._client().api_call(method, json={"unfurl_links": False, "unfurl_media": False, **body})
-        except SlackApiError as error:
-            raise _classified(error, method, str(body["channel"])) from None
-        except aiohttp.ClientConnectorError as error:
-            why = f"Slack cannot be reached ({type(error).__name__}); see the network and any proxy"
-            raise Temporary(why) from None
-        except TimeoutError:
-            raise Unknown(f"Slack did not answer {method} within {self.timeout:g} s") from None
-        except aiohttp.ClientError as error:
-            raise Unknown(f"the connection broke during {method} ({type(error).__name__})") from None
-        return json.dumps({"channel": answer["channel"], "ts": answer["ts"]})
+            async for one in self._ours(message, previous):
+                if _key(one) == message.id:
+                    return {"channel": self._id(message, previous), "ts": one["ts"]}
+        except (Temporary, Unknown) as error:
+            if root and message.attempt <= PATIENCE:
+                after = error.retry_after if isinstance(error, Temporary) else None
+                raise Temporary(
+                    f"it may be in the channel already, and looking for it failed: {error}", after
+                ) from None
+            LOG.warning("message %s may stand twice, because looking for it failed: %s", message.id, error)
+        except Permanent as error:
+            # Waiting would change nothing.
+            LOG.warning("message %s may stand twice, because the app may not look for it: %s", message.id, error)
+        return {}
 
-    def _client(self) -> AsyncWebClient:
-        from slack_sdk.web.async_client import AsyncWebClient
+    async def _ours(self, message: Message, previous: Place) -> AsyncIterator[Mapping[str, Any]]:
+        """The messages among which it would be, page by page."""
+        began = message.event.at if message.event is not None and previous else message.incident.opened_at
+        oldest = f"{max(0, began - SKEW) / SECOND:.6f}"
+        query = {"channel": self._id(message, previous), "oldest": oldest, "limit": PAGE, "include_all_metadata": True}
+        method = "conversations.history"
+        if previous:
+            method, query = "conversations.replies", {**query, "ts": previous["ts"]}
+        for _ in range(PAGES):
+            answer = await self._calls().read(method, query, str(query["channel"]))
+            for one in answer.get("messages", ()):
+                yield one
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return
+            query = {**query, "cursor": cursor}
 
-        client = AsyncWebClient(
-            token=self.token.reveal(), base_url=self.base_url, session=self._session, retry_handlers=[]
-        )
-        if self.base_url.startswith("http://"):
-            client.proxy = None  # the library ignores NO_PROXY, and only a loopback address may be without TLS
-        return client
+    def _id(self, message: Message, previous: Place) -> str:
+        channel = self._channel(message, previous)
+        return self._ids.get(channel, channel)
 
+    # --- files --------------------------------------------------------------------------------------------------------
 
-class _Refused(Permanent):
-    """Slack said no; `code` is its own word for the reason."""
+    async def _attach(self, message: Message, thread: Place, whole: str) -> None:
+        """What the line could not hold, as a file below it. A file that does not arrive costs nothing but itself."""
+        if not self._files:
+            return
+        try:
+            await self._share(message, thread, whole.encode(errors="replace")[:MAX_FILE])
+        except (Permanent, Temporary, Unknown) as error:
+            if isinstance(error, Refused) and error.code == "missing_scope":
+                self._files = False
+            LOG.warning("the file below message %s could not be sent: %s", message.id, error)
 
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def _classified(error: SlackApiError, method: str, channel: str) -> Exception:
-    """What Slack's answer means for a further attempt."""
-    answer: Any = error.response
-    status = int(getattr(answer, "status_code", 0) or getattr(answer, "status", 0))
-    data = getattr(answer, "data", None)
-    code = str(data.get("error", "")) if isinstance(data, dict) else ""
-    if status == 429 or code in _TRY_AGAIN:
-        return Temporary(f"Slack asks to wait before {method}", _retry_after(answer.headers.get("Retry-After", "")))
-    if status >= 500:
-        return Temporary(f"Slack answers {method} with {status}")
-    if code in _UNCLEAR or not code:
-        return Unknown(f"Slack answers {method} with {code or 'something that is not JSON'}")
-    cure = _CURES.get(code, "see this error at docs.slack.dev")
-    return _Refused(f"Slack refuses {method} in {channel}: {code}; {cure}", code)
-
-
-def _retry_after(text: str) -> float | None:
-    return float(text) if text.isdecimal() else None
+    async def _share(self, message: Message, thread: Place, content: bytes) -> None:
+        api, channel, name = self._calls(), thread["channel"], f"{message.incident.id}-{message.incident.seq}.txt"
+        asked = {"filename": name, "length": len(content)}
+        given = await api.read("files.getUploadURLExternal", asked, channel, verb="POST")
+        await api.upload(str(given.get("upload_url", "")), content)
+        title = f"{message.incident.title}: the whole text"
+        shared = {"files": [{"id": given.get("file_id"), "title": title}], "thread_ts": thread["ts"]}
+        await api.write("files.completeUploadExternal", {**shared, "channel_id": channel}, channel)
 
 
 def _metadata(message: Message) -> dict[str, JsonValue]:
     """By this our message is recognised when nobody knows whether it was posted; Slack has no idempotency key."""
-    return {"event_type": "responder_message", "event_payload": {"key": message.id, "incident": message.incident.id}}
+    return {"event_type": EVENT_TYPE, "event_payload": {"key": message.id, "incident": message.incident.id}}
 
 
-def fallback_text(text: str) -> str:
-    """Plain text as Slack takes it: what would mention a channel or make a link is escaped, and it is never empty."""
-    return _cut(html.escape(text, quote=False), MAX_TEXT) or "…"
+def _key(found: Mapping[str, Any]) -> object:
+    """The key of a message that is ours."""
+    metadata = found.get("metadata") or {}
+    return (metadata.get("event_payload") or {}).get("key") if metadata.get("event_type") == EVENT_TYPE else None
 
 
-def blocks(markup: str) -> Iterator[dict[str, JsonValue]]:
-    """Block Kit blocks of a rendered template, within Slack's limits.
-
-    A paragraph is a section; `# ` begins a header, `-# ` small print, and `---` alone is a line across.
-    """
-    total, count = 0, 0
-    for block in _all_blocks(markup):
-        total, count = total + len(json.dumps(block, ensure_ascii=False)), count + 1
-        if total > MAX_TOTAL or count == MAX_BLOCKS:
-            yield _context("_shortened; the whole story is in `responder incident`_")
-            return
-        yield block
+# --- what a line does not hold ----------------------------------------------------------------------------------------
 
 
-def _all_blocks(markup: str) -> Iterator[dict[str, JsonValue]]:
-    for paragraph in _paragraphs(markup):
-        if paragraph == "---":
-            yield {"type": "divider"}
-        elif paragraph.startswith("# "):
-            # A header is plain text, in which nothing has a meaning and nothing is escaped.
-            title = html.unescape(" ".join(paragraph[2:].split()))
-            yield {"type": "header", "text": {"type": "plain_text", "text": _cut(title, MAX_HEADER), "emoji": True}}
-        elif paragraph.startswith("-# "):
-            yield _context(_cut(paragraph[3:], MAX_SECTION))
-        else:
-            for part in _parts(paragraph):
-                yield {"type": "section", "text": {"type": "mrkdwn", "text": part}}
+def _whole(message: Message) -> str:
+    """The text of the file that belongs to a reply, or nothing: long evidence, a sentence that was cut, many lines."""
+    parts = [*_evidence(message), *_cut_fact(message)]
+    if sum(len(line.sentence) for line in message.lines) > 8_000:
+        parts.append("\n".join(f"{format_time(line.at)} {line.sentence}" for line in message.lines))
+    return "\n\n".join(parts)
 
 
-def _paragraphs(markup: str) -> Iterator[str]:
-    lines: list[str] = []
-    for line in [*markup.splitlines(), ""]:
-        if line.strip():
-            lines.append(line.rstrip())
-        elif lines:
-            yield "\n".join(lines)
-            lines = []
+def _evidence(message: Message) -> list[str]:
+    if not any(line.kind == "evidence_gathered" for line in message.lines):
+        return []
+    fact = None if message.event is None else message.event.fact
+    known: tuple[EvidenceItem, ...] = next((r.evidence for r in message.incident.runs[::-1] if r.evidence), ())
+    items = fact.items if isinstance(fact, EvidenceGathered) else known
+    return [f"{item.title}\n{_reading(item)}" for item in items] if story.folded(items) else []
 
 
-def _context(text: str) -> dict[str, JsonValue]:
-    return {"type": "context", "elements": [{"type": "mrkdwn", "text": text}]}
+def _reading(item: EvidenceItem) -> str:
+    if item.error:
+        return f"not to be had: {item.error}"
+    return item.value if isinstance(item.value, str) else json.dumps(item.value, ensure_ascii=False, indent=2)
 
 
-def _parts(paragraph: str) -> Iterator[str]:
-    """A paragraph in pieces that a section holds, divided between lines."""
-    part = ""
-    for line in paragraph.split("\n"):
-        fitting = _cut(line, MAX_SECTION)
-        if part and len(part) + 1 + len(fitting) > MAX_SECTION:
-            yield part
-            part = fitting
-        else:
-            part = f"{part}\n{fitting}" if part else fitting
-    yield part
+def _cut_fact(message: Message) -> list[str]:
+    """The fact behind the latest line, when the line had to be cut."""
+    if message.event is None or not message.lines or len(message.lines[-1].sentence) < story.LONGEST:
+        return []
+    if isinstance(message.event.fact, EvidenceGathered):
+        return []
+    return [message.event.fact.model_dump_json(indent=2)]
 
 
-def _cut(text: str, longest: int) -> str:
-    """At most so many characters, never ending within an escaped character or a link."""
-    if len(text) <= longest:
-        return text
-    kept = text[: longest - 1]
-    for begins, ends in (("&", ";"), ("<", ">")):
-        at = kept.rfind(begins)
-        if at > kept.rfind(ends):
-            kept = kept[:at]
-    return f"{kept}…"
+def _where_the_whole_is(message: Message, *, attached: bool) -> str:
+    command = f"`responder incident {message.incident.id} --json`"
+    return f"shortened; the whole is in the file below, and in {command}" if attached else f"shortened; see {command}"

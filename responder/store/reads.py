@@ -154,6 +154,12 @@ class Reads:
         found = self._rows(select(t.messages).where(t.messages.c.id == message_id))
         return rows.message_row(found[0]) if found else None
 
+    def waiting_messages(self, order_key: str, now: int, limit: int) -> list[MessageRow]:
+        """What of one order may be sent now, in its order."""
+        c = t.messages.c
+        asked = select(t.messages).where(c.order_key == order_key, _PENDING, c.next_at <= _now).order_by(c.position)
+        return [rows.message_row(values) for values in self._rows(asked.limit(_limit), now=now, limit=limit)]
+
     def messages_of(self, incident_id: str) -> list[MessageRow]:
         """Every message of an incident, in the order of writing."""
         c = t.messages.c
@@ -172,6 +178,12 @@ class Reads:
         asked = select(t.dead_letters).order_by(c.received_at, c.id)
         found = self._rows(asked if state is None else asked.where(c.state == state))
         return [rows.flat_row(DeadLetterRow, values) for values in found]
+
+    def dead_messages(self, limit: int) -> list[MessageRow]:
+        """What a destination refused for good, newest first."""
+        c = t.messages.c
+        asked = select(t.messages).where(c.state == Sending.DEAD.value).order_by(c.created_at.desc(), c.position.desc())
+        return [rows.message_row(values) for values in self._rows(asked.limit(limit))]
 
     def notifications(
         self, since: int, until: int, limit: int, after: str | None = None, namespace: str | None = None

@@ -167,6 +167,10 @@ class Store:
         """One message by its id, or None."""
         return await self._read(self._reads.message, message_id)
 
+    async def waiting_messages(self, order_key: str, now: int, limit: int) -> list[MessageRow]:
+        """What of one order may be sent now, in its order."""
+        return await self._read(self._reads.waiting_messages, order_key, now, limit)
+
     async def messages_of(self, incident_id: str) -> list[MessageRow]:
         """Every message of an incident, in the order of writing."""
         return await self._read(self._reads.messages_of, incident_id)
@@ -178,6 +182,10 @@ class Store:
     async def dead_letters(self, state: str | None = "open") -> list[DeadLetterRow]:
         """Oldest first; `state` None: whatever became of them."""
         return await self._read(self._reads.dead_letters, state)
+
+    async def dead_messages(self, limit: int) -> list[MessageRow]:
+        """What a destination refused for good, newest first."""
+        return await self._read(self._reads.dead_messages, limit)
 
     async def notifications(
         self, since: int, until: int, limit: int, after: str | None = None, namespace: str | None = None

@@ -15,6 +15,7 @@ from responder.web.notifications import Notifications
 from responder.web.ops import Ops
 from responder.web.parts import Parts, alertmanagers, authenticator
 from responder.web.replays import Replays
+from responder.web.reports import Reports
 from responder.web.verbs import Verbs
 from responder.web.webhook import AlertmanagerWebhook
 
@@ -22,12 +23,17 @@ from responder.web.webhook import AlertmanagerWebhook
 def create_web(parts: Parts) -> Starlette:
     """The application. The webhook stands first and in no middleware: every alert passes there."""
     stored, replays = Notifications(parts), Replays(parts)
+    reports = Reports(parts)
     webhook, api, verbs, ops = AlertmanagerWebhook(parts), Api(parts), Verbs(parts), Ops(parts)
     routes = [
         Route("/webhook/alertmanager", webhook),
         Route("/webhook/alertmanager/", webhook),
         Route("/api/v1/incidents", guarded(api.incidents), methods=["GET"]),
         Route("/api/v1/incidents/{id}", guarded(api.incident), methods=["GET"]),
+        Route("/api/v1/incidents/{id}/journal", guarded(reports.journal), methods=["GET"]),
+        Route("/api/v1/handover", guarded(reports.handover), methods=["GET"]),
+        Route("/api/v1/dead-letters", guarded(reports.dead_letters), methods=["GET"]),
+        Route("/api/v1/dead-letters/{id}", guarded(reports.dead_letter), methods=["GET"]),
         Route("/api/v1/incidents/{id}/{verb}", guarded(verbs.verb), methods=["POST"]),
         Route("/api/v1/notifications", guarded(stored.notifications), methods=["GET"]),
         Route("/api/v1/replays/{name}/notifications", guarded(replays.notification), methods=["POST"]),

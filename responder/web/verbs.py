@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from responder.commands import VERBS, Command, SetPause, restorable
+from responder.commands import VERBS, Command, SetPause, pending_approval, restorable
 from responder.contracts import Strict
+from responder.desk import Desk
 from responder.draft import Book, Draft
 from responder.incident import Incident
 from responder.records import Change, Keys, State, Writes
 from responder.security import NEEDED, OPERATOR, Person
+from responder.timing import SECOND
 from responder.web.access import Refusal, allowed, as_json, known
 from responder.web.api import find
 from responder.web.bodies import Disconnected, TooLarge, read_body
@@ -41,6 +43,9 @@ class Said(Strict):
     step: str | None = None
     attempt: str | None = None
     applied: bool | None = None
+    plan: str | None = None
+    lasts: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,16 @@ class ApprovalOf:
         return next((s.put_back_by for s in steps if change is not None and s.id == change.step), None)
 
 
+async def needed_role(desk: Desk, incident: Incident, verb: str) -> str:
+    """The role that a verb needs which its step names. Where none does, the verb fails anyway, or an operator sees to
+    it."""
+    if verb in ("approve", "deny"):
+        asked = pending_approval(incident)
+        return OPERATOR if asked is None else asked.role
+    name = desk.new_id()
+    return await desk.submit(lambda shelf: ApprovalOf(name, incident.id, shelf)) or OPERATOR
+
+
 class Verbs:
     """The changing handlers."""
 
@@ -86,14 +101,8 @@ class Verbs:
         said = await _said(request)
         incident = await find(self._parts, request.path_params["id"])
         if verb not in NEEDED:
-            allowed(self._parts, person, verb, {await self._approval(incident.id)})
+            allowed(self._parts, person, verb, {await needed_role(self._parts.desk, incident, verb)})
         return as_json({"incident": summary(await self._command(verb, incident.id, person, said))})
-
-    async def _approval(self, incident_id: str) -> str:
-        """Where no step names a role, the verb fails anyway, or an operator must see to it."""
-        desk = self._parts.desk
-        name = desk.new_id()
-        return await desk.submit(lambda shelf: ApprovalOf(name, incident_id, shelf)) or OPERATOR
 
     async def _command(self, verb: str, incident_id: str, person: Person, said: Said) -> Incident:
         desk = self._parts.desk
@@ -110,6 +119,8 @@ class Verbs:
                 step=said.step,
                 attempt=said.attempt,
                 applied=said.applied,
+                plan=said.plan,
+                lasts=None if said.lasts is None else round(said.lasts * SECOND),
             )
         )
         desk.take([turn])
@@ -147,7 +158,7 @@ async def _said(request: Request) -> Said:
         raise Refusal(400, "the body did not arrive") from None
     except ValidationError as error:
         raise Refusal(400, _mistakes(error)) from None
-    texts = (said.note, said.reason, said.step or "", said.attempt or "")
+    texts = (said.note, said.reason, said.step or "", said.attempt or "", said.plan or "")
     if any(len(text) > LONGEST or _unstorable.search(text) for text in texts):
         raise Refusal(400, f"a text has more than {LONGEST} characters, or a NUL in it; shorten or correct it")
     return said

@@ -434,6 +434,14 @@ async def test_a_dead_letter_that_was_understood_is_no_longer_listed(url: str) -
         assert [d.state for d in await store.dead_letters(None)] == ["done"]
 
 
+async def test_dead_messages_are_listed_newest_first(url: str) -> None:
+    rows = tuple(replace(message(f"m{n}"), created_at=NOW + n // 2, state=Sending.DEAD) for n in range(4))
+    async with opened(url) as store:
+        await store.submit(writes("a", messages=(*rows, message("m9"))))
+        assert [m.id for m in await store.dead_messages(10)] == ["m3", "m2", "m1", "m0"]
+        assert await store.dead_messages(1) == [rows[3]]
+
+
 async def test_a_timer_keeps_its_round_and_kind_apart(url: str) -> None:
     rows = tuple(timer("i1", NOW, kind) for kind in ("level", "hold"))
     second = replace(rows[0], due=Due(kind="level", round=1, due=NOW))

@@ -181,12 +181,12 @@ class Process:
         transport = WireTransport(wire, self.store.now)
         connections = Connections(SERVICES, lambda _service: transport)
         performer = Performer(ACTIONS, connections.connect, PARAMETERS, self.store.now, asyncio.sleep)
-        self.runs = Runs(self.desk, performer)
-        self.desk.on_turn = self.runs.take
-        self.timers = Timers(self.desk)
         notifiers = {name: WireChat(name=name).connected(wire, self.store.now) for name in CHATS}
         pagers = {name: WirePager(name=name).connected(wire, self.store.now) for name in PAGERS}
         self.delivery = Delivery(self.desk, Destinations({**notifiers, **pagers}, TEMPLATES.render, None), lambda: 0.5)
+        self.runs = Runs(self.desk, performer, self.delivery.ask)
+        self.desk.on_turn = self.runs.take
+        self.timers = Timers(self.desk)
         self.loops = (
             Loop("timers", self.timers.work, self.store.now, 5 * SECOND),
             Loop("delivery", self.delivery.work, self.store.now, 5 * SECOND),

@@ -60,7 +60,7 @@ def says(ledger: Ledger, verb: str, actor: str = "alice", note: str = "", **said
 @pytest.mark.parametrize(
     ("facts", "verb", "said", "reason"),
     [
-        ((), "hug", {}, "there is no verb hug; there are ack, done"),
+        ((), "hug", {}, "there is no verb hug; there are ack, approve"),
         ((f.Closed(why="over"),), "ack", {}, "is closed: over"),
         ((f.Closed(why="over"),), "takeover", {}, "is closed"),
         ((), "done", {}, "waits for no manual step"),
@@ -189,4 +189,7 @@ def test_resuming_what_was_never_paused_is_fine() -> None:
 
 
 def test_every_verb_is_tried_here() -> None:
-    assert set(VERBS) == {"ack", "takeover", "done", "settle", "unlock", "restore"}
+    assert set(VERBS) == {
+        "ack", "takeover", "done", "settle", "unlock", "restore", "snooze", "escalate", "hold", "cancel", "approve",
+        "deny", "note",
+    }  # fmt: skip

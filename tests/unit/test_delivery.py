@@ -20,6 +20,7 @@ from responder.engine.emergency import AGAIN, Emergency
 from responder.errors import Permanent, Temporary, Unknown
 from responder.messages import MessageTemplates
 from responder.notifiers import message_templates
+from responder.outbox import next_channel
 from responder.policies import Level, Policy
 from responder.recorded import Mode
 from responder.records import Change, Keys, Lane, MessageRow, Sending, State, Writes
@@ -229,7 +230,7 @@ async def test_a_page_says_why_under_the_incidents_key() -> None:
     assert page.key == "responder/main/i1/pager/l0.0"
     assert page.text == "[critical] VaR above its limit: risk-api/kelly_fraction. Nothing was done."
     accepted = [e.fact for e in await bench.store.events("i1") if isinstance(e.fact, f.PageAccepted)]
-    assert accepted == [f.PageAccepted(destination="pager", why="nobody has it")]
+    assert accepted == [f.PageAccepted(destination="pager", why="nobody has it", key="responder/main/i1/pager/l0.0")]
 
 
 @pytest.mark.parametrize("trouble", [Temporary("503"), Unknown("no answer"), ValueError("a mistake of the notifier")])
@@ -358,12 +359,55 @@ async def test_what_is_passed_over_takes_no_turn() -> None:
     problems = [f"p{n}" for n in range(6)]
     await bench.happens(OPENED, *(f.ProblemFound(problem=problem, urgent=False) for problem in problems))
     await bench.run(0)
-    assert bench.chat.sent == ["root", *problems]
+    assert bench.chat.sent == ["root"]
+    assert bench.became.count(Became.SENT) == 7, "what is passed over is done, and asks nobody"
     await bench.happens(*(f.Acknowledged(note=f"a{n}") for n in range(4)))
     await bench.run(0)
-    later = bench.chat.sent[7:]
-    assert "root" in later, "an update that is passed over does not wait"
-    assert len(later) == 3, "the root took one of three turns, the others are left for what is sent"
+    assert len(bench.chat.sent[1:]) == 2, "the root took one of three turns, the others are left for what is sent"
+
+
+class Merging(Chat):
+    merges: ClassVar[bool] = True
+
+
+async def test_many_lines_that_wait_leave_as_one_message() -> None:
+    bench = Bench(chat=Merging())
+    await bench.happens(OPENED, *(f.ProblemFound(problem=f"p{n}", urgent=False) for n in range(6)))
+    await bench.run(0)
+    assert bench.chat.sent == ["root", "\n".join(f"p{n}" for n in range(6))]
+    [_, merged] = bench.chat._sent
+    assert [line.sentence for line in merged.lines] == [f"p{n}" for n in range(6)]
+    assert {row.state for row in (await bench.rows()).values()} == {Sending.SENT}
+    await bench.happens(*(f.ProblemFound(problem=f"q{n}", urgent=False) for n in range(2)))
+    await bench.run(10 * SECOND)
+    assert sorted(bench.chat.sent[2:]) == ["q0", "q1", "root"], "one or two keep their own"
+
+
+async def test_after_an_outage_the_latest_page_tells_for_those_before_it() -> None:
+    bench = Bench()
+    bench.pager._troubles.extend([Temporary("503")] * 9)
+    await bench.happens(OPENED, LEVEL)
+    await bench.run(3 * MINUTE)
+    await bench.happens(f.LevelReached(round=0, index=1, name="L2", page=("pager",), why="not fixed"))
+    await bench.run(10 * MINUTE)
+    [page] = bench.pager._sent
+    assert page.key.endswith("/l0.1")
+    assert page.supersedes == ("responder/main/i1/pager/l0.0",)
+    states = {m.order_key[-4:]: m.state for m in await bench.store.messages_of("i1") if m.template == "page"}
+    assert states["l0.0"] is Sending.DROPPED
+
+
+async def test_a_page_replaces_the_one_before_it_at_the_same_destination() -> None:
+    bench = Bench()
+    await bench.happens(OPENED, LEVEL)
+    await bench.run(SECOND)
+    await bench.happens(f.LevelReached(round=0, index=1, name="L2", page=("pager",), why="not fixed"))
+    await bench.run(SECOND)
+    first, second = bench.pager._sent
+    assert (first.supersedes, second.supersedes) == ((), (first.key,))
+    await bench.happens(CLOSED)
+    await bench.run(SECOND)
+    assert [m.key for m in bench.pager._sent if m.kind == "resolve"] == [second.key]
 
 
 async def test_a_broken_template_costs_the_form_not_the_message() -> None:
@@ -440,3 +484,22 @@ async def test_the_emergency_page_is_sent_once_an_outage_and_resolved() -> None:
 def test_messages_carry_no_body_unless_the_notifier_makes_one() -> None:
     body: JsonValue = Pager().compose("page", {}, TEMPLATES.render)
     assert body is None
+
+
+def page_row(name: str, to: str = "first") -> MessageRow:
+    return MessageRow(name, "i1", 1, Lane.PAGE, to, "page", "k", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "expected"),
+    [
+        ("op1:0:page:first", "first", "second"),
+        ("op1:0:page:first>second", "second", "third"),
+        ("op1:0:page:first>second>third", "third", "last"),
+        ("op1:0:page:first>second>third>last", "last", None),
+        ("op1:0:page:boss", "boss", "last"),
+    ],
+)
+def test_a_page_goes_from_channel_to_channel_each_once(name: str, to: str, expected: str | None) -> None:
+    policy = Policy(levels=(Level(name="L1", after=0, page=("first",), fallback=("second", "third")),))
+    assert next_channel(page_row(name, to), policy, "last") == expected

@@ -30,7 +30,7 @@ L1 = f.LevelReached(round=0, index=0, name="L1", page=("first",), why="")
 
 
 def due(incident: Incident) -> list[int]:
-    return [(level.due - T0) // MINUTE for level in levels(incident, POLICY)]
+    return [(level.due - T0) // MINUTE for level in levels(incident, POLICY, {})]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_one_that_waits_for_a_run_is_not_on_the_agenda() -> None:
     halt = list(promises(verified, RUNBOOK))[-1]
     assert waits_for_run(verified, halt)
     assert not waits_for_run(told(*begun, good), halt), "only while it is verified"
-    assert [d.due for d in agenda(verified, POLICY, RUNBOOK) if d.kind == "unless_fixed"] == [T0 + 2 * MINUTE]
+    assert [d.due for d in agenda(verified, POLICY, RUNBOOK, {}) if d.kind == "unless_fixed"] == [T0 + 2 * MINUTE]
 
 
 def acted(mode: Mode = Mode.AUTO) -> Incident:
@@ -128,7 +128,7 @@ def test_they_arm_only_when_something_was_tried_in_auto_mode() -> None:
 
 
 def test_the_agenda_holds_everything_that_comes_by_time() -> None:
-    kinds = [(d.kind, (d.due - T0) // MINUTE, d.work) for d in agenda(acted(), POLICY, RUNBOOK)]
+    kinds = [(d.kind, (d.due - T0) // MINUTE, d.work) for d in agenda(acted(), POLICY, RUNBOOK, {})]
     assert kinds == [
         ("level", 2, False), ("level", 15, False),
         ("unless_fixed", 2, False), ("unless_fixed", 5, True), ("countdown", 4, False),

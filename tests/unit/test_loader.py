@@ -207,7 +207,7 @@ def test_policies_of_all_files_come_together_and_the_shipped_one_gives_way() -> 
     own += "by_severity: {info: default}\n"
     rules = load(edge__policies=own).rules
     assert (rules.default_policy, sorted(rules.policies)) == ("night", ["default", "night"])
-    assert rules.policy_for(None, "info") == "default"
+    assert rules.policy_for(None, "info", 0) == "default"
 
 
 def test_nothing_is_said_twice_by_policies() -> None:

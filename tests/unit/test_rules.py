@@ -95,12 +95,12 @@ def test_a_strange_symbol_does_not_stop_the_run() -> None:
 
 def test_the_ladder_is_that_of_the_operations() -> None:
     rules = shipped("edge-risk").rules
-    policy = rules.policy(rules.policy_for(rules.runbooks["var-breach"], "critical"))
+    policy = rules.policy(rules.policy_for(rules.runbooks["var-breach"], "critical", 0))
     assert policy.grace == 2 * MINUTE
     assert [(level.after // MINUTE, level.page) for level in policy.levels] == [
         (0, ("trading-oncall",)), (15, ("quant",)), (30, ("pm", "risk")), (60, ("cto", "cro")),
     ]  # fmt: skip
-    assert rules.policy_for(None, "warning") == "edge-risk"
+    assert rules.policy_for(None, "warning", 0) == "edge-risk"
 
 
 def test_halting_follows_after_five_minutes_and_no_alert_starts_it() -> None:

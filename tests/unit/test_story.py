@@ -29,6 +29,7 @@ from responder.recorded import (
 from responder.timing import MILLISECOND, MINUTE, SECOND
 
 T0 = 1_795_183_351 * SECOND  # 14:02:31 UTC
+SOON = T0 + 30 * MINUTE
 TEMPLATES: MessageTemplates = message_templates(None)
 
 PLAN = Plan(params={}, preview="Kelly fraction 0.25 → 0.1 (VaR breach)", effect=Effect.SET, prepared_at=T0)
@@ -139,6 +140,30 @@ SAMPLES: list[tuple[f.Fact, str]] = [
     ),
     (f.Acknowledged(note="looking"), "asha has acknowledged: looking."),
     (f.AcknowledgementExpired(count=1, page=("trading-oncall",)), "not fixed in time: pages trading-oncall again"),
+    (f.Acknowledged(via="risk-oncall"), "asha has acknowledged in risk-oncall. No further level"),
+    (
+        f.Unacknowledged(why="reopened", via="risk-oncall"),
+        "taken back by asha in risk-oncall: reopened. The climb goes on",
+    ),
+    (
+        f.ApprovalAsked(run=1, step="cut_kelly", plan="d", preview="Kelly 0.25 → 0.1", role="risk-manager", until=SOON),
+        "Somebody with the role risk-manager must approve it by 14:32:31 UTC, in 29m 59s, or it is not done: responder",
+    ),
+    (f.Approved(run=1, step="cut_kelly", plan="d", note="go"), "asha approves cut_kelly: go"),
+    (f.Denied(run=1, step="cut_kelly", plan="d"), "asha denies cut_kelly. It is not done, and the run ends"),
+    (f.RunStopped(run=1, note="wrong desk"), "asha stops the run: wrong desk. Nothing more is done after the step"),
+    (f.Snoozed(until=SOON), "asha wants no page until 14:32:31 UTC, for 29m 59s. What the runbook does"),
+    (f.SnoozeEnded(), "The snooze is over, and the climb goes on"),
+    (f.EscalationAsked(note="I cannot look"), "asha wants the next level to be told now: I cannot look"),
+    (f.CountdownHeld(round=0, index=1, until=SOON), "puts off what was announced to 14:32:31 UTC, in 29m 59s."),
+    (f.Noted(text="hedging by hand", via="risk-oncall"), "asha in risk-oncall: hedging by hand"),
+    (f.PagerAsked(round=0, index=1), "Asked before the next level: no pager knows of an answer"),
+    (f.PagerAsked(round=0, index=1, said=("oncall: acknowledged by bo",)), "next level: oncall: acknowledged by bo"),
+    (f.StillOpen(number=1, lasted=60 * MINUTE), "Still open after 1h 00m, its run is under way; nobody has it"),
+    (f.LadderRepeated(number=2), "Every level was told and nobody has answered: the ladder begins again"),
+    (f.StormJoined(storm="s1"), "One of many that began at once: people are paged for all of them together, see"),
+    (f.StormGrew(incident="i2", title="Stale feed", target="md/a"), "Incident i2 is one of them: Stale feed, md/a"),
+    (f.StormShrank(incident="i2"), "Incident i2 is over"),
     (f.TakenOver(), "asha takes over. Automation stops here"),
     (f.Settled(attempt="a1", applied=False, reason="it is 0.25"), "(VaR breach) did not happen: it is 0.25"),
     (f.Unlocked(target="risk-api/kelly_fraction", reason="checked"), "asha unlocked risk-api/kelly_fraction: checked"),
@@ -208,6 +233,30 @@ def test_a_sentence_says_what_happened_with_numbers(fact: f.Fact, said: str) -> 
 )
 def test_a_sentence_fits_how_it_went(fact: f.Fact, said: str) -> None:
     assert said in story.sentence(event(9, T0 + 34 * MILLISECOND, fact), incident(), TEMPLATES.render)
+
+
+def test_long_evidence_is_folded_to_a_few_short_readings() -> None:
+    short = (EvidenceItem(title="a", value="b"),)
+    items = (EvidenceItem(title="book", value="x" * 500), *(EvidenceItem(title=f"t{n}", value=n) for n in range(7)))
+    told = story.sentence(event(9, T0, f.EvidenceGathered(run=1, items=items)), incident(), TEMPLATES.render)
+    assert told.startswith(f"Evidence: book: {'x' * 119}…; t0: 0;")
+    assert told.endswith("t3: 3; and 3 more")
+    assert (story.folded(items), story.folded(items[:1]), story.folded(items[1:6]), story.folded(short)) == (
+        True, True, False, False
+    )  # fmt: skip
+
+
+def test_an_answer_says_what_it_is_about_and_how_many_are_needed() -> None:
+    asked = f.ApprovalAsked(
+        run=1, step="cut_kelly", plan="d", preview="Kelly 0.25 → 0.1", role="risk-manager", people=2, until=SOON
+    )
+    yes = f.Approved(run=1, step="cut_kelly", plan="d")
+    state = incident(asked, yes, yes)
+    assert "2 people with the role risk-manager" in story.sentence(event(9, T0, asked), state, TEMPLATES.render)
+    told = story.sentence(event(9, T0 + 34 * MILLISECOND, yes, "asha"), state, TEMPLATES.render)
+    assert told == "asha approves Kelly 0.25 → 0.1 (2 of 2)"
+    older = yes.model_copy(update={"plan": "c"})
+    assert story.sentence(event(9, T0, older, "asha"), state, TEMPLATES.render) == "asha approves cut_kelly"
 
 
 def test_a_change_that_is_put_back_is_not_called_fixed() -> None:

@@ -1,0 +1,207 @@
+"""Block Kit: what a rendered template, the things on offer and the people to catch become in Slack.
+
+Nothing that is made here passes a limit of Slack (contracts.md D1), and nothing that comes from an alert is more than
+text: only `mention` catches anybody, by ids that the configuration has checked. Pure.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from pydantic import JsonValue
+
+from responder.positions import clean
+
+Block = dict[str, JsonValue]
+Offer = Mapping[str, str]
+"""One thing on offer, as `choices.Choice.values` gives it."""
+
+MAX_BLOCKS: Final = 50
+MAX_SECTION: Final = 3_000
+MAX_HEADER: Final = 150
+MAX_TEXT: Final = 4_000
+"""Characters of `text`, the fallback for notifications; Slack cuts longer ones (contracts.md D1)."""
+MAX_TOTAL: Final = 12_000
+"""Characters of all blocks: Slack refuses messages near 13,000 with `msg_blocks_too_long`, undocumented."""
+MAX_LABEL: Final = 75
+"""Of a button and of a menu's entry alike."""
+MAX_OVERFLOW: Final = 5
+"""Entries of the menu behind `…`; a select menu takes more."""
+BUTTONS: Final = 3
+"""Buttons beside each other: a phone shows three, and who has just woken up chooses among no more."""
+_CONFIRM: Final = {"title": 100, "text": 300, "confirm": 30}
+
+BUTTONS_HERE: Final = "[buttons]"
+"""The paragraph of a template where the buttons stand; without it they are the last."""
+_SHORTENED: Final = "_shortened; the whole story is in `responder incident`_"
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def mention(who: str) -> str:
+    """What catches a user (`U…`, `W…`), a user group (`S…`), `here` or `channel`."""
+    if who in ("here", "channel"):
+        return f"<!{who}>"
+    return f"<!subteam^{who}>" if who.startswith("S") else f"<@{who}>"
+
+
+def fallback_text(text: str, mentions: Sequence[str] = ()) -> str:
+    """Plain text as Slack takes it, never empty: what would mention a channel or make a link is escaped."""
+    caught = "".join(f"{mention(who)} " for who in mentions)
+    return caught + (_cut(html.escape(text, quote=False), MAX_TEXT - len(caught)) or "…")
+
+
+def _cut(text: str, longest: int) -> str:
+    """At most so many characters, never ending within an escaped character or a link."""
+    if len(text) <= longest:
+        return text
+    kept = text[: longest - 1]
+    for begins, ends in (("&", ";"), ("<", ">")):
+        at = kept.rfind(begins)
+        if at > kept.rfind(ends):
+            kept = kept[:at]
+    return f"{kept}…"
+
+
+def _mrkdwn(text: str) -> Block:
+    # Verbatim: Slack makes no link of what looks like an address, and no mention of `@here`.
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def _plain(text: str, longest: int) -> Block:
+    """Plain text, in which nothing has a meaning and nothing is escaped."""
+    line = " ".join(clean(text).split())
+    return {"type": "plain_text", "text": (line if len(line) <= longest else f"{line[: longest - 1]}…") or "…"}
+
+
+# --- a message --------------------------------------------------------------------------------------------------------
+
+
+def blocks(markup: str, offers: Iterable[Offer] = (), mentions: Sequence[str] = ()) -> Iterator[Block]:
+    """The blocks of a rendered template, with buttons for what is on offer, within Slack's limits.
+
+    A paragraph is a section; `# ` begins a header, `-# ` small print, `---` alone is a line across, and `[buttons]`
+    alone the place of the buttons. What is too long ends in small print that says so; buttons are never left out.
+    """
+    row = actions(tuple(offers))
+    caught = "".join(f"{mention(who)} " for who in mentions)
+    left, room = MAX_TOTAL - len(caught) - _size(row), MAX_BLOCKS - (1 if row is None else 2)
+    for block in _all_blocks(_in_front(caught, markup)):
+        if block is None:
+            if row is not None:
+                yield row
+            row = None
+            continue
+        left, room = left - _size(block), room - 1
+        if left < 0 or room <= 0:
+            yield small_print(_SHORTENED)
+            break
+        yield block
+    if row is not None:
+        yield row
+
+
+def _in_front(caught: str, markup: str) -> str:
+    """Before the first line, or above it where it is no text that can catch anybody."""
+    begins = markup.lstrip()
+    apart = caught and begins.startswith(("# ", "---", BUTTONS_HERE))
+    return f"{caught}\n\n{begins}" if apart else f"{caught}{begins}"
+
+
+def small_print(text: str) -> Block:
+    """A line in small, grey letters."""
+    return {"type": "context", "elements": [_mrkdwn(_cut(text, MAX_SECTION))]}
+
+
+def _size(block: Block | None) -> int:
+    return 0 if block is None else len(json.dumps(block, ensure_ascii=False))
+
+
+def _all_blocks(markup: str) -> Iterator[Block | None]:
+    """None stands for the buttons."""
+    for paragraph in _paragraphs(markup):
+        if paragraph == BUTTONS_HERE:
+            yield None
+        elif paragraph == "---":
+            yield {"type": "divider"}
+        elif paragraph.startswith("# "):
+            yield {"type": "header", "text": {**_plain(html.unescape(paragraph[2:]), MAX_HEADER), "emoji": True}}
+        elif paragraph.startswith("-# "):
+            yield small_print(paragraph[3:])
+        else:
+            for part in _parts(paragraph):
+                yield {"type": "section", "text": _mrkdwn(part), "expand": True}
+
+
+def _paragraphs(markup: str) -> Iterator[str]:
+    lines: list[str] = []
+    for line in [*markup.splitlines(), ""]:
+        if line.strip():
+            lines.append(line.rstrip())
+        elif lines:
+            yield "\n".join(lines)
+            lines = []
+
+
+def _parts(paragraph: str) -> Iterator[str]:
+    """A paragraph in pieces that a section holds, divided between lines."""
+    part = ""
+    for line in paragraph.split("\n"):
+        fitting = _cut(line, MAX_SECTION)
+        if part and len(part) + 1 + len(fitting) > MAX_SECTION:
+            yield part
+            part = fitting
+        else:
+            part = f"{part}\n{fitting}" if part else fitting
+    yield part
+
+
+# --- buttons ----------------------------------------------------------------------------------------------------------
+
+
+def actions(offers: Sequence[Offer]) -> Block | None:
+    """Buttons for the first few, a menu for all others, nothing for nothing."""
+    if not offers:
+        return None
+    elements: list[JsonValue] = [_button(number, offer) for number, offer in enumerate(offers[:BUTTONS])]
+    if offers[BUTTONS:]:
+        elements.append(_menu(offers[BUTTONS:]))
+    return {"type": "actions", "elements": elements}
+
+
+def _button(number: int, offer: Offer) -> Block:
+    button: Block = {
+        "type": "button",
+        "action_id": f"responder:{offer['verb']}:{number}",
+        "text": _plain(offer["label"], MAX_LABEL),
+        "value": offer["token"],
+    }
+    if offer["style"]:
+        button["style"] = offer["style"]
+    if offer["confirm"]:
+        button["confirm"] = _confirm(offer["label"], offer["confirm"], offer["label"])
+    return button
+
+
+def _menu(offers: Sequence[Offer]) -> Block:
+    """Slack asks one question for a menu, whichever entry was chosen: it tells what each of them means."""
+    options: list[JsonValue] = [{"text": _plain(one["label"], MAX_LABEL), "value": one["token"]} for one in offers]
+    menu: Block = {"type": "overflow", "action_id": "responder:menu:0", "options": options}
+    if len(offers) > MAX_OVERFLOW:
+        menu |= {"type": "static_select", "placeholder": _plain("More …", MAX_LABEL)}
+    asked = [one for one in offers if one["confirm"]]
+    if asked:
+        each = _CONFIRM["text"] // len(asked) - 1
+        told = " ".join(str(_plain(f"{one['label']}: {one['confirm']}", each)["text"]) for one in asked)
+        menu["confirm"] = _confirm("Do what you have chosen?", told, "Yes, do it")
+    return menu
+
+
+def _confirm(title: str, text: str, yes: str) -> Block:
+    said = {"title": title, "text": text, "confirm": yes}
+    texts: Block = {name: _plain(said[name], longest) for name, longest in _CONFIRM.items()}
+    return {**texts, "deny": _plain("Not now", _CONFIRM["confirm"])}

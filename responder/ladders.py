@@ -1,0 +1,98 @@
+"""What a policies.yaml names that is not there, and ladders that could never wake anybody: refused at load.
+
+Each problem stands at its place, with the cure. Not here: the form of the file (`policies`), what follows from a policy
+(`escalation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from responder.documents import Document
+from responder.mistakes import closest
+from responder.policies import Level, Owner, Policies, Policy
+from responder.problems import Path, Problem
+from responder.references import Configured
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What policies may name; `calendars` is None when a file of them could not be read."""
+
+    configured: Configured
+    policies: Mapping[str, Policy]
+    calendars: Collection[str] | None
+
+
+def check_policies(document: Document, given: Policies, known: Known) -> Iterator[Problem]:
+    """Everything that the policies of `document` name wrongly, or promise in vain."""
+    for name, policy in given.policies.items():
+        path: Path = ("policies", name)
+        yield from _notifiers(document, path, policy, known)
+        yield from _calendars(document, path, policy, known)
+        yield from _owner(document, path, policy, known)
+        for index, level in enumerate(policy.levels):
+            yield from _level(document, (*path, "levels", index), level, known)
+
+
+def _notifiers(document: Document, path: Path, policy: Policy, known: Known) -> Iterator[Problem]:
+    notifiers = known.configured.notifiers
+    places: list[tuple[Path, tuple[str, ...]]] = [((*path, "chat"), policy.chat), ((*path, "changes"), policy.changes)]
+    for index, level in enumerate(policy.levels):
+        below: Path = (*path, "levels", index)
+        places += [((*below, "page"), level.page), ((*below, "fallback"), level.fallback)]
+    for place, names in places:
+        for index, name in enumerate(names):
+            if name not in notifiers:
+                written = (*place, index) if (*place, index) in document.values else place
+                yield document.at_value(written, f"unknown notifier {name!r}", closest(name, notifiers))
+    for name in policy.changes:
+        if name in notifiers and "change" not in notifiers[name].takes:
+            hint = "name a PagerDuty notifier; a chat tells every change anyway"
+            yield document.at_value((*path, "changes"), f"{name!r} keeps no record of changes", hint)
+
+
+def _calendars(document: Document, path: Path, policy: Policy, known: Known) -> Iterator[Problem]:
+    named: list[tuple[Path, str]] = [
+        ((*path, "levels", i, "during"), level.during) for i, level in enumerate(policy.levels) if level.during
+    ]
+    if policy.hours is not None:
+        named.append(((*path, "hours", "calendar"), policy.hours.calendar))
+    for place, name in named:
+        if known.calendars is not None and name not in known.calendars:
+            yield document.at_value(place, f"unknown calendar {name!r}", closest(name, known.calendars))
+    if policy.hours is not None:
+        yield from _other_hours(document, (*path, "hours", "otherwise"), policy.hours.otherwise, known)
+
+
+def _other_hours(document: Document, path: Path, name: str, known: Known) -> Iterator[Problem]:
+    other = known.policies.get(name)
+    if other is None:
+        yield document.at_value(path, f"unknown policy {name!r}", closest(name, known.policies))
+    elif other.hours is not None:
+        hint = "name a policy that holds at any hour"
+        yield document.at_value(path, f"policy {name} has hours of its own, so that some could have none", hint)
+
+
+def _owner(document: Document, path: Path, policy: Policy, known: Known) -> Iterator[Problem]:
+    """PagerDuty can only climb what it was told of."""
+    if policy.owner is not Owner.PAGERDUTY:
+        return
+    first = policy.levels[0].page if policy.levels else ()
+    kinds = [known.configured.notifiers[name].kind for name in first if name in known.configured.notifiers]
+    if "pagerduty" not in kinds:
+        hint = "let the first level page a notifier of kind pagerduty, or write `owner: responder`"
+        yield document.at_value((*path, "owner"), "PagerDuty is never told, so nobody would climb", hint)
+
+
+def _level(document: Document, path: Path, level: Level, known: Known) -> Iterator[Problem]:
+    for index, name in enumerate(level.fallback):
+        if name in level.page:
+            place = (*path, "fallback", index) if (*path, "fallback", index) in document.values else (*path, "fallback")
+            yield document.at_value(place, f"{name!r} is paged at this level anyway", "name another notifier")
+    pagers = [n for name in level.page if (n := known.configured.notifiers.get(name)) is not None]
+    able = any(n.kind == "pagerduty" and n.answers for n in pagers)
+    if level.escalation_policy is not None and not able:
+        hint = "give the level's PagerDuty notifier an `api_token`, or remove this"
+        yield document.at_value((*path, "escalation_policy"), "nobody could move the incident there", hint)
