@@ -80,6 +80,14 @@ format: $(INSTALLED) ## formats and repairs what can be
 bench: $(INSTALLED) ## the measurements of docs/performance.md; takes the machine for minutes
 	@$(RUN) benchmarks
 
+.PHONY: reliability
+reliability: $(INSTALLED) ## the campaigns of docs/reliability.md; takes minutes
+	@$(RUN) tests.campaigns
+
+.PHONY: pictures
+pictures: $(INSTALLED) ## the pictures in docs/images, from real messages (needs Chromium)
+	@$(RUN) tests.pictures
+
 .PHONY: lock
 lock: ## requirements.lock from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv on PATH or in $(VENV): $(BIN)/pip install uv" >&2; exit 1; }

@@ -57,14 +57,23 @@ def fallback_text(text: str, mentions: Sequence[str] = ()) -> str:
 
 def _cut(text: str, longest: int) -> str:
     """At most so many characters, never ending within an escaped character or a link."""
-    if len(text) <= longest:
+    if _length(text) <= longest:
         return text
-    kept = text[: longest - 1]
+    kept = _first(text, longest - 1)
     for begins, ends in (("&", ";"), ("<", ">")):
         at = kept.rfind(begins)
         if at > kept.rfind(ends):
             kept = kept[:at]
     return f"{kept}…"
+
+
+def _length(text: str) -> int:
+    """As Slack counts: a character beyond the first 65,536 is two."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _first(text: str, longest: int) -> str:
+    return text.encode("utf-16-le", "surrogatepass")[: 2 * longest].decode("utf-16-le", "ignore")
 
 
 def _mrkdwn(text: str) -> Block:
@@ -75,7 +84,10 @@ def _mrkdwn(text: str) -> Block:
 def _plain(text: str, longest: int) -> Block:
     """Plain text, in which nothing has a meaning and nothing is escaped."""
     line = " ".join(clean(text).split())
-    return {"type": "plain_text", "text": (line if len(line) <= longest else f"{line[: longest - 1]}…") or "…"}
+    return {
+        "type": "plain_text",
+        "text": (line if _length(line) <= longest else f"{_first(line, longest - 1)}…") or "…",
+    }
 
 
 # --- a message --------------------------------------------------------------------------------------------------------
@@ -152,7 +164,7 @@ def _parts(paragraph: str) -> Iterator[str]:
     part = ""
     for line in paragraph.split("\n"):
         fitting = _cut(line, MAX_SECTION)
-        if part and len(part) + 1 + len(fitting) > MAX_SECTION:
+        if part and _length(part) + 1 + _length(fitting) > MAX_SECTION:
             yield part
             part = fitting
         else:

@@ -18,7 +18,7 @@ from pydantic import JsonValue, PrivateAttr
 
 from responder.alert import Limits, Notification, fingerprint, parse_notification
 from responder.commands import Command, SetPause
-from responder.contracts import Clock, Message, Notifier, Parameter, Render
+from responder.contracts import RECORDS, Clock, Message, Notifier, PagerState, Parameter, Render
 from responder.cron import next_after
 from responder.desk import Desk, Shelf
 from responder.draft import Turn, Worker
@@ -62,6 +62,8 @@ class Scene:
     start: int
     instance: str = "responder"
     fallback: str | None = None
+    pagers_say: Callable[[str, str], PagerState | None] | None = None
+    """What a pager answers about its own incident (destination, key); None: none of them can be asked."""
 
 
 class Recorder(Notifier):
@@ -71,20 +73,31 @@ class Recorder(Notifier):
     pace: ClassVar[int] = 0
     _stands_for: Notifier = PrivateAttr()
     _keep: Callable[[Message], None] = PrivateAttr()
+    _says: Callable[[str], PagerState | None] = PrivateAttr()
 
     @classmethod
-    def of(cls, notifier: Notifier, keep: Callable[[Message], None]) -> Recorder:
-        """The stand-in of `notifier`."""
+    def of(
+        cls, notifier: Notifier, keep: Callable[[Message], None], says: Callable[[str], PagerState | None]
+    ) -> Recorder:
+        """The stand-in of `notifier`. `says` answers what it is asked about its own incidents, by key."""
         made = cls()
-        made._stands_for, made._keep = notifier, keep
+        made._stands_for, made._keep, made._says = notifier, keep, says
         return made
+
+    def passes_over(self, template: str, sent: bool) -> bool:
+        """What goes beside the story only to pagers is kept where the real one takes it."""
+        return template in RECORDS and self._stands_for.passes_over(template, sent)
+
+    async def asked(self, key: str) -> PagerState | None:
+        """See Notifier.asked."""
+        return self._says(key)
 
     def compose(self, kind: str, values: Mapping[str, object], render: Render) -> JsonValue:
         """See Notifier.compose."""
         return self._stands_for.compose(kind, values, render)
 
     async def send(self, message: Message) -> str:
-        """See Notifier.send."""
+        """See Notifier.send. `_keep` may raise as a destination does that does not take it."""
         self._keep(message)
         return '{"simulated": true}'
 
@@ -178,9 +191,13 @@ class Simulation:
     def boot(self) -> None:
         """Start the engine on whatever the store holds."""
         worker = Worker(f"life-{next(self._numbers)}", alone=True)
-        shelf = Shelf(self._rules, self.scene.instance, self.scene.parameters)
+        asks = self.scene.pagers_say
+        askable = frozenset(n for n, one in self.scene.notifiers.items() if one.pages) if asks else frozenset[str]()
+        shelf = Shelf(self._rules, self.scene.instance, self.scene.parameters, askable=askable)
         desk = Desk(self.store, shelf, worker, self._new_id, self._read_rules)
-        notifiers = {name: Recorder.of(n, self._keeping(name)) for name, n in self.scene.notifiers.items()}
+        notifiers = {
+            name: Recorder.of(n, self._keeping(name), self._answering(name)) for name, n in self.scene.notifiers.items()
+        }
         life = _Life(desk, self.performs, Destinations(notifiers, self.scene.render, self.scene.fallback))
         life.delivery.on_end = self._ended
         self._life = life
@@ -396,6 +413,10 @@ class Simulation:
 
     def _keeping(self, name: str) -> Callable[[Message], None]:
         return lambda message: self.sent.append(Sent(self.clock(), name, message))
+
+    def _answering(self, name: str) -> Callable[[str], PagerState | None]:
+        asks = self.scene.pagers_say
+        return lambda key: None if asks is None else asks(name, key)
 
     def _ended(self, row: MessageRow, became: Became) -> None:
         if became is Became.PLAIN:

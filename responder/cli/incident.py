@@ -183,6 +183,11 @@ def to_do(incident: dict[str, Any]) -> Iterator[str]:
         yield f"look whether it happened: {attempt['preview']}. Then:"
         which = f" --attempt {attempt['id']}" if len(incident["unsettled"]) > 1 else ""
         yield f"  responder settle {short}{which} --applied (or --not-applied) --reason '…'"
+    approval = incident["approval"]
+    if approval is not None:
+        people = "" if approval["people"] == 1 else f" ({len(approval['approved'])} of {approval['people']} have)"
+        yield f"the role {approval['role']} must approve by {approval['until'][11:16]} UTC{people}: {approval['preview']}"
+        yield f"  responder approve {short} --plan {approval['plan']}    (or responder deny {short})"
     for event in _asked(incident):
         yield f"do by hand: {event['fact']['instruction']}. Then:"
         yield f"  responder done {short} {event['fact']['step']}"

@@ -89,7 +89,9 @@ def past(at: int, now: int) -> str:
 
 
 def who_has(incident: dict[str, Any]) -> str:
-    """Who took it over, else who acknowledged it."""
+    """Who took it over, else who acknowledged or snoozed it."""
     if incident["taken_over_by"]:
         return f"{incident['taken_over_by']} has taken over"
+    if incident["snoozed_by"]:
+        return f"{incident['snoozed_by']} has snoozed"
     return f"{incident['acknowledged_by']} has acknowledged" if incident["acknowledged_by"] else ""

@@ -12,9 +12,12 @@ import typer
 
 from responder.cli.client import Asked, Failed, Incident, asks, incident_path
 from responder.cli.output import SHORT, paper, print_json, text
+from responder.errors import BadSyntax
+from responder.timing import SECOND, parse_duration
 
 Note = Annotated[str, typer.Option(metavar="TEXT", help="What others should know.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; needed, for others will wonder.")]
+Step = Annotated[str | None, typer.Argument(metavar="[STEP]", help="Which step; else the one it waits for.")]
 Attempt = Annotated[str | None, typer.Option(metavar="ID", help="Which change, when several are unknown.")]
 Applied = Annotated[
     bool | None, typer.Option("--applied/--not-applied", help="Whether the change happened; look first.")
@@ -38,10 +41,80 @@ def takeover(asked: Asked, incident: Incident, note: Note = "") -> int:
 
 
 @asks
+def snooze(
+    asked: Asked,
+    incident: Incident,
+    lasts: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long, 1m to 24h.")] = "1h",
+    note: Note = "",
+) -> int:
+    """Nobody is woken by the policy for a while; then its climb goes on with the time that was left.
+
+    What the runbook promises `unless_fixed` still comes.
+    """
+    return _say(asked, incident, "snooze", {"lasts": _seconds(lasts), "note": note})
+
+
+@asks
+def escalate(asked: Asked, incident: Incident, note: Note = "") -> int:
+    """Tell the next level of the policy now, whoever has the incident."""
+    return _say(asked, incident, "escalate", {"note": note})
+
+
+@asks
+def hold(
+    asked: Asked,
+    incident: Incident,
+    lasts: Annotated[str, typer.Option("--for", metavar="DURATION", help="How much later, 1m to 15m.")] = "5m",
+    note: Note = "",
+) -> int:
+    """Put off what a countdown has announced, to have time to look. It still comes; to stop it, take over."""
+    return _say(asked, incident, "hold", {"lasts": _seconds(lasts), "note": note})
+
+
+@asks
+def cancel(asked: Asked, incident: Incident, note: Note = "") -> int:
+    """Stop the run: nothing more is changed after the step in flight, and what was done is still verified."""
+    return _say(asked, incident, "cancel", {"note": note})
+
+
+@asks
+def approve(
+    asked: Asked,
+    incident: Incident,
+    step: Step = None,
+    plan: Annotated[
+        str | None, typer.Option(metavar="HASH", help="Only when this is still what would be done.")
+    ] = None,
+    note: Note = "",
+) -> int:
+    """Say yes to what a run asks: exactly what `responder incident` shows is done, once.
+
+    Needs the role that the step names.
+    """
+    return _say(asked, incident, "approve", {"step": step, "plan": plan, "note": note})
+
+
+@asks
+def deny(asked: Asked, incident: Incident, step: Step = None, note: Note = "") -> int:
+    """Say no to what a run asks: it is not done, and the run ends. Needs the role that the step names."""
+    return _say(asked, incident, "deny", {"step": step, "note": note})
+
+
+@asks
+def note(
+    asked: Asked,
+    incident: Incident,
+    words: Annotated[str, typer.Argument(metavar="TEXT", help="What others should know.")],
+) -> int:
+    """Leave a word in an incident's story, for everybody who reads it."""
+    return _say(asked, incident, "note", {"note": words})
+
+
+@asks
 def done(
     asked: Asked,
     incident: Incident,
-    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="Which step; else the one it waits for.")] = None,
+    step: Step = None,
     note: Note = "",
 ) -> int:
     """Say that the manual step an incident waits for is done: the run goes on."""
@@ -84,6 +157,13 @@ def resume(asked: Asked, note: Note = "") -> int:
     return _switched(asked, "/resume", {"note": note})
 
 
+def _seconds(written: str) -> float:
+    try:
+        return parse_duration(written) / SECOND
+    except BadSyntax as error:
+        raise Failed(str(error)) from None
+
+
 def _needed(reason: str, example: str) -> str:
     if not reason.strip():
         raise Failed(f"say why, for others will wonder: --reason '{example}'")
@@ -93,6 +173,13 @@ def _needed(reason: str, example: str) -> str:
 _DONE: Final[Mapping[str, str]] = {
     "ack": "acknowledged",
     "takeover": "taken over: automation does nothing more about it",
+    "snooze": "snoozed",
+    "escalate": "the next level is told now",
+    "hold": "held: it comes later",
+    "cancel": "the run stops after the step in flight",
+    "approve": "approved",
+    "deny": "denied: it is not done",
+    "note": "noted",
     "done": "noted: the run goes on",
     "settle": "settled",
     "unlock": "unlocked",

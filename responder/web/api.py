@@ -22,7 +22,7 @@ from responder.web.shapes import details, moment, shown, summary, told, waits_fo
 
 MOST: Final = 500
 """Incidents in one answer."""
-STATUSES: Final = ("open", "closed", "acting", "verifying", "waiting", "acknowledged")
+STATUSES: Final = ("open", "closed", "acting", "verifying", "waiting", "snoozed", "acknowledged")
 UPCOMING: Final = 20
 """Timers that the status names."""
 

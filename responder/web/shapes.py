@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
+from responder.commands import pending_approval
 from responder.contracts import Render
 from responder.facts import Event
 from responder.incident import Attempt, Due, Episode, Incident, Person, Run, StepState
@@ -66,6 +67,7 @@ def summary(incident: Incident) -> dict[str, Any]:
         "firing": len(incident.firing),
         "acknowledged_by": _name(incident.acknowledged),
         "taken_over_by": _name(incident.taken_over),
+        "snoozed_by": None if incident.snoozed is None else incident.snoozed.actor,
         "namespace": incident.namespace,
     }
 
@@ -90,6 +92,9 @@ def details(incident: Incident, now: int) -> dict[str, Any]:
         "links": dict(incident.links),
         "acknowledged": shown(incident.acknowledged),
         "taken_over": shown(incident.taken_over),
+        "snoozed": shown(incident.snoozed),
+        "approval": shown(pending_approval(incident)),
+        "storm": incident.storm,
         "unsettled": [a.id for a in incident.unsettled],
         "alerts": [_alert(e) for e in incident.episodes.values()],
         "runs": [_run(r) for r in incident.runs],
@@ -192,6 +197,9 @@ def waits_for(incident: Incident, now: int) -> str:
 
 
 def _run_waits_for(run: Run) -> str:
+    wanted = run.approval
+    if wanted is not None and run.step(wanted.step).status is StepStatus.APPROVAL:
+        return f"the role {wanted.role} to approve step {wanted.step}, until {moment(wanted.until)}"
     asked = [s.id for s in run.steps if s.status is StepStatus.ASKED]
     if asked:
         return f"a person to do step {asked[0]}"

@@ -15,8 +15,9 @@ from typing import Any
 
 from responder.actions import ACTIONS
 from responder.config import Config, load_config, read_config
-from responder.contracts import Catalogue, Clock
+from responder.contracts import Catalogue, Clock, Message, PagerState
 from responder.environment import Environment
+from responder.errors import Temporary
 from responder.incident import Incident, Run
 from responder.loader import load_rules
 from responder.messages import MessageTemplates
@@ -26,7 +27,7 @@ from responder.rules import Rules
 from responder.services import SERVICES
 from responder.simulate import Scene, Simulation, sleep
 from responder.sources import Folders, read_sources, shipped_rules
-from responder.timing import SECOND, parse_duration
+from responder.timing import MINUTE, SECOND, parse_duration
 from tests.acceptance.world import World
 from tests.builders import ALERT, a_policy, a_runbook, an_alert, call_step
 
@@ -60,7 +61,9 @@ class Stage(Simulation):
 
     world: World
 
-    def __init__(self, rules: Rules, config: Config) -> None:
+    def __init__(
+        self, rules: Rules, config: Config, says: Callable[[str, str], PagerState | None] | None = None
+    ) -> None:
         scene = Scene(
             rules=rules,
             parameters=config.parameters,
@@ -69,6 +72,7 @@ class Stage(Simulation):
             performs=self._performer(config),
             start=START,
             fallback="console",
+            pagers_say=says,
         )
         super().__init__(scene)
 
@@ -93,6 +97,24 @@ class Stage(Simulation):
     def after(self, duration: str) -> None:
         """Let a duration such as `30s` pass."""
         self.advance(parse_duration(duration))
+
+    def refuses(self, destination: str, for_minutes: int) -> None:
+        """The destination cannot be reached for so long."""
+        until = self.clock() + for_minutes * MINUTE
+        keeps = self._keeping
+
+        def keeping(name: str) -> Callable[[Message], None]:
+            keep = keeps(name)
+
+            def kept(message: Message) -> None:
+                if name == destination and self.clock() < until:
+                    raise Temporary(f"{name} cannot be reached")
+                keep(message)
+
+            return kept
+
+        self._keeping = keeping  # type: ignore[method-assign]
+        self.restart()
 
     # --- what happened ------------------------------------------------------------------------------------------------
 
@@ -199,11 +221,14 @@ def own(
 
 
 @contextmanager
-def playing(rules: tuple[Rules, Config], errors: int = 0) -> Iterator[Stage]:
-    """A stage for one timeline, judged as a closed world at its end. `errors`: how many are logged."""
+def playing(
+    rules: tuple[Rules, Config], errors: int = 0, says: Callable[[str, str], PagerState | None] | None = None
+) -> Iterator[Stage]:
+    """A stage for one timeline, judged as a closed world at its end. `errors`: how many are logged. `says`: what pagers
+    answer about their own incidents."""
     log = _Errors()
     logging.getLogger("responder").addHandler(log)
-    stage = Stage(*rules)
+    stage = Stage(*rules, says)
     try:
         yield stage
         assert stage.failing == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -12,18 +11,17 @@ from pydantic import ValidationError
 from responder import facts as f
 from responder import story
 from responder.contracts import Message, Notifier, Secret
-from responder.errors import Permanent, Temporary, Unknown
+from responder.errors import Permanent, Temporary
 from responder.incident import Incident
 from responder.journal import fold
 from responder.notifiers import NOTIFIERS, message_templates
 from responder.notifiers.console import Console
 from responder.notifiers.pagerduty import PagerDuty, dedup_key, details
-from responder.notifiers.slack import MAX_BLOCKS, Slack, blocks, fallback_text
 from responder.recorded import Mode
 from responder.timing import SECOND
 from tests.fakes.pagerduty import KEY, FakePagerDuty
 from tests.fakes.server import HangsUp
-from tests.fakes.slack import TOKEN, FakeSlack, refusal
+from tests.fakes.slack import TOKEN
 
 T0 = 1_795_183_351 * SECOND
 TEMPLATES = message_templates(None)
@@ -90,10 +88,6 @@ def secret(value: str) -> Secret:
     return Secret("env THE_SECRET", lambda: value)
 
 
-def slack(server: FakeSlack, **settings: Any) -> Slack:
-    return Slack(**{"token": secret(TOKEN), "channel": "#risk", "base_url": server.base_url, **settings})
-
-
 def pagerduty(server: FakePagerDuty, key: str = KEY) -> PagerDuty:
     return PagerDuty(routing_key=secret(key), base_url=server.url)
 
@@ -122,155 +116,6 @@ def test_credentials_travel_in_clear_only_on_this_machine(kind: str, settings: d
         with pytest.raises(ValidationError, match="base_url"):
             at(address)
     assert at("http://localhost:80/").kind == kind
-
-
-# --- Slack ----------------------------------------------------------------------------------------
-
-
-async def test_slack_updates_one_root_and_replies_below_it() -> None:
-    async with FakeSlack(risk="C1") as server:
-        notifier = slack(server)
-        await notifier.start()
-        kept = await notifier.send(message(notifier, "root", incident()))
-        assert json.loads(kept) == {"channel": "C1", "ts": server.roots[0].ts}
-        await notifier.send(message(notifier, "thread", incident(), "Kelly fraction 0.25 → 0.1", previous=kept))
-        again = await notifier.send(message(notifier, "root", incident("high"), previous=kept))
-        await notifier.stop()
-        [root] = server.roots
-        assert again == kept
-        assert root.updates == 1
-        assert server.thread(root.ts) == ["Kelly fraction 0.25 → 0.1"]
-        assert root.metadata["event_payload"]["key"] == "i1:root"
-        assert "HIGH" in json.dumps(root.blocks)
-
-
-async def test_slack_tells_an_incident_in_its_own_channel() -> None:
-    async with FakeSlack(risk="C1", quant="C2") as server:
-        notifier = slack(server)
-        await notifier.send(message(notifier, "root", incident(channel="#quant")))
-        await notifier.stop()
-        assert server.roots[0].channel == "C2"
-
-
-@pytest.mark.parametrize("gone", ["message_not_found", "edit_window_closed", "cant_update_message"])
-async def test_slack_posts_a_new_root_when_the_old_one_cannot_be_changed(gone: str) -> None:
-    async with FakeSlack(risk="C1") as server:
-        notifier = slack(server)
-        kept = await notifier.send(message(notifier, "root", incident()))
-        server.fail(gone)
-        again = await notifier.send(message(notifier, "root", incident(), previous=kept))
-        await notifier.stop()
-        assert again != kept
-        assert len(server.roots) == 2
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "headers", "expected", "said"),
-    [
-        ("ratelimited", 429, {"Retry_After": "30"}, Temporary, "wait"),
-        ("service_unavailable", 200, {}, Temporary, "wait"),
-        ("anything", 503, {}, Temporary, "503"),
-        ("internal_error", 200, {}, Unknown, "internal_error"),
-        ("channel_not_found", 200, {}, Permanent, "invite the app"),
-        ("invalid_auth", 200, {}, Permanent, "renew the token"),
-        ("brand_new_error", 200, {}, Permanent, "brand_new_error"),
-    ],
-)
-async def test_slacks_refusals_say_whether_to_try_again(
-    error: str, status: int, headers: dict[str, str], expected: type[Exception], said: str
-) -> None:
-    async with FakeSlack(risk="C1") as server:
-        notifier = slack(server)
-        server.fail(error, status, **headers)
-        with pytest.raises(expected, match=said) as raised:
-            await notifier.send(message(notifier, "root", incident()))
-        await notifier.stop()
-        assert server.calls == ["chat.postMessage"], "the library must not try again by itself"
-        assert getattr(raised.value, "retry_after", None) == (30 if status == 429 else None)
-        assert TOKEN not in str(raised.value)
-
-
-async def test_slack_gets_plain_text_when_it_refuses_the_blocks() -> None:
-    async with FakeSlack(risk="C1") as server:
-        notifier = slack(server)
-        server.fail("invalid_blocks")
-        await notifier.send(message(notifier, "root", incident()))
-        await notifier.stop()
-        assert server.roots[0].blocks == []
-        assert server.roots[0].text.startswith("VaR above 90 % of its limit")
-
-
-async def test_slack_that_cannot_be_reached_is_tried_again_and_one_that_is_silent_is_unknown() -> None:
-    async with FakeSlack(risk="C1") as server:
-        nobody = slack(server, base_url="http://127.0.0.1:9/api/")
-        with pytest.raises(Temporary, match="cannot be reached"):
-            await nobody.send(message(nobody, "root", incident()))
-        hurried = slack(server, timeout=0.000_001)
-        with pytest.raises(Unknown, match="did not answer"):
-            await hurried.send(message(hurried, "root", incident()))
-        await nobody.stop()
-        await hurried.stop()
-
-
-async def test_a_broken_connection_is_the_outboxs_to_try_again_not_the_librarys() -> None:
-    async with HangsUp() as server:
-        chat = Slack(token=secret(TOKEN), channel="#risk", base_url=f"{server.url}/api/")
-        with pytest.raises(Unknown, match="broke"):
-            await chat.send(message(chat, "thread", incident(), "said"))
-        await chat.stop()
-        assert server.connections == 1
-        pager = PagerDuty(routing_key=secret(KEY), base_url=server.url)
-        with pytest.raises(Temporary, match="cannot be reached"):
-            await pager.send(message(pager, "page", incident()))
-        await pager.stop()
-        assert server.connections == 2
-
-
-async def test_a_label_neither_mentions_a_channel_nor_links() -> None:
-    hostile = "<!channel> <https://evil.example|ok> & *bold*\n\n# Forged"
-    async with FakeSlack(risk="C1") as server:
-        notifier = slack(server)
-        await notifier.send(message(notifier, "root", incident(symbol=hostile)))
-        await notifier.send(message(notifier, "thread", incident(), " ".join(f"# {hostile}".split())))
-        await notifier.stop()
-        everything = json.dumps([[m.blocks, m.text] for m in server.messages])
-        assert "<!channel>" not in everything
-        assert "&lt;!channel&gt;" in everything
-        assert "<https://evil" not in everything
-        headers = [b for m in server.messages for b in m.blocks if b["type"] == "header"]
-        assert len(headers) == 1
-
-
-async def test_the_largest_incident_is_within_slacks_limits() -> None:
-    huge = incident(alerts=300, symbol="&<>" * 2_000)
-    async with FakeSlack(risk="C1") as server:
-        notifier = slack(server)
-        await notifier.send(message(notifier, "root", huge))
-        await notifier.send(message(notifier, "thread", huge, "x" * 50_000))
-        await notifier.stop()
-        assert server.calls == ["chat.postMessage", "chat.postMessage"], "no second try as plain text"
-
-
-@pytest.mark.parametrize(
-    "markup",
-    [
-        "# " + "t" * 400,
-        "\n\n".join(f"paragraph {n}" for n in range(200)),
-        "&amp;" * 2_000,
-        "-# " + "small " * 1_000,
-        "\n".join(["<https://example.com/a|link>" * 40] * 20),
-        "---\n\n---",
-    ],
-)
-def test_blocks_never_pass_a_limit_of_slack(markup: str) -> None:
-    made = list(blocks(markup))
-    assert refusal({"text": "t", "blocks": made}) is None
-    assert len(made) <= MAX_BLOCKS
-
-
-def test_a_cut_text_ends_in_no_half_entity() -> None:
-    assert fallback_text("&" * 5_000).endswith("&amp;…")
-    assert fallback_text("") == "…"
 
 
 # --- PagerDuty ------------------------------------------------------------------------------------
@@ -346,6 +191,12 @@ async def test_pagerduty_without_an_answer_is_tried_again() -> None:
     with pytest.raises(Temporary, match="cannot be reached"):
         await notifier.send(message(notifier, "page", incident()))
     await notifier.stop()
+    async with HangsUp() as server:
+        notifier = PagerDuty(routing_key=secret(KEY), base_url=server.url)
+        with pytest.raises(Temporary, match="cannot be reached"):
+            await notifier.send(message(notifier, "page", incident()))
+        await notifier.stop()
+        assert server.connections == 1
 
 
 async def test_pagerduty_takes_a_rotated_key_without_a_restart() -> None:

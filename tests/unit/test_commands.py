@@ -14,6 +14,7 @@ from responder.draft import Draft
 from responder.errors import Rejected
 from responder.recorded import Outcome, Result, StepStatus
 from responder.records import Change, Keys, State
+from responder.timing import HOUR, SECOND
 from tests.builders import T0, Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started
 
 RESTORED = call_step("cut", restore={"approval": "desk", "remind": "4h"})
@@ -26,6 +27,10 @@ UNKNOWN: tuple[f.Fact, ...] = (
     f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN, why="lost"),
     f.RunEnded(run=1, result=Result.UNKNOWN, why="lost"),
 )
+
+
+ANNOUNCED = f.MachineAnnounced(round=0, index=0, runbook="halt", at=T0 + HOUR)
+ASKED = f.ApprovalAsked(run=1, step="cut", plan="p1", preview="the plan", role="desk", until=T0 + HOUR)
 
 
 class Happens:
@@ -73,6 +78,19 @@ def says(ledger: Ledger, verb: str, actor: str = "alice", note: str = "", **said
         ((started(), intended()), "unlock", {}, "--reason"),
         ((started(), intended()), "unlock", {"note": "x"}, "is being done right now"),
         ((), "restore", {}, "no change in force"),
+        ((f.Closed(why="over"),), "snooze", {}, "is closed"),
+        ((f.TakenOver(),), "snooze", {}, "has taken it over"),
+        ((), "snooze", {"lasts": SECOND}, "say between 1m and 1d"),
+        ((), "snooze", {"lasts": 25 * HOUR}, "say between 1m and 1d"),
+        ((), "hold", {}, "no countdown"),
+        ((ANNOUNCED,), "hold", {"lasts": HOUR}, "say between 1m and 15m"),
+        ((), "cancel", {}, "no run under way"),
+        ((), "approve", {}, "waits for no approval"),
+        ((), "deny", {}, "waits for no approval"),
+        ((started(), ASKED), "approve", {"step": "other"}, "other waits for no approval; cut does"),
+        ((started(), ASKED), "approve", {"plan": "old"}, "has changed since: it is now the plan"),
+        ((started(), ASKED), "deny", {"plan": "old"}, "has changed since"),
+        ((), "note", {"note": " "}, "say the note"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_would(
@@ -186,6 +204,36 @@ def test_pausing_twice_keeps_who_said_it_first() -> None:
 
 def test_resuming_what_was_never_paused_is_fine() -> None:
     assert not Ledger().do(SetPause("p", paused=False, actor="bob", reason="", book=BOOK)).paused
+
+
+def test_a_word_from_outside_counts_once_however_often_it_is_delivered() -> None:
+    ledger = after()
+    for _ in range(3):
+        says(ledger, "note", "Bob (pager)", "reassigned", via="pager", word="w1")
+    says(ledger, "note", "Bob (pager)", "reassigned", via="pager", word="w2")
+    assert ledger.kinds.count("noted") == 2
+    says(ledger, "ack", "Bob (pager)", via="pager", word="w3")
+    says(ledger, "unack", "Bob (pager)", via="pager", word="w4")
+    says(ledger, "ack", "Bob (pager)", via="pager", word="w3")
+    assert ledger.incident().acknowledged is None, "an old word that is told again does not come back"
+
+
+def test_a_pager_says_only_what_pagers_may() -> None:
+    with pytest.raises(Rejected, match="there is no verb settle"):
+        says(after(*UNKNOWN), "settle", applied=True, note="x", via="pager")
+
+
+def test_a_pager_is_not_told_what_it_said_itself() -> None:
+    paged = [f.Paged(destination=to, key=f"k/{to}", why="") for to in ("first", "second")]
+    ledger = after(*paged)
+    says(ledger, "ack", "Bob (first)", via="first", word="w")
+    told = [
+        (m.destination, m.template)
+        for writes in ledger.writes
+        for m in writes.messages
+        if m.template in ("acknowledge", "note")
+    ]
+    assert sorted(told) == [("second", "acknowledge"), ("second", "note")]
 
 
 def test_every_verb_is_tried_here() -> None:
