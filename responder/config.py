@@ -134,6 +134,8 @@ class Person(Strict):
     """What identifies them; two are valid while one is being rotated."""
     roles: tuple[Name, ...] = ()
     """What they may do: `operator`, and what `restore` and approvals of runbooks name."""
+    slack: Annotated[str, Field(pattern=r"^[UW][A-Z0-9]{2,20}$")] | None = None
+    """Their Slack user id, such as `U024BE7LH`: what that user presses in Slack is done as this person."""
 
 
 class Auth(Strict):
@@ -400,6 +402,7 @@ class _Reader:
             message = f"{config.address} can be reached from other machines, and nobody needs a credential"
             hint = "add `auth: {webhook: [{bearer: {env: NAME}}]}`, or listen on 127.0.0.1"
             self.tell(("listen",), message, hint)
+        self.one_person_each(config.auth.people)
         for name, pattern in config.types.items():
             self.problems.extend(_pattern_problems(self.document, ("types", name), pattern))
         declared = self.document.get(("services",))
@@ -410,6 +413,15 @@ class _Reader:
                 self.tell(("parameters", name, "service"), f"unknown service {parameter.service!r}", hint)
             for key in ("write", "restore"):
                 self.problems.extend(self.request(("parameters", name, key), getattr(parameter, key)))
+
+    def one_person_each(self, people: Mapping[str, Person]) -> None:
+        """Of two people with one Slack user nobody could tell who pressed."""
+        first: dict[str, str] = {}
+        for name, person in people.items():
+            if person.slack is not None and first.setdefault(person.slack, name) != name:
+                message = f"{first[person.slack]} has this Slack user already"
+                hint = "give each person their own; `Copy member ID` in a Slack profile tells it"
+                self.tell(("auth", "people", name, "slack"), message, hint)
 
     def request(self, path: At, given: WriteSpec | None) -> Iterator[Problem]:
         """The templates of a parameter's request: found out here, not in the middle of an incident."""

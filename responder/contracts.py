@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
 
 from responder.errors import Permanent
@@ -66,6 +66,14 @@ class Secret:
             metadata={"pydantic_js_functions": [_secret_schema]},
             serialization=core_schema.plain_serializer_function_ser_schema(lambda s: f"({s.named})"),
         )
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, Secret) else value
+
+
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_several), Field(min_length=1, max_length=2)]
+"""One secret, or two while it is being rotated: both are accepted."""
 
 
 def _secret_schema(schema: Any, handler: Any) -> dict[str, Any]:

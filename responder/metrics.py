@@ -92,8 +92,12 @@ class Metrics:
         self._buried = self._counter("responder_dead_letters_total", "What could not be understood.", reason=BURIED)
         self._refused = self._counter(
             "responder_credentials_refused_total", "Requests without a sufficient credential.",
-            door=("webhook", "api"), reason=("missing", "wrong", "role"),
+            door=("webhook", "api", "slack"), reason=("missing", "wrong", "role"),
         )  # fmt: skip
+        self._slack = self._gauge(
+            "responder_slack_connected", "0 while a Socket Mode connection is broken: buttons in Slack do nothing. Else 1."
+        )
+        self._slack.set(1)
         self._reload_ok = self._gauge(
             "responder_config_last_reload_successful", "Whether the last load of configuration and rules succeeded."
         )
@@ -164,8 +168,12 @@ class Metrics:
         self._buried.labels(reason).inc()
 
     def refused(self, door: str, reason: str) -> None:
-        """A credential was not enough: `door` webhook or api, `reason` missing, wrong or role."""
+        """A credential was not enough: `door` webhook, api or slack, `reason` missing, wrong or role."""
         self._refused.labels(door, reason).inc()
+
+    def slack_connected(self, connected: bool) -> None:
+        """Whether every Socket Mode connection that is configured stands."""
+        self._slack.set(connected)
 
     def reloaded(self, successful: bool, now: int) -> None:
         """Configuration and rules were read, at the start too. `now` in µs."""

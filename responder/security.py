@@ -316,3 +316,42 @@ def _reader(path: Path) -> Callable[[], str]:
             raise BadConfig(f"{path}: cannot be read; restart to have it made again") from None
 
     return read
+
+
+# --- Slack ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SlackSignatures:
+    """The signing secrets of the Slack apps, of which any may have signed (contracts.md D2).
+
+    Written out here and not taken from the library, which raises on what is no signature at all.
+    """
+
+    secrets: Sequence[Secret]
+
+    def fault(self, timestamp: str | None, given: str | None, body: bytes, now: int) -> str | None:
+        """Why no app has signed this body within five minutes of `now` (µs), or None when one did."""
+        if timestamp is None or given is None:
+            return "no header X-Slack-Signature with X-Slack-Request-Timestamp: only Slack posts here"
+        if not _is_seconds(timestamp):
+            return "X-Slack-Request-Timestamp holds no Unix time in seconds"
+        signed = f"v0:{timestamp}:".encode() + body
+        if not any([_signed_by_slack(secret, given, signed) for secret in self.secrets]):  # all: the time must not tell
+            return "the signature is not of this body: `signing_secret` must be that of the Slack app"
+        if abs(now - int(timestamp) * SECOND) > SIGNED_WITHIN:
+            return "the signature is right and more than 5 minutes from now: set the clock; nothing is replayed"
+        return None
+
+
+def _signed_by_slack(secret: Secret, given: str, signed: bytes) -> bool:
+    try:
+        key = secret.reveal().strip()
+    except BadConfig as error:
+        log.error("a credential cannot be read: %s", error)
+        return False
+    if not key:
+        log.error("the signing secret in %s is empty and opens nothing; write one there", secret.named)
+        return False
+    expected = f"v0={hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()}"
+    return hmac.compare_digest(expected.encode(), given.strip().encode("utf-8", "replace"))

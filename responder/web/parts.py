@@ -6,16 +6,18 @@ serves a request.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from responder import alert, config
 from responder.alertmanagers import Alertmanagers
 from responder.connections import HttpConnection, OpenTransport
-from responder.contracts import Clock, Render
+from responder.contracts import Clock, Notifier, Render
 from responder.desk import Desk
 from responder.metrics import Metrics
-from responder.security import Authenticator, Grant, Person, WebhookCredential, WebhookSignature
+from responder.notifiers.slack import Slack
+from responder.presses import Presses
+from responder.security import Authenticator, Grant, Person, SlackSignatures, WebhookCredential, WebhookSignature
 from responder.services import Basic, Endpoint
 
 ANSWER_BYTES = 64 * 1024 * 1024
@@ -27,7 +29,7 @@ SIGNATURE_HEADERS = ("x-grafana-alerting-signature", "x-grafana-alert-signature"
 
 @dataclass(slots=True)
 class Parts:
-    """Everything that requests need. The fields from `limits` to `render` are replaced by a reload.
+    """Everything that requests need. The fields from `limits` to `slack` are replaced by a reload.
 
     `emergency` is told why nothing can be stored. `reload` answers what changed; raises ResponderError.
     `unready` answers, without waiting, why this process should get no traffic (loops that ended); empty when it should.
@@ -39,6 +41,8 @@ class Parts:
     authenticator: Authenticator
     alertmanagers: Alertmanagers
     render: Render
+    slack: SlackSignatures
+    presses: Presses
     emergency: Callable[[str], None]
     reload: Callable[[], Awaitable[str]]
     unready: Callable[[], Sequence[str]]
@@ -70,6 +74,17 @@ def _signature(given: config.Hmac) -> WebhookSignature:
     headers = SIGNATURE_HEADERS if given.header is None else (given.header.lower(),)
     timestamp = None if given.timestamp_header is None else given.timestamp_header.lower()
     return WebhookSignature(given.secret, headers, timestamp)
+
+
+def slack_signatures(notifiers: Iterable[Notifier]) -> SlackSignatures:
+    """Who signs what is pressed: every Slack app that posts it here."""
+    slacks = [n for n in notifiers if isinstance(n, Slack)]
+    return SlackSignatures([n.signing_secret for n in slacks if n.signing_secret is not None])
+
+
+def slack_people(auth: config.Auth) -> Mapping[str, Person]:
+    """Slack user id -> who that is here."""
+    return {p.slack: Person(name, frozenset(p.roles)) for name, p in auth.people.items() if p.slack is not None}
 
 
 def alertmanagers(given: Sequence[config.AlertmanagerApi], opener: OpenTransport, now: Clock) -> Alertmanagers:

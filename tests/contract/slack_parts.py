@@ -188,5 +188,7 @@ async def a_room(**settings: Any) -> AsyncIterator[tuple[FakeSlack, Slack]]:
     async with FakeSlack(risk="C0RISK", quant="C0QUANT") as server:
         notifier = slack(server, **settings)
         await notifier.start()
-        yield server, notifier
-        await notifier.stop()
+        try:
+            yield server, notifier
+        finally:
+            await notifier.stop()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from responder import facts as f
 from responder.choices import choices
@@ -39,7 +40,11 @@ from tests.contract.slack_parts import (
     values,
 )
 from tests.fakes.slack import TOKEN
+from tests.fakes.slack_limits import mentioned, refusal
 from tests.hostile_values import HOSTILE
+
+POLICYS = {"S012DESK", "here"}
+"""Whom the policy names: the question for an approval catches them, and nothing else may catch anybody."""
 
 
 def read(room: Slack, message: Message) -> str:
@@ -56,7 +61,7 @@ async def test_who_opens_the_channel_sees_what_it_is_whether_it_helped_who_has_i
         said = shown(server.roots[0].blocks).splitlines()
         assert said[0] == "🔴 VaR above 90 % of its limit"
         assert said[1] == "*CRITICAL* · open for 3m 00s · `risk-api/kelly_fraction`"
-        assert said[2] == "At 2.5 % the breaker opens"
+        assert said[2] == "*Impact* At 2.5 % the breaker opens"
         assert said[3] == "❌ *It did not help*: 1.94 &lt; 1.7 did not hold within 2m"
         assert said[4] == "👤 *Nobody has it yet* · paged: first"
         due = (T0 + 15 * MINUTE) // SECOND
@@ -85,7 +90,9 @@ async def test_what_nobody_knows_is_asked_first() -> None:
     async with a_room() as (server, room):
         await room.send(root(room, unknown()))
         said = shown(server.roots[0].blocks)
-        assert "❓ *Nobody knows whether the change was made*" in said
+        assert (
+            f"❓ *Nobody knows whether this was done*: {PREVIEW}. Look at the service itself, then say so below" in said
+        )
         assert f"❓ {PREVIEW} · nobody knows whether it happened: no answer in time" in said
         row = next(line for line in said.splitlines() if line.startswith("["))
         assert row.startswith(f"[It happened: {PREVIEW}] [It did not happen: {PREVIEW}] [Acknowledge] […Take over|")
@@ -226,19 +233,42 @@ async def test_a_line_that_could_not_be_sent_for_a_while_says_when_it_was() -> N
 # --- values from outside ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-async def test_whatever_a_label_holds_slack_takes_it_and_nobody_is_caught(text: str) -> None:
+def told_of(room: Slack, text: str, previous: str = "") -> list[Message]:
+    """The root message and lines about an incident of which everything from outside says `text`."""
+    about, asked = hostile(text), ASKED.model_copy(update={"preview": text, "why": text})
+    lines = (f.ProblemFound(problem=text), f.Noted(text=text), asked)
+    return [root(room, about), *(reply(room, about, news, previous=previous, mentions=()) for news in lines)]
+
+
+@given(st.text())
+@settings(max_examples=40)
+def test_whatever_a_label_holds_it_is_a_message_and_catches_nobody(text: str) -> None:
+    room = Slack(token=secret(TOKEN), channel="#risk", signing_secret=secret("s"))
+    for message in told_of(room, text):
+        blocks: Any = message.body
+        assert refusal({"text": message.text or "…", "blocks": blocks}) is None
+        assert set(mentioned("", blocks)) <= POLICYS
+
+
+async def test_slack_takes_every_value_that_would_be_something_else_elsewhere() -> None:
     async with a_room() as (server, room):
-        about = hostile(text)
-        kept = await room.send(root(room, about))
-        asked = ASKED.model_copy(update={"preview": text or "?", "why": text})
-        for news in (f.ProblemFound(problem=text), f.Noted(text=text), asked):
-            await room.send(reply(room, about, news, previous=kept, mentions=()))
-        assert "chat.update" not in server.calls
-        assert server.calls.count("chat.postMessage") == 4, "no second try as plain text"
-        assert [who for who in server.caught if who not in ("S012DESK", "here")] == []
-        headers = [block for m in server.messages for block in m.blocks if block["type"] == "header"]
-        assert len(headers) == 1
+        for name, text in HOSTILE.items():
+            server.messages.clear()
+            server.calls.clear()
+            kept = await room.send(told_of(room, text)[0])
+            for line in told_of(room, text, kept)[1:]:
+                await room.send(line)
+            assert server.calls.count("chat.postMessage") == 4, f"{name}: sent again as plain text"
+            assert set(server.caught) <= POLICYS, name
+            headers = [block for m in server.messages for block in m.blocks if block["type"] == "header"]
+            assert len(headers) == 1, name
+
+
+async def test_plain_text_catches_nobody_either() -> None:
+    async with a_room() as (server, room):
+        kept = await room.send(root(room, unfixed(), body=None, text="<!channel> @here <@U012AB3CD> @channel"))
+        await room.send(root(room, unfixed(), kept, body=None, text="@everyone"))
+        assert server.caught == []
 
 
 async def test_the_largest_incident_is_within_the_limits() -> None:

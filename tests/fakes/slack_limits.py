@@ -133,10 +133,10 @@ _DATE = re.compile(r"!date\^\d+\^[^|]+\|.+").fullmatch
 _LINK = re.compile(r"https?://[^|\s]+(\|.+)?").fullmatch
 
 
-def mentioned(text: str, blocks: list[dict[str, Any]]) -> Iterator[str]:
+def mentioned(text: str, blocks: list[dict[str, Any]], parse: str = "none") -> Iterator[str]:
     """Whom a message wakes: by its blocks, or where it has none, by its text. What is neither link, date nor mention is
     an escape that was forgotten, and counts as somebody."""
-    for piece in mrkdwn(blocks) if blocks else [(text, True)]:
+    for piece in mrkdwn(blocks) if blocks else [(text, parse == "none")]:
         yield from _mentioned(*piece)
 
 

@@ -70,6 +70,7 @@ def incident(**changes: Any) -> dict[str, Any]:
         "firing": 1,
         "acknowledged_by": None,
         "taken_over_by": None,
+        "snoozed_by": None,
         "impact": "No new positions above 2.5 %",
         "waits_for": "step cut_kelly, until 2026-11-20T17:05:00Z",
         "urgent": None,
@@ -78,6 +79,9 @@ def incident(**changes: Any) -> dict[str, Any]:
         "links": {},
         "acknowledged": None,
         "taken_over": None,
+        "snoozed": None,
+        "approval": None,
+        "storm": None,
         "unsettled": [],
         "alerts": [alert()],
         "runs": [],
@@ -193,6 +197,17 @@ def test_an_unknown_change_comes_with_the_command_that_settles_it() -> None:
     assert list(to_do(incident(runs=[ran], unsettled=["a1"], taken_over_by="anna"))) == [
         "look whether it happened: kelly_fraction 0.25 → 0.1. Then:",
         "  responder settle 3f2a9c1d --applied (or --not-applied) --reason '…'",
+    ]
+
+
+def test_an_approval_is_asked_with_its_plan_and_who_may_give_it() -> None:
+    wanted = {
+        "step": "cut", "plan": "p1", "preview": "kelly_fraction 0.25 → 0.1", "role": "risk-manager", "people": 2,
+        "until": "2026-11-20T17:15:00Z", "approved": [{"actor": "anna"}], "denied": None,
+    }  # fmt: skip
+    assert list(to_do(incident(approval=wanted, taken_over_by="anna"))) == [
+        "the role risk-manager must approve by 17:15 UTC (1 of 2 have): kelly_fraction 0.25 → 0.1",
+        "  responder approve 3f2a9c1d --plan p1    (or responder deny 3f2a9c1d)",
     ]
 
 

@@ -365,6 +365,10 @@ def test_the_state_says_what_fired_what_was_done_whether_it_helped_who_has_it_an
     assert (state["result"], state["why"], state["light"]) == ("fixed", "1.42 < 1.7 held for 30s", "good")
     assert state["owner"]["note"] == "on it"
     assert state["next"] == {"what": "L2 is told", "at": T0 + 15 * MINUTE, "left": 14 * MINUTE}
+    assert state["coming"] == [state["next"]]
+    more = tuple(Due(kind="level", round=n, due=T0 + n, what=f"L{n}") for n in (4, 2, 3, 1))
+    later: dict[str, Any] = story.state_values(after.model_copy(update={"agenda": more}), T0)
+    assert [one["what"] for one in later["coming"]] == ["L1", "L2", "L3"]
 
 
 def test_only_web_addresses_become_links() -> None:

@@ -1,0 +1,223 @@
+"""Where campaigns are played: the engine in virtual time, before destinations that keep a pace, take time and fail.
+
+A stand-in composes as the notifier does whose place it takes, keeps its pace, burst, merging and what it passes over, and
+answers after the time that a call takes. What arrives is written down without the incident's state: campaigns are long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import PrivateAttr
+
+from responder.actions import ACTIONS
+from responder.config import Config, read_config
+from responder.contracts import Clock, Message, Notifier
+from responder.desk import Desk, Shelf
+from responder.draft import Worker
+from responder.engine.delivery import Destinations
+from responder.environment import Environment
+from responder.errors import Temporary
+from responder.loader import load_rules
+from responder.perform import Performer
+from responder.records import MessageRow
+from responder.rules import Rules
+from responder.simulate import Recorder, Scene, Simulation, _Life, sleep
+from responder.sources import shipped_rules
+from responder.timing import SECOND
+from tests.acceptance.stage import CATALOGUE, START, templates
+from tests.acceptance.world import World
+from tests.invariants import Ledger, Sent, judge, read_found
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that a destination took."""
+
+    at: int
+    destination: str
+    kind: str
+    key: str
+    id: str
+    incident: str
+    channel: str
+    severity: str
+    created_at: int
+    held: bool
+    """Somebody had acknowledged, snoozed or taken over the incident when it was sent."""
+    closed: bool
+    lines: int
+
+
+@dataclass(slots=True)
+class Wire:
+    """How a destination behaves: `latency` (µs) of a call; down between two times (µs), refusing after `hangs` µs."""
+
+    latency: int = 0
+    down_from: int = 0
+    down_until: int = 0
+    hangs: int = 0
+    tries: int = 0
+    """Calls that failed."""
+
+
+class Standing(Recorder):
+    """See the module; its class variables are those of the notifier whose place it takes."""
+
+    _wire: Wire = PrivateAttr(default_factory=Wire)
+    _clock: Clock = PrivateAttr()
+    _arrives: Callable[[Message], None] = PrivateAttr()
+
+    @classmethod
+    def for_one(cls, notifier: Notifier, wire: Wire, clock: Clock, arrives: Callable[[Message], None]) -> Standing:
+        """The stand-in of `notifier`."""
+        kept = {"pace": notifier.pace, "burst": notifier.burst, "merges": notifier.merges, "__module__": __name__}
+        made: Standing = type(cls.__name__, (cls,), kept)()
+        made._stands_for, made._wire, made._clock, made._arrives = notifier, wire, clock, arrives
+        made._says = lambda key: None
+        return made
+
+    def passes_over(self, template: str, sent: bool) -> bool:
+        """See Notifier.passes_over."""
+        return self._stands_for.passes_over(template, sent)
+
+    def paced_by(self, incident: Any) -> str:
+        """See Notifier.paced_by."""
+        return self._stands_for.paced_by(incident)
+
+    async def send(self, message: Message) -> str:
+        """Taken after the wire's latency, or refused as it says."""
+        wire = self._wire
+        if wire.down_from <= self._clock() < wire.down_until:
+            wire.tries += 1
+            if wire.hangs:
+                await sleep(wire.hangs / SECOND)
+            raise Temporary("it cannot be reached")
+        if wire.latency:
+            await sleep(wire.latency / SECOND)
+        self._arrives(message)
+        return '{"simulated": true}'
+
+
+class Played(Simulation):
+    """A simulation before wires. `wires`: by the names of notifiers; the others take everything at once."""
+
+    def __init__(self, rules: Rules, config: Config, wires: Mapping[str, Wire]) -> None:
+        self.wires = {name: wires.get(name, Wire()) for name in config.notifiers}
+        self.arrivals: list[Arrival] = []
+        scene = Scene(
+            rules=rules,
+            parameters=config.parameters,
+            notifiers=config.notifiers,
+            render=templates().render,
+            performs=lambda clock: Performer(ACTIONS, World(clock).connect, config.parameters, clock, sleep),
+            start=START,
+        )
+        super().__init__(scene)
+
+    def boot(self) -> None:
+        """As in Simulation, with the stand-ins of this module."""
+        worker = Worker(f"life-{next(self._numbers)}", alone=True)
+        shelf = Shelf(self._rules, self.scene.instance, self.scene.parameters)
+        desk = Desk(self.store, shelf, worker, self._new_id, self._read_rules)
+        stands = {name: self._standing(name, one) for name, one in self.scene.notifiers.items()}
+        life = _Life(desk, self.performs, Destinations(stands, self.scene.render, None))
+        self._life = life
+        self._run(life.begin())
+        self._settle()
+
+    def _standing(self, name: str, notifier: Notifier) -> Standing:
+        return Standing.for_one(notifier, self.wires[name], self.clock, lambda message: self._arrived(name, message))
+
+    def _arrived(self, name: str, message: Message) -> None:
+        incident = message.incident
+        self.arrivals.append(
+            Arrival(
+                at=self.clock(),
+                destination=name,
+                kind=message.kind,
+                key=message.key,
+                id=message.id,
+                incident=incident.id,
+                channel=incident.channel or "",
+                severity=incident.severity or "",
+                created_at=0 if message.event is None else message.event.at,
+                held=bool(incident.acknowledged or incident.snoozed or incident.taken_over),
+                closed=incident.closed,
+                lines=len(message.lines),
+            )
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Something is still to be sent."""
+        return self._run(self.store.next_message_due()) is not None
+
+    def incident_of(self, target: str) -> str:
+        """The id of the newest incident of a target."""
+        (row,) = self._run(self.store.incidents(None, target, 1))
+        return row.id
+
+    def violations(self) -> list[str]:
+        """What the one checker says about the store and what arrived."""
+        told = tuple(Sent(a.destination, a.kind, a.key, a.id, a.at) for a in self.arrivals)
+        found = self._run(read_found(self.store, Ledger(messages=told)))
+        cases = tuple(replace(case, messages=tuple(filter(self._is_for, case.messages))) for case in found.cases)
+        return judge(replace(found, cases=cases))
+
+    def _is_for(self, row: MessageRow) -> bool:
+        """What a destination passes over counts as sent and arrives nowhere."""
+        notifier = self.scene.notifiers[row.destination]
+        return not any(notifier.passes_over(row.template, sent) for sent in (False, True))
+
+
+SETTINGS = """
+mode: auto
+notifiers:
+  room: {kind: slack, token: {env: T}, channel: '#alerts'}
+  first: {kind: pagerduty, routing_key: {env: T}}
+  second: {kind: pagerduty, routing_key: {env: T}}
+  third: {kind: pagerduty, routing_key: {env: T}}
+  other: {kind: opsgenie, key: {env: T}}
+"""
+
+DESK: Mapping[str, Any] = {
+    "runbook": "desk",
+    "title": "A gateway is slow",
+    "match": "GatewaySlow",
+    "inputs": {"item": {"label": "item", "pattern": "[a-z0-9-]{1,60}"}},
+    "target": "desk/{{ item }}",
+    "mode": "observe",
+    "steps": [],
+}
+"""Nothing is done, people alone: an incident for every item, and the policy of its severity."""
+
+
+def loaded(policies: Mapping[str, Mapping[str, Any]], by_severity: Mapping[str, str]) -> tuple[Rules, Config]:
+    """DESK with these policies; the first one is the default."""
+    environment = Environment({}, shipped_rules(), check_secrets=False)
+    config = read_config("responder.yaml", SETTINGS, CATALOGUE, environment)
+    written = {"policies": dict(policies), "default": next(iter(policies)), "by_severity": dict(by_severity)}
+    sources = {"policies.yaml": json.dumps(written), "desk.yaml": json.dumps(DESK)}
+    return load_rules(sources, CATALOGUE, config).rules, config
+
+
+def gateway(item: str, severity: str, **labels: str) -> dict[str, str]:
+    """The labels of an alert that DESK answers."""
+    return {"alertname": "GatewaySlow", "env": "prod", "item": item, "severity": severity, **labels}
+
+
+def spread(values: Sequence[int]) -> dict[str, float]:
+    """Median, 99th percentile and maximum, in seconds; empty without values."""
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    last = len(ordered) - 1
+    return {
+        "p50_s": round(ordered[last // 2] / SECOND, 3),
+        "p99_s": round(ordered[min(last, len(ordered) * 99 // 100)] / SECOND, 3),
+        "max_s": round(ordered[-1] / SECOND, 3),
+    }
