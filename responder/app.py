@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -32,8 +32,10 @@ from responder.connections import Connections, open_transport
 from responder.contracts import Catalogue, Clock, Notifier
 from responder.desk import Desk, Shelf
 from responder.draft import Worker
+from responder.engine.announcer import Announcer, started
 from responder.engine.delivery import Delivery, Destinations
 from responder.engine.emergency import Emergency
+from responder.engine.health import Health, check_policies
 from responder.engine.loops import Loop
 from responder.engine.runs import Runs
 from responder.engine.timers import Timers
@@ -42,8 +44,10 @@ from responder.ingest import Announce, News
 from responder.loader import broken_runbooks
 from responder.metrics import Metrics, Vocabulary
 from responder.notifiers import NOTIFIERS, message_templates
+from responder.notifiers.slack import Slack
 from responder.operations import Touch
 from responder.perform import Performer
+from responder.presses import Presses
 from responder.rules import Rules
 from responder.rulesets import RuleSets, Start
 from responder.schedules import ArmSchedules
@@ -53,7 +57,10 @@ from responder.services import SERVICES
 from responder.store import Committed, Store, open_store
 from responder.timing import DAY, SECOND
 from responder.wall_clock import wall_clock
-from responder.web import Parts, alertmanagers, authenticator, create_web
+from responder.web import Parts, alertmanagers, authenticator, create_web, slack_people, slack_signatures
+
+if TYPE_CHECKING:
+    from responder.engine.socket_mode import SocketMode
 
 LOG = logging.getLogger("responder")
 
@@ -113,6 +120,15 @@ class App:
             Loop("calendars", self._look_at_calendars, store.now, DAY),
         )
         self.delivery.wake = self.loops[1].wake
+        if start.broken is None:
+            check_policies(config.heartbeats, start.rules)
+        self.health = Health(self.desk, config.heartbeats, lambda: self.loops, self.metrics, open_transport)
+        self.announcer = Announcer(self.desk, config.name, self._chats, asyncio.sleep)
+        self.announces = False
+        self._recovered = 0
+        self.presses = Presses(self.desk, self.metrics)
+        self.socket_mode: SocketMode | None = None
+        self._know_slack(config)
         self.parts = self._parts(config)
         self.web = create_web(self.parts)
         self._tasks: list[asyncio.Task[None]] = []
@@ -137,10 +153,26 @@ class App:
             authenticator=authenticator(config.auth, local, self.store.now),
             alertmanagers=alertmanagers(config.alertmanagers, open_transport, self.store.now),
             render=self.delivery.destinations.render,
+            slack=slack_signatures(config.notifiers.values()),
+            presses=self.presses,
             emergency=self._store_is_down,
             reload=self.reload,
             unready=self._unready,
         )
+
+    def _know_slack(self, config: Config) -> None:
+        self.presses.people = slack_people(config.auth)
+        self.presses.bases = [notifier.base_url for notifier in _slacks(config)]
+
+    def _listen_to_slack(self, config: Config) -> None:
+        """By Socket Mode, where an app-level token is configured. Raises BadConfig: then nothing has changed."""
+        slacks = _slacks(config)
+        if self.socket_mode is None and any(notifier.app_token is not None for notifier in slacks):
+            from responder.engine.socket_mode import SocketMode  # with the library only where it is used
+
+            self.socket_mode = SocketMode(self.presses.take, self.metrics.slack_connected)
+        if self.socket_mode is not None:
+            self.socket_mode.use(slacks)
 
     async def _read_rules(self, rules_hash: str) -> Rules | None:
         return await self._sets.read(rules_hash, self.config)
@@ -159,15 +191,20 @@ class App:
             self.desk.shelf = replace(self.desk.shelf, broken=broken_runbooks(self._broken))
             await self.tell_broken(self._broken)
         await self._arm_schedules()
-        recovered = await self.timers.recover() if self.desk.worker.alone else 0
-        if recovered:
-            LOG.info("looked at %d open incidents of an earlier process", recovered)
-        self._tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self.loops]
+        self._recovered = await self.timers.recover() if self.desk.worker.alone else 0
+        if self._recovered:
+            LOG.info("looked at %d open incidents of an earlier process", self._recovered)
+        loops = (*self.loops, *self.health.loops)
+        self._tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in loops]
+        self._listen_to_slack(self.config)
 
     async def stop(self) -> None:
         """Stop in order: nothing new, what is under way ends, its outcome is kept, then everything closes."""
         for task in self._tasks[:1]:
             task.cancel()
+        if self.socket_mode is not None:
+            await self.socket_mode.stop()
+        await self.presses.stop(3.0)
         await self.runs.stop(self.config.limits.stop / SECOND)
         for task in self._tasks:
             task.cancel()
@@ -191,7 +228,8 @@ class App:
             loop.wake()
 
     def _unready(self) -> Sequence[str]:
-        return [f"the {loop.name} loop fails: {loop.failing}" for loop in self.loops if loop.failing is not None]
+        loops = (*self.loops, *self.health.loops)
+        return [f"the {loop.name} loop fails: {loop.failing}" for loop in loops if loop.failing is not None]
 
     def _store_is_down(self, reason: str) -> None:
         self._down = reason
@@ -241,6 +279,23 @@ class App:
         problem = str(error)[:2000]
         await self.desk.submit(lambda shelf: Announce(_new_id(), BROKEN_RULES, problem, shelf))
 
+    # --- announcing ---------------------------------------------------------------------------------------------------
+
+    async def announce(self) -> None:
+        """From now on people are told of starts, stops, pauses and reloads, beginning with this start."""
+        self.announces = True
+        rules = self.desk.shelf.current
+        pause = await self.announcer.pause()
+        said = started(__version__, len(rules.runbooks), self.config.mode.value, self._recovered, pause)
+        self.announcer.say(said)
+        watch = Loop("announcements", self.announcer.watch, self.store.now, POLL_ALONE)
+        self._tasks.append(asyncio.create_task(watch.run(), name=watch.name))
+
+    def _chats(self) -> Mapping[str, Notifier]:
+        """The chats of the default policy."""
+        rules, notifiers = self.desk.shelf.current, self.config.notifiers
+        return {name: notifiers[name] for name in rules.policy(rules.default_policy).chat if name in notifiers}
+
     async def _arm_schedules(self) -> None:
         rows = await self.store.scopes(SCHEDULE)
         armed = frozenset(row.name.removeprefix(SCHEDULE) for row in rows if row.body)
@@ -252,6 +307,7 @@ class App:
         if fixed:
             raise BadConfig(f"{', '.join(fixed)} cannot change while running: restart to use the new value")
         loaded = self._sets.load(config)
+        check_policies(config.heartbeats, loaded.rules)
         destinations = self._destinations(config)
         connections = Connections(config.services, open_transport)
         performer = self._performer(config, connections)
@@ -259,6 +315,7 @@ class App:
             await notifier.start()
         await self._sets.look_ahead(loaded.rules)
         await self._sets.keep(loaded)
+        self._listen_to_slack(config)
         before, self.config = self.desk.shelf.current, config
         for retired in self._retired:
             await retired.close()
@@ -270,6 +327,7 @@ class App:
         self.emergency.pagers = _pagers(config)
         self.metrics.name_destinations(_kinds(config))
         self._swap_parts(config)
+        self.health.use(config.heartbeats)
         for notifier in old.notifiers.values():
             await notifier.stop()
         try:
@@ -277,12 +335,16 @@ class App:
         except StoreUnavailable as error:
             LOG.error("the rules are in use, but their schedules could not be armed; reload again: %s", error)
         self.metrics.reloaded(successful=True, now=self.store.now())
-        return _difference(before, loaded.rules)
+        said = _difference(before, loaded.rules)
+        if self.announces:
+            self.announcer.say(said)
+        return said
 
     def _swap_parts(self, config: Config) -> None:
         fresh = self._parts(config)
-        for name in ("limits", "authenticator", "alertmanagers", "render"):
+        for name in ("limits", "authenticator", "alertmanagers", "render", "slack"):
             setattr(self.parts, name, getattr(fresh, name))
+        self._know_slack(config)
 
 
 def _difference(before: Rules, after: Rules) -> str:
@@ -314,6 +376,10 @@ def _fallback(notifiers: Mapping[str, Notifier]) -> str | None:
     chats = [name for name, n in notifiers.items() if n.chats and n.kind != "console"]
     chats.sort(key=lambda name: notifiers[name].kind in ("email", "webhook"))
     return next(iter([*chats, *(["console"] if "console" in notifiers else [])]), None)
+
+
+def _slacks(config: Config) -> list[Slack]:
+    return [notifier for notifier in config.notifiers.values() if isinstance(notifier, Slack)]
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -401,9 +467,11 @@ async def _serve(app: App, config: Config, listener: socket.socket) -> int:
     host, port = listener.getsockname()[:2]
     count = len(app.desk.shelf.current.runbooks)
     LOG.info("listening on http://%s, %d runbooks, store %s", Address(host, port), count, _shown(config))
+    await app.announce()
     try:
         await server.serve(sockets=[listener])
     finally:
+        await app.announcer.stop("stops")
         await app.stop()
     LOG.info("stopped")
     return 0 if server.started else 1

@@ -12,24 +12,26 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from responder import alert
-from responder.contracts import Catalogue, Notifier, Parameter, Secret, Service, Strict, WriteSpec
+from responder.contracts import Catalogue, Notifier, Parameter, Secret, SecureUrl, Service, Strict, WriteSpec
 from responder.documents import Document, decode, parse_document
 from responder.environment import Environment
 from responder.errors import BadConfig, BadSyntax
+from responder.heartbeats import Expected
+from responder.matchers import Matcher, Op, parse_matchers
 from responder.mistakes import annotation_at, closest, keys_of, problem_of
 from responder.patterns import compile_pattern
 from responder.problems import Path as At
 from responder.problems import Problem
 from responder.recorded import Mode
 from responder.render import Position, TemplateError, parse_template, parse_tree
-from responder.timing import SECOND
+from responder.timing import MINUTE, SECOND
 from responder.written import Duration, Name
 
 DEFAULT_FILE: Final = "responder.yaml"
@@ -164,6 +166,63 @@ class AlertmanagerApi(Strict):
         return self
 
 
+class Expectation(Strict):
+    """A heartbeat that must come in: an alert that always fires, told again and again."""
+
+    name: Name
+    """Which it is, such as the Prometheus that sends it."""
+    match: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Matchers in Alertmanager's syntax, of which one names the alert: `alertname="Watchdog"`."""
+    within: Duration = 5 * MINUTE
+    """It must come at least this often: longer than the `group_interval` or `repeat_interval` of its route."""
+    policy: Name | None = None
+    """The policy of the incident when it is missing; by default that of alerts without a runbook."""
+
+    @field_validator("within")
+    @classmethod
+    def _not_too_short(cls, within: int) -> int:
+        if within < 30 * SECOND:
+            raise ValueError("a heartbeat cannot be missed within less than 30s")
+        return within
+
+
+class DeadMansSwitch(Strict):
+    """A service outside that pages when it does not hear from this responder."""
+
+    name: Name
+    """Which it is, for messages: they never show the address."""
+    url: Annotated[SecureUrl, Field(repr=False)]
+    """The address that is called, often a secret itself: `{env: NAME}` or `{file: PATH}`, read again by a reload."""
+    every: Duration = MINUTE
+    """How often; the service should wait for three times as long."""
+    method: Literal["GET", "POST"] = "GET"
+    """How the service wants to be called."""
+
+    @field_validator("every")
+    @classmethod
+    def _not_too_often(cls, every: int) -> int:
+        if every < 10 * SECOND:
+            raise ValueError("a service outside is called every 10s at most")
+        return every
+
+
+class HeartbeatSettings(Strict):
+    """Heartbeats, both ways: what must come in, and who hears that this responder is well."""
+
+    expect: tuple[Expectation, ...] = ()
+    """Alerts that always fire; one that is missing pages."""
+    send: tuple[DeadMansSwitch, ...] = ()
+    """Services outside that are called after each clean self-audit."""
+
+    @property
+    def expected(self) -> tuple[Expected, ...]:
+        """What `heartbeats` takes of it."""
+        return tuple(
+            Expected(e.name, tuple(m for text in e.match for m in parse_matchers(text)), e.within, e.policy)
+            for e in self.expect
+        )
+
+
 class Limits(Strict):
     """Bounds of what is taken in and done at once; each says what happens at it (design 5.10)."""
 
@@ -228,6 +287,8 @@ class Config(Strict):
     """Who may talk to the server."""
     limits: Limits = Limits()
     """Bounds of what is taken in and done at once."""
+    heartbeats: HeartbeatSettings = HeartbeatSettings()
+    """What must come in although nothing is wrong, and who hears that this responder is well."""
     file: Path | None = Field(default=None, exclude=True)
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -307,7 +368,6 @@ class _Reader:
 
     def read(self, written: dict[str, Any]) -> Config | None:
         settings = dict(written)
-        self.not_yet(settings)
         for place in {"file", "folder"} & settings.keys():
             self.problems.append(self.document.at_key((place,), "unknown key", closest(place, keys_of(Config))))
             del settings[place]
@@ -328,11 +388,6 @@ class _Reader:
         """The notifier that exists whatever is configured: the shipped policy for alerts without a runbook names it."""
         member = self.catalogue.notifiers.get("console")
         return {} if member is None or "console" in notifiers else {"console": member(kind="console")}
-
-    def not_yet(self, settings: dict[str, Any]) -> None:
-        if settings.pop("heartbeats", None):
-            hint = "remove it; until then a route of Alertmanager can watch for a missing Watchdog"
-            self.problems.append(self.document.at_key(("heartbeats",), _LATER, hint))
 
     # ------------------------------------------------------------------------------------------ services and notifiers
 
@@ -403,6 +458,7 @@ class _Reader:
             hint = "add `auth: {webhook: [{bearer: {env: NAME}}]}`, or listen on 127.0.0.1"
             self.tell(("listen",), message, hint)
         self.one_person_each(config.auth.people)
+        self.heartbeats(config.heartbeats)
         for name, pattern in config.types.items():
             self.problems.extend(_pattern_problems(self.document, ("types", name), pattern))
         declared = self.document.get(("services",))
@@ -423,6 +479,27 @@ class _Reader:
                 hint = "give each person their own; `Copy member ID` in a Slack profile tells it"
                 self.tell(("auth", "people", name, "slack"), message, hint)
 
+    def heartbeats(self, given: HeartbeatSettings) -> None:
+        """Each has a name of its own, and what is expected names one alert: anything wider would swallow alerts."""
+        for kind, names in (("expect", [e.name for e in given.expect]), ("send", [s.name for s in given.send])):
+            for number, name in enumerate(names):
+                if name in names[:number]:
+                    self.tell(("heartbeats", kind, number, "name"), f"{name} stands here twice", "choose another name")
+        for number, expected in enumerate(given.expect):
+            self.problems.extend(self.expectation(("heartbeats", "expect", number, "match"), expected))
+
+    def expectation(self, path: At, expected: Expectation) -> Iterator[Problem]:
+        found: list[Matcher] = []
+        for place, text in enumerate(expected.match):
+            try:
+                found.extend(parse_matchers(text))
+            except BadSyntax as error:
+                yield self.document.at_text((*path, place), (1, error.column), error.message, error.hint)
+                return
+        if not any(m.name == "alertname" and m.op is Op.EQUAL and m.value for m in found):
+            hint = """add 'alertname="Watchdog"': whatever matches opens no incident"""
+            yield self.document.at_value(path, "no matcher says which alert it is", hint)
+
     def request(self, path: At, given: WriteSpec | None) -> Iterator[Problem]:
         """The templates of a parameter's request: found out here, not in the middle of an incident."""
         if given is None:
@@ -437,9 +514,6 @@ class _Reader:
             yield self.document.at_value(
                 path, f"there is no {name!r} here", "a request may use {{ value }} and {{ reason }}"
             )
-
-
-_LATER: Final = "not yet: this version would not honour it"
 
 
 def _pattern_problems(document: Document, path: At, pattern: str) -> Iterator[Problem]:

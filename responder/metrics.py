@@ -95,7 +95,8 @@ class Metrics:
             door=("webhook", "api", "slack"), reason=("missing", "wrong", "role"),
         )  # fmt: skip
         self._slack = self._gauge(
-            "responder_slack_connected", "0 while a Socket Mode connection is broken: buttons in Slack do nothing. Else 1."
+            "responder_slack_connected",
+            "0 while a Socket Mode connection is broken: buttons in Slack do nothing. Else 1.",
         )
         self._slack.set(1)
         self._reload_ok = self._gauge(

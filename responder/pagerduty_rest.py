@@ -1,8 +1,7 @@
 """PagerDuty's REST API, as far as a page's own incident goes: find it, see who has it, note, move (contracts.md C2).
 
 An incident appears a while after the event that makes it was accepted, and is found by that event's deduplication key.
-The vendor's client was rejected here: it is synchronous, and an answer is waited for while people sleep. Nothing is tried
-twice.
+The vendor's client was rejected here: it is synchronous, and has no limit for a whole question. Nothing is tried twice.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A press is one transaction: the choice is looked for, the role asked and the command carried out in the same state, so a
 second press of a button, or a second delivery of the first, finds nothing on offer. Whoever delivers it is answered
-after the commit, or after `patience` while the store is slow; then it goes on, and a person presses again if the process
-dies meanwhile. The presser alone reads what became of it, at Slack's own address and nowhere else.
+after the commit, or after `patience` while the store is slow; then it goes on, and a person presses again should the
+process die meanwhile. The presser alone reads what became of it, at Slack's own address and nowhere else.
 """
 
 from __future__ import annotations
@@ -77,16 +77,15 @@ class Pressed:
         return self._pause(state, incident) if choice.verb == "pause" else self._command(state, incident, choice)
 
     def _command(self, state: State, incident: Incident, choice: Choice) -> Change[Heard]:
-        command = Command(
-            self.id, incident.id, choice.verb, self.person.name, self.book, self.by, **choice.said
-        )  # its arguments are those of a choice by definition
+        said, who = choice.said, self.person.name
+        command = Command(self.id, incident.id, choice.verb, who, self.book, self.by, **said)
         change = command.apply(state)
-        said = slack_words.done(choice, incident, change.answer.incident)
-        return Change(change.writes, Heard(said, change.answer))
+        told = slack_words.done(choice, incident, change.answer.incident)
+        return Change(change.writes, Heard(told, change.answer))
 
     def _pause(self, state: State, incident: Incident) -> Change[Heard]:
         reason = f"in Slack, because of incident {incident.id}: {incident.title}"
-        change = SetPause(self.id, True, self.person.name, reason, self.book).apply(state)
+        change = SetPause(self.id, paused=True, actor=self.person.name, reason=reason, book=self.book).apply(state)
         return Change(change.writes, Heard(slack_words.paused(change.answer, self.person.name, state.now)))
 
 
@@ -175,7 +174,7 @@ class Presses:
 
     def _answer(self, press: Press, said: str) -> None:
         if said and press.answer_to:
-            self._begin(self._told(press, said))
+            _ = self._begin(self._told(press, said))
 
     async def _told(self, press: Press, said: str) -> None:
         """One try: what was done stands in the journal, and whoever is not told presses again."""

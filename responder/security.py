@@ -337,7 +337,8 @@ class SlackSignatures:
         if not _is_seconds(timestamp):
             return "X-Slack-Request-Timestamp holds no Unix time in seconds"
         signed = f"v0:{timestamp}:".encode() + body
-        if not any([_signed_by_slack(secret, given, signed) for secret in self.secrets]):  # all: the time must not tell
+        right = [_signed_by_slack(secret, given, signed) for secret in self.secrets]  # all: the time must not tell
+        if True not in right:
             return "the signature is not of this body: `signing_secret` must be that of the Slack app"
         if abs(now - int(timestamp) * SECOND) > SIGNED_WITHIN:
             return "the signature is right and more than 5 minutes from now: set the clock; nothing is replayed"
@@ -355,3 +356,37 @@ def _signed_by_slack(secret: Secret, given: str, signed: bytes) -> bool:
         return False
     expected = f"v0={hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()}"
     return hmac.compare_digest(expected.encode(), given.strip().encode("utf-8", "replace"))
+
+
+# --- PagerDuty --------------------------------------------------------------------------------------------------------
+
+
+def pagerduty_signed(keys: Sequence[Secret], given: str | None, body: bytes) -> bool:
+    """Whether one of the keys made one of the signatures in `X-PagerDuty-Signature`: `v1=…[,v1=…]` (contracts.md C3).
+
+    All are compared with all: the time must not tell. Several stand there while PagerDuty rotates its secret.
+    """
+    presented = [part.strip() for part in (given or "").split(",")[:MOST_SIGNATURES]]
+    signatures = [part[3:].encode("utf-8", "replace") for part in presented if part.startswith("v1=")]
+    made = [hmac.new(key, body, hashlib.sha256).hexdigest().encode() for key in _revealed(keys)]
+    return any([hmac.compare_digest(one, other) for one in made for other in signatures])  # noqa: C419  no early end
+
+
+MOST_SIGNATURES: Final = 10
+"""Signatures of one request that are looked at."""
+
+
+def _revealed(keys: Sequence[Secret]) -> list[bytes]:
+    """The keys that can be read just now; one that cannot, or is empty, opens nothing."""
+    found = []
+    for key in keys:
+        try:
+            value = key.reveal().strip()
+        except BadConfig as error:
+            log.error("a credential cannot be read: %s", error)
+            continue
+        if value:
+            found.append(value.encode())
+        else:
+            log.error("the key in %s is empty and opens nothing; write one there", key.named)
+    return found

@@ -1,7 +1,8 @@
 """What Slack says was pressed, and the words in which the presser is answered (contracts.md D2).
 
-A payload is believed in two things only: whose Slack user pressed, by id, and which token stood behind the button. Names
-in it are anybody's, and what an incident is at tells the incident. Answers are mrkdwn that one person sees. Pure.
+A payload is believed in two things only: which Slack user pressed, by id, and which token stood behind the button.
+Names in it are anybody's, and what has become of an incident its own state tells. Answers are mrkdwn that one person
+sees. Pure.
 """
 
 from __future__ import annotations

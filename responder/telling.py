@@ -12,7 +12,7 @@ from responder import facts as f
 from responder.escalation import last_reached
 from responder.incident import Incident
 from responder.policies import Policy, severity_rank
-from responder.recorded import Effect, Outcome, Result, StepStatus
+from responder.recorded import Effect, Outcome, ProbeAnswer, Result, StepStatus
 from responder.records import Lane, MessageRow
 
 SILENT = frozenset({
@@ -135,6 +135,8 @@ def has_line(fact: f.Fact) -> bool:
         return fact.outcome is not Outcome.OK
     if isinstance(fact, f.UrgentTold):
         return bool(fact.page)
+    if isinstance(fact, f.Probed):
+        return fact.answer is not ProbeAnswer.UNCLEAR  # asked again, and in the end the step says so
     if isinstance(fact, f.StepEnded):
         return fact.status is not StepStatus.FAILED
     return fact.kind not in SILENT

@@ -131,7 +131,8 @@ def mail_picture() -> None:
     mails = [(told_messages.fixed(), "thread"), (told_messages.unfixed(), "page"), (told_messages.unknown(), "thread")]
     bodies: list[Any] = [told_messages.message(notifier, kind, about).body for about, kind in mails]
     frames = "".join(f'<iframe srcdoc="{html.escape(body["html"])}"></iframe>' for body in bodies)
-    style = "body { margin: 0; background: #f6f8fa; } .row { display: flex; } iframe { border: 0; width: 500px; height: 800px; }"
+    style = "body { margin: 0; background: #f6f8fa; } .row { display: flex; }"
+    style += "iframe { border: 0; width: 500px; height: 800px; }"
     drawn(page(f'<div class="row">{frames}</div>', style), 1500, IMAGES / "email.png")
 
 

@@ -1,7 +1,7 @@
-"""PagerDuty by Events API v2: trigger and resolve under our deduplication key (contracts.md C1, C4).
+"""PagerDuty: pages, their ends and changes as events, and words about its own incident by REST (contracts.md C).
 
-The `pagerduty` package is synchronous, so a call runs in a thread. Its retries, endless for 429, are off: the outbox
-retries, with order and without holding a thread. What it does not do: acknowledging, notes, change events, REST.
+How an event gets there is `pagerduty_events`. REST (`pagerduty_rest`) needs a token; without one there are no notes, no
+moves to another escalation policy, and nobody to ask. What PagerDuty tells us is `pagerduty_words`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, JsonValue, PrivateAttr
+from pydantic import Field, JsonValue, PrivateAttr, model_validator
 
-from responder.contracts import Message, Notifier, Render, Secret, SecureUrl
-from responder.errors import Permanent, Temporary
-from responder.story import links
-
-if TYPE_CHECKING:
-    from pagerduty import EventsApiV2Client
+from responder import facts as f
+from responder.contracts import Message, Notifier, PagerState, Render, Secret, Secrets, SecureUrl
+from responder.errors import BadConfig, Permanent, ResponderError, Temporary
+from responder.incident import Attempt, Incident
+from responder.pagerduty_events import PagerDutyEvents
+from responder.pagerduty_rest import ApiUrl, Found, PagerDutyRest
+from responder.story import links, shown
+from responder.timing import SECOND, format_time
 
 MAX_SUMMARY = 1_024
 MAX_KEY = 255
 MAX_DETAIL = 4_000
 """Characters of one custom detail, which keeps the whole event far below 512 KB."""
-ROUTING_KEY = 32
+LOOKS: Final = (0.0, 0.5, 1.0, 2.0)
+"""Seconds before each look for the incident that a page has made."""
+PATIENCE: Final = 6
+"""Tries after which a note is given up: its page has made no incident, or none that this token may see."""
 
+LOG = logging.getLogger("responder.notifiers.pagerduty")
 _SEVERITIES: Mapping[str | None, str] = {"critical": "critical", "high": "error", "warning": "warning", "info": "info"}
-_LOG = logging.getLogger("responder.notifiers.pagerduty.library")
-_LOG.setLevel(logging.CRITICAL)  # what it says, delivery says too, with the message's id
 
 
 class PagerDuty(Notifier):
@@ -40,98 +45,190 @@ class PagerDuty(Notifier):
     """The integration key."""
     base_url: SecureUrl = "https://events.pagerduty.com"
     """The EU region has a host of its own."""
+    api_token: Secret | None = None
+    """A REST API key: for notes, `escalation_policy` of a level, and asking who has acknowledged."""
+    from_email: Annotated[str, Field(pattern=r"^[!-?A-~]{1,64}@[!-?A-~]{1,190}$")] | None = None
+    """The address of a user, in whose name is noted and moved; needed when `api_token` is the key of an account."""
+    api_url: ApiUrl = "https://api.pagerduty.com"
+    """Where the REST API is; the EU region has a host of its own."""
+    webhook_secret: Secrets = ()
+    """What PagerDuty signs its webhooks with; two while it is being rotated."""
     timeout: float = Field(default=10, gt=0, le=30)
     """Seconds for one call."""
 
     pages: ClassVar[bool] = True
     family: ClassVar[str] = "pagerduty"
-    _client: EventsApiV2Client | None = PrivateAttr(default=None)
-    _client_key: str = PrivateAttr(default="")
-    _making: asyncio.Lock = PrivateAttr(default_factory=asyncio.Lock)
+    takes: ClassVar[frozenset[str]] = frozenset({"acknowledge", "change", "note"})
+    pace: ClassVar[int] = 6 * SECOND // 10
+    burst: ClassVar[int] = 20
+    _sender: PagerDutyEvents | None = PrivateAttr(default=None)
+    _rest: PagerDutyRest | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _in_whose_name(self) -> PagerDuty:
+        if self.from_email is not None and self.api_token is None:
+            raise ValueError("from_email is the sender of what is done with an api_token: write both, or neither")
+        return self
+
+    @property
+    def answers(self) -> bool:
+        """Only with a token."""
+        return self.api_token is not None
+
+    def passes_over(self, template: str, sent: bool) -> bool:
+        """True for notes without a token, beside what is for chats."""
+        return (template == "note" and self.api_token is None) or super().passes_over(template, sent)
+
+    def paced_by(self, incident: Incident) -> str:
+        """Its limit counts a key's events, whatever they are about."""
+        return ""
+
+    async def start(self) -> None:
+        """Say what will not work as it may be meant."""
+        if self.api_token is not None and self.from_email is None:
+            LOG.warning(
+                "%s: without `from_email` PagerDuty takes no notes and moves when it is the key of an account; "
+                "for a user's own token this is well",
+                self.api_token.named,
+            )
+        with suppress(BadConfig):  # told when it is used
+            if self._events().is_ruleset:
+                said = "%s is the key of a ruleset, for which PagerDuty takes no change events: they are passed over"
+                LOG.warning(said, self.routing_key.named)
 
     async def stop(self) -> None:
-        """Close the connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            await asyncio.to_thread(client.close)
+        """Close the connections."""
+        opened: tuple[PagerDutyEvents | PagerDutyRest | None, ...] = (self._sender, self._rest)
+        self._sender = self._rest = None
+        for api in opened:
+            if api is not None:
+                await api.close()
 
     def compose(self, kind: str, values: Mapping[str, object], render: Render) -> JsonValue:
-        """Summary and details of a trigger, from templates/pagerduty. A resolve says nothing."""
+        """Summary and details of a trigger, from templates/pagerduty. Everything else is text, or says nothing."""
         if kind != "page":
             return None
         summary = " ".join(render("pagerduty/summary.txt.j2", values).split())
         return {"summary": summary, "details": details(render("pagerduty/details.txt.j2", values))}
 
     async def send(self, message: Message) -> str:
-        """Trigger or resolve; accepted means 202. Both may be repeated: the deduplication key makes them one."""
-        key = self.routing_key.reveal().strip()
-        if len(key) != ROUTING_KEY:
-            raise Permanent(
-                f"the routing key of {self.routing_key.named} has {len(key)} characters instead of {ROUTING_KEY}; "
-                "copy the integration key of an Events API v2 integration"
-            )
-        return await asyncio.to_thread(_call, await self._connection(key), message, key)
+        """Page, resolve, acknowledge, record a change, or leave a note. All may be repeated: a deduplication key makes
+        events one, and a note is looked for first; only a change may then stand twice.
+        """
+        key = dedup_key(message.key)
+        match message.kind:
+            case "page":
+                await self._page(message)
+            case "resolve":
+                await self._events().resolve(key)
+            case "acknowledge":
+                await self._events().acknowledge(key)
+            case "change" | "note":
+                await self._record(message)
+        return ""
 
-    async def _connection(self, key: str) -> EventsApiV2Client:
-        """The one client, made anew when the key was rotated. Making it reads certificates, which takes a while."""
-        async with self._making:
-            if self._client is None or key != self._client_key:
-                await self.stop()
-                self._client, self._client_key = await asyncio.to_thread(self._connected, key), key
-            return self._client
+    async def _record(self, message: Message) -> None:
+        """What can wait is put off alone: a wait that PagerDuty asks for would hold up this destination's pages."""
+        try:
+            if message.kind == "note":
+                await self._note(message)
+            else:
+                await self._events().change(change(message))
+        except Temporary as error:
+            raise Temporary(str(error)) from None
 
-    def _connected(self, key: str) -> EventsApiV2Client:
-        from pagerduty import EventsApiV2Client
+    # --- events -------------------------------------------------------------------------------------------------------
 
-        client = EventsApiV2Client(key, trust_env=self.base_url.startswith("https://"))
-        # Its setter takes https only; SecureUrl lets plain http through for loopback addresses alone.
-        client._url = self.base_url
-        client.timeout = self.timeout  # type: ignore[assignment]
-        client.log = _LOG
-        # Without an entry for 429 it would try for ever; a limit below zero is reached before the first retry.
-        client.retry = {429: 1}
-        client.max_http_attempts = -1
-        client.max_network_attempts = 0
-        return client
+    async def _page(self, message: Message) -> None:
+        """The pages that this one replaces end once it was taken, so that somebody is paged at every moment."""
+        await self._events().trigger(dedup_key(message.key), event(message))
+        for old in message.supersedes:
+            await self._supersede(dedup_key(old))
+        if message.level and self.api_token is not None:
+            await self._move(message)
 
+    async def _supersede(self, old: str) -> None:
+        """Refused for good it would be refused again, and the page is taken: then it is a person's to resolve."""
+        try:
+            await self._events().resolve(old)
+        except Permanent as error:
+            LOG.error("the page %s is replaced by a later one, resolve it by hand: %s", old, error)
 
-def _call(client: EventsApiV2Client, message: Message, key: str) -> str:
-    from pagerduty import Error
+    def _events(self) -> PagerDutyEvents:
+        if self._sender is None:
+            self._sender = PagerDutyEvents(self.routing_key, self.base_url, self.timeout)
+        return self._sender
 
-    dedup = dedup_key(message.key)
-    try:
-        if message.resolves:
-            client.resolve(dedup)
+    # --- its own incident ---------------------------------------------------------------------------------------------
+
+    async def asked(self, key: str) -> PagerState | None:
+        """What PagerDuty says about the incident of this key; None without a token, and where there is none (yet)."""
+        if self.api_token is None:
+            return None
+        found = await self._api(self.api_token).incident(dedup_key(key))
+        return None if found is None else found.state
+
+    async def keys_of(self, incident: str) -> tuple[str, ...]:
+        """The deduplication keys of the alerts in an incident of PagerDuty's, by its id there; none without a token."""
+        return () if self.api_token is None else await self._api(self.api_token).keys(incident)
+
+    def _api(self, token: Secret) -> PagerDutyRest:
+        if self._rest is None:
+            self._rest = PagerDutyRest(token, self.from_email, self.api_url, self.timeout)
+        return self._rest
+
+    async def _note(self, message: Message) -> None:
+        if self.api_token is None:
+            return
+        rest = self._api(self.api_token)
+        found = await _standing(rest, message)
+        if found is not None:
+            await rest.note(found.id, message.text, marker(message))
+        elif message.attempt < PATIENCE:
+            raise Temporary(f"PagerDuty has no incident of {dedup_key(message.key)} to note on yet")
         else:
-            client.trigger(dedup_key=dedup, **event(message))
-    except Error as error:
-        raise _classified(error, key) from None
-    return ""
+            LOG.warning("note %s is left out: PagerDuty has no incident of %s", message.id, dedup_key(message.key))
+
+    async def _move(self, message: Message) -> None:
+        """Give the page's incident to the level's escalation policy. The page is taken, so nothing here repeats it."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self._moved(dedup_key(message.key), message.level)
+        except (ResponderError, TimeoutError) as error:
+            why = str(error) or f"no answer within {self.timeout:g} s"
+            LOG.error("page %s is not at escalation policy %s, move it by hand: %s", message.id, message.level, why)
+
+    async def _moved(self, key: str, policy: str) -> None:
+        assert self.api_token is not None
+        rest = self._api(self.api_token)
+        for wait in LOOKS:
+            await asyncio.sleep(wait)  # noqa: TID251  within this one send: whoever was paged is paged, moved or not
+            found = await rest.incident(key)
+            if found is not None:
+                # Whoever has acknowledged it meanwhile would lose it.
+                if found.status == "triggered" and found.policy != policy:
+                    await rest.move(found.id, policy)
+                return
+        raise Temporary("its incident has not appeared")
 
 
-def _classified(error: Exception, key: str) -> Exception:
-    """What PagerDuty's answer means for a further attempt; the routing key is in no message."""
-    response: Any = getattr(error, "response", None)
-    if response is None:
-        cause = type(error.__cause__).__name__ if error.__cause__ else type(error).__name__
-        return Temporary(f"PagerDuty cannot be reached ({cause})")
-    status = int(response.status_code)
-    if status == 429 or status >= 500 or status < 400:
-        after = str(response.headers.get("Retry-After", ""))
-        return Temporary(f"PagerDuty answers {status}", float(after) if after.isdecimal() else None)
-    said = _explained(response).replace(key, "(routing key)")
-    return Permanent(f"PagerDuty refuses the event with {status}: {said}; see the notifier's routing key and templates")
+async def _standing(rest: PagerDutyRest, message: Message) -> Found | None:
+    """The incident for a note: a later page of the same destination may have replaced the one it was meant for."""
+    place = message.key.rpartition("/")[0]
+    later = [key for _, key in message.incident.paged if key.rpartition("/")[0] == place]
+    last = None
+    for key in dict.fromkeys([*later, message.key]):
+        found = await rest.incident(dedup_key(key))
+        if found is not None and found.open:
+            return found
+        last = last or found
+    return last
 
 
-def _explained(response: Any) -> str:
-    try:
-        body = response.json()
-    except ValueError:
-        return "no reason given"
-    if not isinstance(body, dict):
-        return "no reason given"
-    errors = [str(e) for e in body.get("errors") or ()]
-    return ", ".join([str(body.get("message", "no reason given")), *errors])[:500]
+def marker(message: Message) -> str:
+    """What ends a note of ours: by it we know the note again, and tell it from a person's (`pagerduty_words`)."""
+    seq = message.incident.seq if message.event is None else message.event.seq
+    return f"(responder {message.incident.id}:{seq})"
 
 
 def event(message: Message) -> dict[str, Any]:
@@ -150,8 +247,48 @@ def event(message: Message) -> dict[str, Any]:
         "severity": _SEVERITIES.get(incident.severity, "critical"),
         "payload": payload,
         "custom_details": body.get("details") or {"why you": message.text},
-        "links": [{"href": link["url"], "text": link["title"]} for link in links(incident)],
+        "links": _links(incident),
     }
+
+
+def change(message: Message) -> dict[str, Any]:
+    """The parts of a change event: what was changed, from what to what, and for which incident."""
+    incident, told = message.incident, message.event
+    attempt = _last_attempt(message)
+    known: dict[str, JsonValue] = {
+        "incident": incident.id,
+        "why": incident.title,
+        "runbook": incident.runbook,
+        "step": None if attempt is None else attempt.step,
+        "before": None if attempt is None else _detail(attempt.plan.before),
+        "after": None if attempt is None else _detail(attempt.plan.target),
+    }
+    summary = message.text or ("" if attempt is None else attempt.plan.preview)
+    payload = {
+        "summary": _cut(summary or "a change was made", MAX_SUMMARY),
+        "source": incident.target or "responder",
+        "custom_details": {name: value for name, value in known.items() if value is not None},
+    }
+    if told is not None:
+        payload["timestamp"] = format_time(told.at)
+    return {"payload": payload, "links": _links(incident)}
+
+
+def _last_attempt(message: Message) -> Attempt | None:
+    fact = None if message.event is None else message.event.fact
+    if not isinstance(fact, f.StepEnded):
+        return None
+    run = next((r for r in message.incident.runs if r.number == fact.run), None)
+    return None if run is None else next(iter(run.attempts_of(fact.step)[::-1]), None)
+
+
+def _detail(value: JsonValue) -> JsonValue:
+    seen = shown(value)
+    return _cut(seen, MAX_DETAIL) if isinstance(seen, str) else seen
+
+
+def _links(incident: Incident) -> list[dict[str, str]]:
+    return [{"href": link["url"], "text": link["title"]} for link in links(incident)]
 
 
 def details(rendered: str) -> dict[str, JsonValue]:

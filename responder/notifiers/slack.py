@@ -76,6 +76,7 @@ class Slack(Notifier):
     chats: ClassVar[bool] = True
     family: ClassVar[str] = "slack"
     pace: ClassVar[int] = SECOND
+    merges: ClassVar[bool] = True
     _api: SlackApi | None = PrivateAttr(default=None)
     _ids: dict[str, str] = PrivateAttr(default_factory=dict)
     """Name of a channel -> its id, as answers told it; reading takes the id alone."""

@@ -37,7 +37,7 @@ MAX_ALERTS: Final = 100
 
 _TYPES: Mapping[str, str] = {"root": "state", "thread": "event", "page": "page", "resolve": "resolve"}
 _PASSING: Final = frozenset({"now", "lasted", "left", "put_back"})  # the last one is said by `cause` and `result`
-_TIMES: Final = frozenset({"opened_at", "closed_at", "at", "since", "ended", "waits_until"})
+_TIMES: Final = frozenset({"opened_at", "closed_at", "at", "since", "ended", "waits_until", "until"})
 _DURATIONS: Final = frozenset({"took"})
 
 

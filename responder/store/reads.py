@@ -185,6 +185,12 @@ class Reads:
         asked = select(t.messages).where(c.state == Sending.DEAD.value).order_by(c.created_at.desc(), c.position.desc())
         return [rows.message_row(values) for values in self._rows(asked.limit(limit))]
 
+    def stuck_pages(self, before: int) -> set[str]:
+        """The destinations that have not accepted a page which was written before then (µs)."""
+        c = t.messages.c
+        asked = select(c.destination).where(_PENDING, c.lane == Lane.PAGE.value, c.template == "page")
+        return {values["destination"] for values in self._rows(asked.where(c.created_at < before).distinct())}
+
     def notifications(
         self, since: int, until: int, limit: int, after: str | None = None, namespace: str | None = None
     ) -> list[NotificationRow]:

@@ -187,6 +187,10 @@ class Store:
         """What a destination refused for good, newest first."""
         return await self._read(self._reads.dead_messages, limit)
 
+    async def stuck_pages(self, before: int) -> set[str]:
+        """The destinations that have not accepted a page which was written before then (µs)."""
+        return await self._read(self._reads.stuck_pages, before)
+
     async def notifications(
         self, since: int, until: int, limit: int, after: str | None = None, namespace: str | None = None
     ) -> list[NotificationRow]:

@@ -13,7 +13,15 @@ from responder.web.access import guarded, not_served
 from responder.web.api import Api
 from responder.web.notifications import Notifications
 from responder.web.ops import Ops
-from responder.web.parts import Parts, alertmanagers, authenticator, slack_people, slack_signatures
+from responder.web.pagerduty import PagerDutyDoor
+from responder.web.parts import (
+    Parts,
+    alertmanagers,
+    authenticator,
+    pagerduty_notifiers,
+    slack_people,
+    slack_signatures,
+)
 from responder.web.replays import Replays
 from responder.web.reports import Reports
 from responder.web.slack import SlackDoor
@@ -26,11 +34,12 @@ def create_web(parts: Parts) -> Starlette:
     stored, replays = Notifications(parts), Replays(parts)
     reports = Reports(parts)
     webhook, api, verbs, ops = AlertmanagerWebhook(parts), Api(parts), Verbs(parts), Ops(parts)
-    slack = SlackDoor(parts)
+    slack, pagerduty = SlackDoor(parts), PagerDutyDoor(parts)
     routes = [
         Route("/webhook/alertmanager", webhook),
         Route("/webhook/alertmanager/", webhook),
         Route("/webhook/slack", guarded(slack.interaction), methods=["POST"]),
+        Route("/webhook/pagerduty", guarded(pagerduty.event), methods=["POST"]),
         Route("/api/v1/incidents", guarded(api.incidents), methods=["GET"]),
         Route("/api/v1/incidents/{id}", guarded(api.incident), methods=["GET"]),
         Route("/api/v1/incidents/{id}/journal", guarded(reports.journal), methods=["GET"]),
@@ -53,4 +62,12 @@ def create_web(parts: Parts) -> Starlette:
     return app
 
 
-__all__ = ["Parts", "alertmanagers", "authenticator", "create_web", "slack_people", "slack_signatures"]
+__all__ = [
+    "Parts",
+    "alertmanagers",
+    "authenticator",
+    "create_web",
+    "pagerduty_notifiers",
+    "slack_people",
+    "slack_signatures",
+]

@@ -7,7 +7,7 @@ serves a request.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from responder import alert, config
 from responder.alertmanagers import Alertmanagers
@@ -15,6 +15,7 @@ from responder.connections import HttpConnection, OpenTransport
 from responder.contracts import Clock, Notifier, Render
 from responder.desk import Desk
 from responder.metrics import Metrics
+from responder.notifiers.pagerduty import PagerDuty
 from responder.notifiers.slack import Slack
 from responder.presses import Presses
 from responder.security import Authenticator, Grant, Person, SlackSignatures, WebhookCredential, WebhookSignature
@@ -46,6 +47,8 @@ class Parts:
     emergency: Callable[[str], None]
     reload: Callable[[], Awaitable[str]]
     unready: Callable[[], Sequence[str]]
+    pagerduty: Mapping[str, PagerDuty] = field(default_factory=dict)
+    """Who may tell what was done in PagerDuty; replaced by a reload too."""
 
     @property
     def alert_limits(self) -> alert.Limits:
@@ -85,6 +88,11 @@ def slack_signatures(notifiers: Iterable[Notifier]) -> SlackSignatures:
 def slack_people(auth: config.Auth) -> Mapping[str, Person]:
     """Slack user id -> who that is here."""
     return {p.slack: Person(name, frozenset(p.roles)) for name, p in auth.people.items() if p.slack is not None}
+
+
+def pagerduty_notifiers(notifiers: Mapping[str, Notifier]) -> dict[str, PagerDuty]:
+    """Those that page through PagerDuty, by name."""
+    return {name: notifier for name, notifier in notifiers.items() if isinstance(notifier, PagerDuty)}
 
 
 def alertmanagers(given: Sequence[config.AlertmanagerApi], opener: OpenTransport, now: Clock) -> Alertmanagers:

@@ -109,6 +109,15 @@ async def test_the_approval_that_is_wanted_is_shown_with_its_plan_role_time_and_
         assert "[Approve] [Deny] [Acknowledge] […Take over|" in said
 
 
+def test_a_step_that_a_person_is_asked_to_do_holds_everything_up() -> None:
+    room = Slack(token=secret(TOKEN), channel="#risk", app_token=secret("xapp-1"))
+    said = read(room, root(room, told(*beginning(), f.ManualAsked(run=1, step="cut", instruction="Call the desk"))))
+    assert "✋ *Waits for a person*: cut" in said
+    assert "⏭️ *Next* nothing before somebody answers" in said
+    assert "[Done: cut] [Acknowledge] [Take over]" in said
+    assert "✋ cut · waits for a person" in said
+
+
 async def test_a_snooze_says_until_when() -> None:
     async with a_room() as (server, room):
         about = unfixed()

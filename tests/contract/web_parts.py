@@ -26,19 +26,22 @@ from responder.draft import Intended, Turn, Worker
 from responder.metrics import Metrics, Vocabulary
 from responder.operations import Ended, Learned, Report
 from responder.policies import Policy
+from responder.presses import Presses
 from responder.recorded import Effect, Mode, Outcome, Plan
 from responder.rules import Rules
 from responder.runbook import Runbook
-from responder.security import Grant, Person
+from responder.security import Grant, Person, SlackSignatures
 from responder.store import Store, open_store
 from responder.timing import DAY, SECOND, format_time
 from responder.view import Gather
-from responder.web import Parts, alertmanagers, authenticator, create_web
+from responder.web import Parts, alertmanagers, authenticator, create_web, slack_people
 
 START = 1_800_000_000 * SECOND
 HOOK = "/webhook/alertmanager"
-TOKENS = {"anna": ("responder",), "otto": ("operator",), "rita": ("risk-manager",)}
+TOKENS = {"anna": ("responder",), "otto": ("operator",), "rita": ("risk-manager",), "ruth": ("risk-manager",)}
 """Everybody's token is their name with -token behind it."""
+SLACK = {name: f"U0{name.upper()}" for name in TOKENS}
+"""Everybody's Slack user."""
 
 RUNBOOKS = (
     {
@@ -154,6 +157,7 @@ class Office:
         self._managers = managers
         self.store: Store
         self.desk: Desk
+        self.presses: Presses
         self.client: httpx.AsyncClient
 
     def open(self, path: Path) -> None:
@@ -161,10 +165,12 @@ class Office:
         self.store = open_store(f"sqlite:///{path / 'responder.db'}", lambda: self.time)
         numbers = itertools.count(1)
 
-        async def read_rules(rules_hash: str) -> Rules | None:
-            return rules() if rules_hash == "rules-1" else None
+        given: Rules = self._settings.get("rules") or rules()
 
-        shelf = Shelf(rules(), "test")
+        async def read_rules(rules_hash: str) -> Rules | None:
+            return given if rules_hash == "rules-1" else None
+
+        shelf = Shelf(given, "test")
         self.desk = Desk(self.store, shelf, Worker("me", alone=True), lambda: f"id-{next(numbers)}", read_rules)
         self.desk.on_turn = self.turns.append
 
@@ -175,17 +181,23 @@ class Office:
         given = self._settings.get("webhook", ())
         hook = tuple(config.Credential(bearer=secret(c)) if isinstance(c, str) else c for c in given)
         people = {} if self._settings.get("nobody") else TOKENS
-        known = {n: config.Person(token=(secret(f"{n}-token"),), roles=roles) for n, roles in people.items()}
+        known = {
+            n: config.Person(token=(secret(f"{n}-token"),), roles=roles, slack=SLACK[n]) for n, roles in people.items()
+        }
         local = Grant(Person("local", frozenset({"*"})), (secret("local-token"),)) if not people else None
         apis = [config.AlertmanagerApi(url=f"http://am-{i}") for i in range(len(self._managers))]
+        auth = config.Auth(webhook=hook, people=known)
+        self.presses = Presses(self.desk, metrics, slack_people(auth), **self._settings.get("presses", {}))
         transports = {f"http://am-{i}": m.transport() for i, m in enumerate(self._managers)}
         return Parts(
             desk=self.desk,
             metrics=metrics,
             limits=config.Limits(**self._settings.get("limits", {})),
-            authenticator=authenticator(config.Auth(webhook=hook, people=known), local, self.desk.now),
+            authenticator=authenticator(auth, local, self.desk.now),
             alertmanagers=alertmanagers(apis, lambda endpoint: transports[endpoint.url], self.desk.now),
             render=lambda template, values: template,
+            slack=SlackSignatures([secret(s) for s in self._settings.get("signing", ())]),
+            presses=self.presses,
             emergency=self.emergencies.append,
             reload=self._reload,
             unready=lambda: self.unready,
@@ -235,7 +247,8 @@ class Office:
 
 @asynccontextmanager
 async def serving(path: Path, *managers: FakeAlertmanager, **settings: Any) -> AsyncIterator[Office]:
-    """The application over a store in `path`. `settings`: webhook (tokens, credentials), nobody, limits."""
+    """The application over a store in `path`. `settings`: webhook (tokens, credentials), nobody, limits, rules, signing
+    (Slack's secrets), presses (what `Presses` is made with)."""
     office = Office(settings, list(managers))
     await asyncio.to_thread(office.open, path)
     transport = httpx.ASGITransport(create_web(office.parts()))
@@ -243,5 +256,6 @@ async def serving(path: Path, *managers: FakeAlertmanager, **settings: Any) -> A
     try:
         async with office.client:
             yield office
+            await office.presses.stop(5.0)
     finally:
         await office.store.close()

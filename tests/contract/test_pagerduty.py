@@ -1,0 +1,543 @@
+"""PagerDuty: one open incident for each of ours, its records, and what its REST API says, whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from responder import facts as f
+from responder.config import read_config
+from responder.contracts import Catalogue, Message, PagerState
+from responder.engine.delivery import Pace
+from responder.environment import Environment
+from responder.errors import Permanent, Temporary, Unknown
+from responder.incident import Incident
+from responder.notifiers import NOTIFIERS
+from responder.notifiers import pagerduty as module
+from responder.notifiers.pagerduty import PagerDuty, details, marker
+from responder.pagerduty_rest import Found
+from responder.recorded import StepStatus
+from responder.story import state_values
+from responder.timing import HOUR, MINUTE, SECOND
+from tests.builders import T0, opened, started, told
+from tests.contract.told_messages import TEMPLATES, message, secret, unfixed, unknown
+from tests.fakes.pagerduty import INTEGRATION, KEY, SENDER, TOKEN, FakePagerDuty, Page, person
+from tests.fakes.server import HangsUp
+
+OLDER, PAGE, LATER = (f"responder/main/i1/desk/{occasion}" for occasion in ("m0.0", "l0.0", "l0.1"))
+DONE = f.StepEnded(run=1, step="cut", status=StepStatus.DONE)
+
+
+def notifier(url: str, *, rest: bool = True, **more: Any) -> PagerDuty:
+    api = {"api_token": secret(TOKEN), "from_email": SENDER, "api_url": url} if rest else {}
+    return PagerDuty(**{"routing_key": secret(KEY), "base_url": url, **api, **more})
+
+
+@asynccontextmanager
+async def paging(**more: Any) -> AsyncIterator[tuple[FakePagerDuty, PagerDuty]]:
+    """PagerDuty, and the notifier that speaks to it."""
+    async with FakePagerDuty() as server:
+        pager = notifier(server.url, **more)
+        try:
+            yield server, pager
+        finally:
+            await pager.stop()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOKS", (0.0,) * 4)
+
+
+def page(pager: PagerDuty, about: Incident | None = None, **changes: Any) -> Message:
+    return replace(message(pager, "page", about or unfixed()), **changes)
+
+
+def saying(pager: PagerDuty, kind: str, text: str = "asha has it: looking", **changes: Any) -> Message:
+    """Something else about the page: its end, an acknowledgement, a note, a change."""
+    told_of = message(pager, "page", unfixed(), fact=DONE) if kind == "change" else page(pager)
+    lane = "thread" if kind in ("note", "change") else "page"
+    return replace(told_of, **{"kind": kind, "lane": lane, "text": text, "body": None, **changes})
+
+
+# --- one open incident ------------------------------------------------------------------------------------------------
+
+
+async def test_a_page_ends_those_that_it_replaces_once_it_was_taken() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager, key=OLDER))
+        await pager.send(page(pager))
+        third = page(pager, key=LATER, supersedes=(OLDER, PAGE))
+        server.fail(503)
+        with pytest.raises(Temporary):
+            await pager.send(third)
+        assert [one.open for one in server.pages] == [True, True], "nobody would be paged"
+        await pager.send(third)
+        assert [(one.key, one.open) for one in server.pages] == [(OLDER, False), (PAGE, False), (LATER, True)]
+        assert server.events[-3]["event_action"] == "trigger"
+
+
+async def test_a_page_that_could_not_end_the_one_before_is_sent_again_as_one() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager))
+        later = page(pager, key=LATER, supersedes=(PAGE,))
+        server.fail(503, after=1)
+        with pytest.raises(Temporary, match="503"):
+            await pager.send(later)
+        await pager.send(replace(later, attempt=2))
+        assert [(one.open, len(one.triggers)) for one in server.pages] == [(False, 1), (True, 2)]
+
+
+async def test_a_page_is_taken_even_when_it_may_not_end_the_one_before(caplog: pytest.LogCaptureFixture) -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager, key=OLDER))
+        await pager.send(page(pager))
+        server.fail(400, after=1)
+        await pager.send(page(pager, key=LATER, supersedes=(OLDER, PAGE)))
+        assert [one.open for one in server.pages] == [True, False, True]
+    assert f"{OLDER} is replaced by a later one, resolve it by hand" in caplog.text
+
+
+async def test_an_acknowledgement_is_passed_on_and_wakes_nobody() -> None:
+    async with paging(rest=False) as (server, pager):
+        await pager.send(page(pager))
+        await pager.send(saying(pager, "acknowledge"))
+        assert (server.page(PAGE).status, len(server.page(PAGE).triggers)) == ("acknowledged", 1)
+        assert not pager.passes_over("acknowledge", sent=False)
+
+
+async def test_what_is_no_event_is_not_sent() -> None:
+    async with paging(rest=False) as (server, pager):
+        for kind in ("root", "thread", "note"):
+            assert await pager.send(saying(pager, kind)) == ""
+        assert (server.events, server.calls) == ([], [])
+        passed = {template: pager.passes_over(template, sent=False) for template in ("note", "change", "page")}
+        assert passed == {"note": True, "change": False, "page": False}
+    assert not notifier("https://x.example").passes_over("note", sent=False)
+
+
+async def test_at_its_pace_no_event_is_ever_one_too_many() -> None:
+    async with paging(rest=False) as (server, pager):
+        now, pace = 0, Pace()
+        server.limits(lambda: now / SECOND)
+        for number in range(180):
+            now += pace.wait(("desk", pager.paced_by(unfixed())), now, pager.pace, pager.burst)
+            pace.take(("desk", ""), now, pager.pace)
+            await pager.send(saying(pager, "resolve", key=f"responder/main/i{number}/desk/l0.0"))
+        assert len(server.events) == 180
+        assert now < 110 * SECOND
+
+
+async def test_what_is_too_much_for_pagerduty_is_put_off() -> None:
+    async with paging(rest=False) as (server, pager):
+        server.limits(lambda: 0.0)
+        for _ in range(120):
+            await pager.send(saying(pager, "resolve"))
+        with pytest.raises(Temporary, match="429"):
+            await pager.send(page(pager))
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------
+
+
+def shown(about: Incident, now: int = T0) -> dict[str, Any]:
+    values = {**state_values(about, now), "sentence": "people are needed"}
+    return details(TEMPLATES.render("pagerduty/details.txt.j2", values))
+
+
+def test_a_page_says_what_is_to_be_approved_by_whom_and_until_when() -> None:
+    asked = f.ApprovalAsked(
+        run=1, step="cut", plan="d1", preview="0.25 → 0.1", role="risk-manager", people=2, until=T0 + 15 * MINUTE
+    )
+    found = shown(told(opened(), started(), asked))
+    assert found["approval wanted"].startswith("0.25 → 0.1; role risk-manager, by ")
+    assert found["approval wanted"].endswith("0 of 2 have approved: responder approve i1 or responder deny i1")
+    assert "approval wanted" not in shown(unfixed())
+
+
+def test_the_page_of_a_storm_says_how_many_there_are() -> None:
+    joined = [f.StormGrew(incident=f"j{n}", title=f"T{n}", target=f"t{n}") for n in range(12)]
+    found = shown(told(opened(), *joined, f.StormShrank(incident="j0")))
+    assert found["storm"].startswith("12 incidents, 11 open: ")
+    assert found["storm"].endswith(" …")
+    assert "fired" not in found
+
+
+def test_a_page_says_until_when_it_was_snoozed_and_by_whom() -> None:
+    about = told(opened(), f.Snoozed(until=T0 + HOUR, note="at dinner"), actor="asha")
+    assert shown(about)["who has it"] == "asha has snoozed it until 15:00:00 UTC: at dinner"
+
+
+def test_a_page_says_how_to_settle_what_nobody_knows() -> None:
+    assert shown(unknown())["settle"].startswith("nobody knows whether this was done: Kelly fraction 0.25 → 0.1")
+    assert shown(unknown())["settle"].endswith("responder settle i1 --applied or --not-applied")
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_change_is_recorded_with_what_it_was_before_and_is() -> None:
+    async with paging() as (server, pager):
+        about = unfixed()
+        run = about.runs[0]
+        plan = run.attempts[0].plan.model_copy(update={"before": 0.25, "target": {"kelly_fraction": 0.1}})
+        attempts = (run.attempts[0].model_copy(update={"plan": plan}),)
+        about = about.model_copy(update={"runs": (run.model_copy(update={"attempts": attempts}),)})
+        said = "Kelly fraction 0.25 → 0.1, accepted in 1s"
+        await pager.send(saying(pager, "change", said, incident=about))
+        [record] = server.changes
+        assert record["payload"] == {
+            "summary": said,
+            "source": "risk-api/kelly_fraction",
+            "timestamp": "2026-11-20T14:03:00Z",
+            "custom_details": {
+                "incident": "i1",
+                "why": "VaR above 90 % of its limit",
+                "runbook": "var-breach",
+                "step": "cut",
+                "before": 0.25,
+                "after": '{"kelly_fraction": 0.1}',
+            },
+        }
+        assert record["links"][0] == {"href": "https://grafana.example/d/edge-risk?a=1&b=2", "text": "dashboard"}
+        assert (server.events, server.pages) == ([], [])
+
+
+async def test_a_record_is_cut_and_does_without_what_is_not_known() -> None:
+    async with paging() as (server, pager):
+        await pager.send(saying(pager, "change", "x" * 3_000, event=None))
+        [record] = server.changes
+        assert len(record["payload"]["summary"]) == 1_024
+        assert not record["payload"].keys() & {"timestamp"}
+
+
+async def test_the_key_of_a_ruleset_records_no_change_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with paging(routing_key=secret("R" + KEY[1:])) as (server, pager):
+        await pager.start()
+        await pager.send(saying(pager, "change"))
+        await pager.send(saying(pager, "change"))
+        assert server.changes == []
+    assert caplog.text.count("key of a ruleset") == 1
+    assert KEY[1:] not in caplog.text
+
+
+@pytest.mark.parametrize(("kind", "path"), [("change", "/v2/change/enqueue"), ("note", "/incidents")])
+async def test_records_that_are_too_many_hold_up_no_page(kind: str, path: str) -> None:
+    async with paging() as (server, pager):
+        server.fail(429, path=path, Retry_After="60")
+        with pytest.raises(Temporary, match="429") as raised:
+            await pager.send(saying(pager, kind))
+        assert raised.value.retry_after is None, "the destination as a whole would wait"
+
+
+# --- notes ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_note_is_left_once_however_often_it_is_sent() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager))
+        first, second = saying(pager, "note"), saying(pager, "note", "it is over", id="other")
+        second = replace(second, event=second.event and second.event.model_copy(update={"seq": 10}))
+        for given in (first, first, second, replace(first, attempt=3)):
+            await pager.send(given)
+        assert server.page(PAGE).notes == ["asha has it: looking (responder i1:9)", "it is over (responder i1:10)"]
+        assert marker(first) == "(responder i1:9)"
+
+
+async def test_a_note_that_may_have_arrived_is_looked_for() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager))
+        server.fail(503, path="/notes", after=1)
+        with pytest.raises(Unknown, match="503"):
+            await pager.send(saying(pager, "note"))
+        server.page(PAGE).notes.append(f"asha has it: looking {marker(saying(pager, 'note'))}\n")
+        await pager.send(saying(pager, "note", attempt=2))
+        assert len(server.page(PAGE).notes) == 1
+
+
+async def test_a_note_goes_to_the_page_that_is_open() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager, key=OLDER))
+        await pager.send(page(pager, supersedes=(OLDER,)))
+        await pager.send(saying(pager, "note", key=OLDER))
+        assert [len(one.notes) for one in server.pages] == [0, 1]
+        await pager.send(saying(pager, "resolve"))
+        await pager.send(saying(pager, "note", "it is over", attempt=2, id="other", event=None))
+        assert [len(one.notes) for one in server.pages] == [0, 2], "of those that are over, the latest"
+
+
+async def test_a_note_waits_for_its_incident_and_not_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    async with paging() as (server, pager):
+        server.unseen = 1
+        await pager.send(page(pager))
+        with pytest.raises(Temporary, match=r"no incident of responder/main/i1/desk/l0.0 to note on yet"):
+            await pager.send(saying(pager, "note"))
+        await pager.send(saying(pager, "note", attempt=2))
+        assert len(server.page(PAGE).notes) == 1
+        await pager.send(saying(pager, "note", key="responder/main/i1/other/l0.0", attempt=6))
+    assert "is left out: PagerDuty has no incident of responder/main/i1/other/l0.0" in caplog.text
+
+
+# --- levels -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_page_of_a_level_is_moved_to_its_escalation_policy() -> None:
+    async with paging() as (server, pager):
+        server.unseen = 2
+        await pager.send(page(pager, level="PRISK"))
+        assert server.page(PAGE).policy == "PRISK"
+        assert [call.split()[0] for call in server.calls] == ["GET", "GET", "GET", "PUT"]
+        await pager.send(page(pager, level="PRISK", attempt=2))
+        assert server.calls.count(f"PUT /incidents/{server.page(PAGE).id}") == 1, "it is there already"
+
+
+async def test_a_page_that_somebody_has_is_not_moved() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager))
+        server.acknowledge(server.page(PAGE))
+        await pager.send(page(pager, level="PRISK"))
+        assert server.page(PAGE).policy == "PDEFAULT"
+
+
+@pytest.mark.parametrize("trouble", ["unseen", "refused", "down", "no token"])
+async def test_a_page_is_taken_whether_it_can_be_moved_or_not(trouble: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with paging(rest=trouble != "no token") as (server, pager):
+        server.unseen = 9 if trouble == "unseen" else 0
+        if trouble == "refused":
+            server.fail(403, path="/incidents")
+        if trouble == "down":
+            server.fail(503, path="/incidents")
+        await pager.send(page(pager, level="PRISK"))
+        assert (len(server.events), server.page(PAGE).open) == (1, True)
+    assert ("not at escalation policy PRISK, move it by hand" in caplog.text) is (trouble != "no token")
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+async def test_it_can_be_asked_who_has_it() -> None:
+    async with paging() as (server, pager):
+        seen = [await pager.asked(PAGE)]
+        await pager.send(page(pager))
+        seen.append(await pager.asked(PAGE))
+        server.acknowledge(server.page(PAGE))
+        seen.append(await pager.asked(PAGE))
+        server.resolve(server.page(PAGE), "Bo Lind")
+        seen.append(await pager.asked(PAGE))
+        assert seen == [
+            None,
+            PagerState("triggered"),
+            PagerState("acknowledged", "Asha Rao"),
+            PagerState("resolved", "Bo Lind"),
+        ]
+        assert pager.answers
+
+
+async def test_our_own_word_is_nobodys_answer() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager))
+        await pager.send(saying(pager, "acknowledge"))
+        assert server.page(PAGE).status == "acknowledged"
+        assert await pager.asked(PAGE) == PagerState("triggered")
+        await pager.send(saying(pager, "resolve"))
+        assert await pager.asked(PAGE) is None
+
+
+async def test_of_several_incidents_of_one_key_the_open_one_counts() -> None:
+    async with paging() as (server, pager):
+        server.pages += [
+            Page(PAGE, id="Q1", open=False, changed_by=person()),
+            Page(PAGE, id="Q2", acknowledged=[person("Bo")]),
+            Page(PAGE, id="Q3", open=False, changed_by=INTEGRATION),
+        ]
+        assert await pager.asked(PAGE) == PagerState("acknowledged", "Bo")
+
+
+async def test_without_a_token_nobody_can_be_asked() -> None:
+    async with paging(rest=False) as (server, pager):
+        assert (pager.answers, await pager.asked(PAGE), await pager.keys_of("Q1"), server.calls) == (
+            False,
+            None,
+            (),
+            [],
+        )
+
+
+async def test_the_keys_of_an_incident_are_those_of_its_alerts() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager))
+        assert await pager.keys_of(server.page(PAGE).id) == (PAGE,)
+        assert await pager.keys_of("QNOTHING") == ()
+        asked = len(server.calls)
+        assert [await pager.keys_of(bad) for bad in ("", "../users", "a/b", "Q?x", "Q" * 99)] == [()] * 5
+        assert len(server.calls) == asked
+
+
+@pytest.mark.parametrize(
+    "found",
+    [Found("Q1", "acknowledged", "", "P"), Found("Q1", "triggered", "", "P")],
+)
+def test_an_open_incident_that_nobody_has_is_triggered(found: Found) -> None:
+    assert found.state == PagerState("triggered")
+
+
+# --- what an answer means ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected", "said", "wait"),
+    [
+        (400, {}, Permanent, "check `from_email`", None),
+        (401, {}, Permanent, "env THE_SECRET holds a REST API key", None),
+        (403, {}, Permanent, "the right to write", None),
+        (404, {}, Permanent, "check api_url", None),
+        (301, {"Location": "https://elsewhere.example/"}, Permanent, "redirects are not followed", None),
+        (429, {"Retry_After": "7"}, Temporary, "429: not now, why", 7),
+        (429, {"ratelimit_reset": "41"}, Temporary, "429", 41),
+        (429, {"ratelimit_reset": "soon"}, Temporary, "429", None),
+        (500, {}, Temporary, "500", None),
+        (503, {"Retry_After": "7"}, Temporary, "503", 7),
+    ],
+)
+async def test_an_answer_of_rest_says_whether_to_ask_again(
+    status: int, headers: dict[str, Any], expected: type[Exception], said: str, wait: float | None
+) -> None:
+    async with paging() as (server, pager):
+        server.fail(status, **headers)
+        with pytest.raises(expected, match=said) as raised:
+            await pager.asked(PAGE)
+        assert getattr(raised.value, "retry_after", None) == wait
+        assert len(server.calls) == 1, "nothing is tried twice"
+
+
+async def test_an_account_wants_to_know_in_whose_name(caplog: pytest.LogCaptureFixture) -> None:
+    async with paging(from_email=None) as (server, pager):
+        await pager.start()
+        await pager.send(page(pager))
+        with pytest.raises(Permanent, match=r"Requester User Not Found.*needs `from_email`"):
+            await pager.send(saying(pager, "note"))
+        server.account_key = False
+        await pager.send(saying(pager, "note"))
+        assert len(server.page(PAGE).notes) == 1
+    assert "without `from_email`" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["page", "resolve", "acknowledge", "change"])
+@pytest.mark.parametrize(
+    ("status", "headers", "expected", "wait"),
+    [
+        (400, {}, Permanent, None),
+        (429, {}, Temporary, None),
+        (429, {"Retry_After": "7"}, Temporary, 7),
+        (500, {}, Temporary, None),
+        (503, {}, Temporary, None),
+    ],
+)
+async def test_an_answer_of_events_says_whether_to_send_again(
+    kind: str, status: int, headers: dict[str, Any], expected: type[Exception], wait: float | None
+) -> None:
+    async with paging() as (server, pager):
+        server.fail(status, **headers)
+        with pytest.raises(expected, match=str(status)) as raised:
+            await pager.send(page(pager) if kind == "page" else saying(pager, kind))
+        assert getattr(raised.value, "retry_after", None) == (None if kind == "change" else wait)
+        assert len(server.events) == (0 if kind == "change" else 1), "the outbox alone tries again"
+        assert server.changes == []
+
+
+async def test_a_lost_answer_is_tried_again() -> None:
+    async with HangsUp() as silent:
+        pager = notifier(silent.url)
+        for kind in ("page", "resolve", "acknowledge", "change", "note"):
+            with pytest.raises(Temporary):
+                await pager.send(page(pager) if kind == "page" else saying(pager, kind))
+        with pytest.raises(Temporary, match="the connection was lost"):
+            await pager.asked(PAGE)
+        await pager.stop()
+        assert silent.connections == 6
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"null", b"[]", b'{"incidents": {}}', b'{"incidents": [1, {"id": "../x", "status": "triggered"}]}',
+        b'{"incidents": [{"id": "Q1", "status": "merged"}]}', b"[" * 5_000,
+    ],
+)  # fmt: skip
+async def test_an_answer_that_does_not_say_it_says_nothing(body: bytes) -> None:
+    async with paging() as (server, pager):
+        server.answer(body)
+        assert await pager.asked(PAGE) is None
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+async def test_no_failure_shows_a_key_or_token(caplog: pytest.LogCaptureFixture) -> None:
+    wrong = "u+wrongwrongwrongwrong"
+    with caplog.at_level(logging.DEBUG):
+        async with paging(api_token=secret(wrong)) as (server, pager):
+            with pytest.raises(Permanent, match="401: Unauthorized") as first:
+                await pager.asked(PAGE)
+            server.answer(f'{{"error": {{"message": "Token token={wrong} may not; {wrong}"}}}}'.encode(), 403)
+            with pytest.raises(Permanent, match="may not") as second:
+                await pager.asked(PAGE)
+            assert wrong not in repr(pager)
+    assert wrong not in str(first.value) + str(second.value) + caplog.text
+
+
+async def test_an_empty_token_is_named_by_its_place() -> None:
+    async with paging(api_token=secret(" \n")) as (server, pager):
+        with pytest.raises(Permanent, match="env THE_SECRET is empty"):
+            await pager.asked(PAGE)
+        assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"from_email": SENDER},
+        {"api_token": secret(TOKEN), "from_email": "bot"},
+        {"api_token": secret(TOKEN), "from_email": "bot@example.com\r\nX-Evil: 1"},
+        {"api_url": "http://api.pagerduty.com"},
+        {"api_url": "https://user:hunter2@api.pagerduty.com"},
+        {"api_url": "https://api.pagerduty.com/incidents"},
+        {"api_url": "https://api.pagerduty.com?token=hunter2"},
+        {"webhook_secret": [secret("a"), secret("b"), secret("c")]},
+        {"webhook_secret": []},
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        PagerDuty(routing_key=secret(KEY), **settings)
+    assert "hunter2" not in str(raised.value.errors(include_input=False))
+
+
+def test_it_is_read_from_the_configuration() -> None:
+    text = """
+notifiers:
+  desk:
+    kind: pagerduty
+    routing_key: {env: ROUTING_KEY}
+    base_url: https://events.eu.pagerduty.com
+    api_token: {env: API_TOKEN}
+    from_email: bot@example.com
+    api_url: https://api.eu.pagerduty.com
+    webhook_secret: [{env: NEW}, {env: OLD}]
+  other: {kind: pagerduty, routing_key: {env: ROUTING_KEY}, webhook_secret: {env: NEW}}
+"""
+    known = {"ROUTING_KEY": KEY, "API_TOKEN": TOKEN, "NEW": "n", "OLD": "o"}
+    config = read_config("responder.yaml", text, Catalogue({}, NOTIFIERS, {}), Environment(known, Path()))
+    desk, other = config.notifiers["desk"], config.notifiers["other"]
+    assert isinstance(desk, PagerDuty)
+    assert isinstance(other, PagerDuty)
+    assert [one.reveal() for one in desk.webhook_secret] == ["n", "o"]
+    assert [one.reveal() for one in other.webhook_secret] == ["n"]
+    assert (desk.answers, other.answers, other.webhook_secret == ()) == (True, False, False)
