@@ -32,10 +32,10 @@ from responder.connections import Connections, open_transport
 from responder.contracts import Catalogue, Clock, Notifier
 from responder.desk import Desk, Shelf
 from responder.draft import Worker
-from responder.engine.announcer import Announcer, started
+from responder.engine.announcer import Announcer
 from responder.engine.delivery import Delivery, Destinations
 from responder.engine.emergency import Emergency
-from responder.engine.health import Health, check_policies
+from responder.engine.health import Health, Unmetered, check_policies
 from responder.engine.loops import Loop
 from responder.engine.runs import Runs
 from responder.engine.timers import Timers
@@ -122,9 +122,8 @@ class App:
         self.delivery.wake = self.loops[1].wake
         if start.broken is None:
             check_policies(config.heartbeats, start.rules)
-        self.health = Health(self.desk, config.heartbeats, lambda: self.loops, self.metrics, open_transport)
-        self.announcer = Announcer(self.desk, config.name, self._chats, asyncio.sleep)
-        self.announces = False
+        self.health = Health(self.desk, config.heartbeats, lambda: self.loops, Unmetered(), open_transport)
+        self.announcer = Announcer(self.desk, config.name, config.notifiers)
         self._recovered = 0
         self.presses = Presses(self.desk, self.metrics)
         self.socket_mode: SocketMode | None = None
@@ -279,22 +278,10 @@ class App:
         problem = str(error)[:2000]
         await self.desk.submit(lambda shelf: Announce(_new_id(), BROKEN_RULES, problem, shelf))
 
-    # --- announcing ---------------------------------------------------------------------------------------------------
-
     async def announce(self) -> None:
         """From now on people are told of starts, stops, pauses and reloads, beginning with this start."""
-        self.announces = True
-        rules = self.desk.shelf.current
-        pause = await self.announcer.pause()
-        said = started(__version__, len(rules.runbooks), self.config.mode.value, self._recovered, pause)
-        self.announcer.say(said)
-        watch = Loop("announcements", self.announcer.watch, self.store.now, POLL_ALONE)
-        self._tasks.append(asyncio.create_task(watch.run(), name=watch.name))
-
-    def _chats(self) -> Mapping[str, Notifier]:
-        """The chats of the default policy."""
-        rules, notifiers = self.desk.shelf.current, self.config.notifiers
-        return {name: notifiers[name] for name in rules.policy(rules.default_policy).chat if name in notifiers}
+        await self.announcer.begin(__version__, self.config.mode.value, self._recovered)
+        self._tasks.append(asyncio.create_task(self.announcer.loop.run(), name=self.announcer.loop.name))
 
     async def _arm_schedules(self) -> None:
         rows = await self.store.scopes(SCHEDULE)
@@ -325,6 +312,7 @@ class App:
         self.desk.shelf = replace(shelf, askable=_askable(config))
         self.delivery.destinations = destinations
         self.emergency.pagers = _pagers(config)
+        self.announcer.notifiers = config.notifiers
         self.metrics.name_destinations(_kinds(config))
         self._swap_parts(config)
         self.health.use(config.heartbeats)
@@ -336,8 +324,7 @@ class App:
             LOG.error("the rules are in use, but their schedules could not be armed; reload again: %s", error)
         self.metrics.reloaded(successful=True, now=self.store.now())
         said = _difference(before, loaded.rules)
-        if self.announces:
-            self.announcer.say(said)
+        self.announcer.say(said)
         return said
 
     def _swap_parts(self, config: Config) -> None:

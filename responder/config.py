@@ -12,26 +12,25 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from responder import alert
-from responder.contracts import Catalogue, Notifier, Parameter, Secret, SecureUrl, Service, Strict, WriteSpec
+from responder.contracts import Catalogue, Notifier, Parameter, Secret, Service, Strict, WriteSpec
 from responder.documents import Document, decode, parse_document
 from responder.environment import Environment
 from responder.errors import BadConfig, BadSyntax
-from responder.heartbeats import Expected
-from responder.matchers import Matcher, Op, parse_matchers
+from responder.heartbeat_settings import HeartbeatSettings, heartbeat_problems
 from responder.mistakes import annotation_at, closest, keys_of, problem_of
 from responder.patterns import compile_pattern
 from responder.problems import Path as At
 from responder.problems import Problem
 from responder.recorded import Mode
 from responder.render import Position, TemplateError, parse_template, parse_tree
-from responder.timing import MINUTE, SECOND
+from responder.timing import SECOND
 from responder.written import Duration, Name
 
 DEFAULT_FILE: Final = "responder.yaml"
@@ -164,63 +163,6 @@ class AlertmanagerApi(Strict):
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
             raise ValueError("the url of an Alertmanager begins with http:// or https://")
         return self
-
-
-class Expectation(Strict):
-    """A heartbeat that must come in: an alert that always fires, told again and again."""
-
-    name: Name
-    """Which it is, such as the Prometheus that sends it."""
-    match: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Matchers in Alertmanager's syntax, of which one names the alert: `alertname="Watchdog"`."""
-    within: Duration = 5 * MINUTE
-    """It must come at least this often: longer than the `group_interval` or `repeat_interval` of its route."""
-    policy: Name | None = None
-    """The policy of the incident when it is missing; by default that of alerts without a runbook."""
-
-    @field_validator("within")
-    @classmethod
-    def _not_too_short(cls, within: int) -> int:
-        if within < 30 * SECOND:
-            raise ValueError("a heartbeat cannot be missed within less than 30s")
-        return within
-
-
-class DeadMansSwitch(Strict):
-    """A service outside that pages when it does not hear from this responder."""
-
-    name: Name
-    """Which it is, for messages: they never show the address."""
-    url: Annotated[SecureUrl, Field(repr=False)]
-    """The address that is called, often a secret itself: `{env: NAME}` or `{file: PATH}`, read again by a reload."""
-    every: Duration = MINUTE
-    """How often; the service should wait for three times as long."""
-    method: Literal["GET", "POST"] = "GET"
-    """How the service wants to be called."""
-
-    @field_validator("every")
-    @classmethod
-    def _not_too_often(cls, every: int) -> int:
-        if every < 10 * SECOND:
-            raise ValueError("a service outside is called every 10s at most")
-        return every
-
-
-class HeartbeatSettings(Strict):
-    """Heartbeats, both ways: what must come in, and who hears that this responder is well."""
-
-    expect: tuple[Expectation, ...] = ()
-    """Alerts that always fire; one that is missing pages."""
-    send: tuple[DeadMansSwitch, ...] = ()
-    """Services outside that are called after each clean self-audit."""
-
-    @property
-    def expected(self) -> tuple[Expected, ...]:
-        """What `heartbeats` takes of it."""
-        return tuple(
-            Expected(e.name, tuple(m for text in e.match for m in parse_matchers(text)), e.within, e.policy)
-            for e in self.expect
-        )
 
 
 class Limits(Strict):
@@ -458,7 +400,8 @@ class _Reader:
             hint = "add `auth: {webhook: [{bearer: {env: NAME}}]}`, or listen on 127.0.0.1"
             self.tell(("listen",), message, hint)
         self.one_person_each(config.auth.people)
-        self.heartbeats(config.heartbeats)
+        for path, (line, column), message, hint in heartbeat_problems(config.heartbeats):
+            self.problems.append(self.document.at_text(path, (line, column), message, hint))
         for name, pattern in config.types.items():
             self.problems.extend(_pattern_problems(self.document, ("types", name), pattern))
         declared = self.document.get(("services",))
@@ -478,27 +421,6 @@ class _Reader:
                 message = f"{first[person.slack]} has this Slack user already"
                 hint = "give each person their own; `Copy member ID` in a Slack profile tells it"
                 self.tell(("auth", "people", name, "slack"), message, hint)
-
-    def heartbeats(self, given: HeartbeatSettings) -> None:
-        """Each has a name of its own, and what is expected names one alert: anything wider would swallow alerts."""
-        for kind, names in (("expect", [e.name for e in given.expect]), ("send", [s.name for s in given.send])):
-            for number, name in enumerate(names):
-                if name in names[:number]:
-                    self.tell(("heartbeats", kind, number, "name"), f"{name} stands here twice", "choose another name")
-        for number, expected in enumerate(given.expect):
-            self.problems.extend(self.expectation(("heartbeats", "expect", number, "match"), expected))
-
-    def expectation(self, path: At, expected: Expectation) -> Iterator[Problem]:
-        found: list[Matcher] = []
-        for place, text in enumerate(expected.match):
-            try:
-                found.extend(parse_matchers(text))
-            except BadSyntax as error:
-                yield self.document.at_text((*path, place), (1, error.column), error.message, error.hint)
-                return
-        if not any(m.name == "alertname" and m.op is Op.EQUAL and m.value for m in found):
-            hint = """add 'alertname="Watchdog"': whatever matches opens no incident"""
-            yield self.document.at_value(path, "no matcher says which alert it is", hint)
 
     def request(self, path: At, given: WriteSpec | None) -> Iterator[Problem]:
         """The templates of a parameter's request: found out here, not in the middle of an incident."""

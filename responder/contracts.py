@@ -7,7 +7,7 @@ here does any I/O: connections are made by `services` and reach an action throug
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -338,6 +338,13 @@ class Notifier(Strict):
         """What the pager says about its incident of this deduplication key; None where it cannot be asked. The caller
         bounds the time. Raises Temporary, Permanent, Unknown."""
         return None
+
+    async def doctor(self) -> Sequence[str]:
+        """What is found about it without sending anything, a phrase each. Raises Temporary, Permanent, Unknown."""
+        if not self.answers:
+            return ("nothing to look at before a message is sent",)
+        await self.asked("responder/doctor")
+        return ("it answers, and knows us",)
 
     @abstractmethod
     async def send(self, message: Message) -> str:

@@ -237,7 +237,8 @@ class Missed:
         incident = _told(draft, self.expected, why_missing(self.expected, beat, self.since, draft.now))
         known = beat.model_copy(update={"missing": draft.now, "incident": incident})
         draft.set_scope(ScopeChange(scope_name(self.expected.name), known))
-        return Change(draft.writes(), draft.advance(incident))
+        turn = draft.advance(incident)
+        return Change(draft.writes(), turn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
         "more": max(0, len(fact.items) - ITEMS) if isinstance(fact, f.EvidenceGathered) else 0,
         "approval": _answer_of(fact, event, incident),
         "since_opening": max(0, event.at - incident.opened_at),
+        "summary": _summary(incident) if isinstance(fact, f.Closed) else None,
         "cause": _cause_of(fact, incident),
         "attempt": _attempt_values(attempt, event),
         "news": news("" if attempt is None else attempt.plan.preview, _said_of(fact)),
@@ -124,6 +125,12 @@ def _answer_of(fact: f.Fact, event: f.Event, incident: Incident) -> dict[str, ob
         return None
     given = sum(person.at <= event.at for person in asked.approved)
     return {"preview": asked.preview, "people": asked.people, "given": given}
+
+
+def _summary(incident: Incident) -> dict[str, object]:
+    """What is worth knowing of an incident that is over: its runs' results, and who was paged."""
+    ran = [{"runbook": r.runbook, "result": r.result.value, "put_back": put_back(r)} for r in incident.runs if r.result]
+    return {"runs": ran[-3:], "paged": list(dict.fromkeys(to for to, _ in incident.paged))}
 
 
 def _cause_of(fact: f.Fact, incident: Incident) -> str | None:

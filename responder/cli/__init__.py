@@ -30,6 +30,7 @@ class Entry(NamedTuple):
 COMMANDS: Final[dict[str, Entry]] = {
     "serve": Entry("serve:command", "Answer alerts: the server that Alertmanager posts to."),
     "demo": Entry("demo:command", "Watch a VaR breach being answered on a small trading platform."),
+    "doctor": Entry("doctor:command", "Find out whether anybody would be reached: configuration, server, notifiers."),
     "lint": Entry("lint:command", "Check runbooks and policies; show every mistake at its place."),
     "schema": Entry("schema:command", "Print the JSON Schema of runbooks and other files, for editors."),
     "replay": Entry("replay:command", "Show what would be done about an alert, without doing it."),

@@ -8,6 +8,7 @@ announces it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Final
 
 from responder.contracts import Message, Notifier
 from responder.desk import Desk
-from responder.errors import Temporary
+from responder.engine.loops import Loop
+from responder.errors import StoreUnavailable, Temporary
 from responder.incident import Incident
 from responder.records import Change, Keys, ScopeRow, State, Writes
 from responder.scopes import PAUSE, Pause, parsed
@@ -31,8 +33,6 @@ LOOK: Final = 2 * SECOND
 """How often the pause is looked at, which another replica may have set."""
 ANNOUNCED: Final = "announced:pause"
 """The scope that says which pause or resumption was announced, so that one replica does it."""
-
-Chats = Callable[[], Mapping[str, Notifier]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +53,42 @@ class _Claim:
 
 
 class Announcer:
-    """See the module. `chats` answers where to; `sleep` waits so many seconds."""
+    """See the module. `notifiers` are all that there are; a reload replaces them. Silent until `begin`."""
 
-    def __init__(self, desk: Desk, instance: str, chats: Chats, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        instance: str,
+        notifiers: Mapping[str, Notifier],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.notifiers = notifiers
+        self.loop = Loop("announcements", self.watch, desk.now, LOOK)
         self._desk = desk
         self._instance = instance
-        self._chats = chats
         self._sleep = sleep
+        self._begun = False
         self._switch: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    async def begin(self, version: str, mode: str, taken_over: int) -> None:
+        """Tell of this start, and from now on of everything else."""
+        self._begun, pause = True, None
+        with contextlib.suppress(StoreUnavailable):  # the emergency tells of that
+            pause = await self.pause()
+        self.say(started(version, len(self._desk.shelf.current.runbooks), mode, taken_over, pause))
+
     def say(self, sentence: str) -> None:
-        """Tell every chat, without waiting for it. Never raises."""
-        now, number = self._desk.now(), self._desk.new_id()
-        for name, notifier in self._chats().items():
-            message = announcement(self._instance, sentence, f"{number}:{name}", now)
-            task = asyncio.get_running_loop().create_task(self._sent(name, notifier, message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        """Tell the chats of the default policy, without waiting for it. Never raises."""
+        if not self._begun:
+            return
+        rules, now, number = self._desk.shelf.current, self._desk.now(), self._desk.new_id()
+        for name in rules.policy(rules.default_policy).chat:
+            if name in self.notifiers:
+                message = announcement(self._instance, sentence, f"{number}:{name}", now)
+                task = asyncio.get_running_loop().create_task(self._sent(name, self.notifiers[name], message))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def stop(self, sentence: str = "") -> None:
         """A last word, and at most three seconds for whatever is still to be told."""
@@ -80,6 +98,7 @@ class Announcer:
             _, late = await asyncio.wait(self._tasks, timeout=FAREWELL)
             for task in late:
                 task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def watch(self, now: int) -> int | None:
         """One pass: tell a switch of the pause since the last one, once among all replicas."""

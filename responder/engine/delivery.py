@@ -254,7 +254,7 @@ class Delivery:
             await self._record(row, lambda shelf: Dropped(row, useless), Became.DROPPED)
             return
         if case.notifier.passes_over(row.template, row.sent_at is not None):
-            await self._sent(case, None, row.provider)
+            await self._passed_over(case)
             return
         if row.lane is Lane.THREAD and case.root is not None and case.root.sent_at is None:
             await self._die(row, f"its root message was not taken: {case.root.error or 'no reason kept'}", quiet=True)
@@ -282,6 +282,14 @@ class Delivery:
             return
         why, seq = story.why_of(event), case.incident.seq
         await self._record(row, lambda shelf: Delivered(row, seq, provider, why, shelf), Became.SENT)
+
+    async def _passed_over(self, case: _Case) -> None:
+        """It is not for this destination. A root message stays what was sent once."""
+        row = case.row
+        if row.lane is Lane.ROOT:
+            await self._sent(case, None, row.provider)
+        else:
+            await self._record(row, lambda shelf: Dropped(row, f"not for {row.destination}"), Became.DROPPED)
 
     async def _is_outdated(self, row: MessageRow) -> bool:
         """After an outage only the latest page of an incident is worth a person's sleep; it tells the state of now."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from responder.alert import Notification
-from responder.config import HeartbeatSettings
 from responder.connections import OpenTransport
 from responder.desk import Desk
 from responder.engine.audit import LOOP, Audit, Audited
 from responder.engine.heartbeat import Heartbeats, Pings
 from responder.engine.loops import Loop
 from responder.errors import BadConfig
+from responder.heartbeat_settings import HeartbeatSettings
 from responder.heartbeats import Beat, Expected, Hearing, missing_from
 from responder.rules import Rules
 from responder.timing import SECOND, format_time
@@ -34,6 +34,19 @@ class Gauges(Protocol):
 
     def pinged(self, result: str) -> None:
         """An outside switch was called: `taken`, `failed` or `withheld`."""
+
+
+class Unmetered:
+    """For a program without metrics."""
+
+    def audited(self, *, clean: bool) -> None:
+        """See Gauges."""
+
+    def heartbeats_seen(self, ages: Mapping[str, float]) -> None:
+        """See Gauges."""
+
+    def pinged(self, result: str) -> None:
+        """See Gauges."""
 
 
 class Health:
@@ -86,7 +99,7 @@ class Health:
     def status(self) -> dict[str, Any]:
         """For the API: `audit`, `heartbeats` that are expected, and `switches` that are called."""
         now, last = self._desk.now(), self.audit.last
-        audit = {"clean": None, "at": None, "reasons": []}
+        audit: dict[str, Any] = {"clean": None, "at": None, "reasons": []}
         if last is not None:
             audit = {"clean": last.clean, "at": format_time(last.at), "reasons": list(last.reasons)}
         switches = [

@@ -147,7 +147,7 @@ class _Line:
                 try:
                     fresh = await _Connection.open(self._app, self._take, self._patience.one_try)
                 except _Failed as failed:
-                    await self._close_all_but(None)
+                    # One that Slack wants replaced still brings what is pressed, for a while.
                     self._tell(str(failed))
                     await asyncio.sleep(next(waits))
                     continue
@@ -241,7 +241,9 @@ class _Connection:
                 await client.connect()  # type: ignore[no-untyped-call]
         except SlackApiError as error:
             raise _Failed(_refusal(error)) from None
-        except (aiohttp.ClientError, OSError) as error:
+        except _Failed:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever the library makes of an answer that is not Slack's
             raise _Failed(f"{doing} ({type(error).__name__})") from None
 
     async def over(self) -> float:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -141,6 +141,24 @@ class Email(Notifier):
         async with self._permits:
             await self._sent(message, written)
         return json.dumps({"message_id": thread["Message-ID"]})
+
+    async def doctor(self) -> Sequence[str]:
+        """The way up to a mail: connected, upgraded, logged in, and the server answers."""
+        from aiosmtplib import SMTPException
+
+        session = await self._session()
+        try:
+            async with asyncio.timeout(self.timeout):
+                await session.connect()
+                await session.noop()
+                await session.quit()
+        except (SMTPException, OSError) as error:
+            raise _not_begun(error, self.host, self.timeout) from None
+        finally:
+            session.close()
+        secured = "in clear" if self.security is Security.NONE else f"by {self.security.value}"
+        login = "without a login" if self.username is None else f"as {self.username}"
+        return (f"{self.host} takes connections {secured}, {login}",)
 
     def _is_known(self, message: Message) -> bool:
         """True for what needs no mail: a root that was sent, and an event that the next mail shows anyway."""

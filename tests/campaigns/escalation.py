@@ -20,13 +20,15 @@ from responder.rules import Rules
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.acceptance.stage import START, shown
 from tests.campaigns.model import Ladder, Model, Told, Word
-from tests.campaigns.virtual import Played, gateway, loaded, spread
+from tests.campaigns.virtual import Played, Wire, gateway, loaded, spread
 
 BATCH = 100
 """Incidents that share a process."""
 OPENING, TALKING, WHOLE = HOUR, 4 * HOUR, 9 * HOUR
 """Until when incidents open, for how long each is talked about, and when it is judged."""
 TOLERANCE = SECOND
+PAGERS = ("first", "second", "third")
+"""Without a pace: levels are judged here, not how many pages a minute a pager takes."""
 PEOPLE = ("alice", "bob")
 SEVERITIES = ("warning", "high", "critical")
 
@@ -88,7 +90,9 @@ def tale(seed: int, number: int, down: Sequence[tuple[int, int]]) -> Tale:
     chance = random.Random(f"{seed}:{number}")
     severity = chance.choice(SEVERITIES)
     opened = _heard(chance, down, chance.randrange(OPENING))
-    times = sorted(_heard(chance, down, opened + _moment(chance, LADDERS[severity])) for _ in range(chance.randrange(7)))
+    times = sorted(
+        _heard(chance, down, opened + _moment(chance, LADDERS[severity])) for _ in range(chance.randrange(7))
+    )
     words = [_word(chance, at) for at in times]
     kept = [word for before, word in pairwise([Word(opened, ""), *words]) if word.at - before.at > 2 * SECOND]
     return Tale(number, severity, opened, tuple(kept))
@@ -158,7 +162,7 @@ class Batch:
 
     def run(self) -> Tally:
         """Play it, and compare."""
-        played = Played(*rules(), {})
+        played = Played(*rules(), {name: Wire(paced=False) for name in PAGERS})
         try:
             for at, happens in sorted(self._happens(played), key=lambda one: one[0]):
                 played.advance_to(at)
@@ -198,7 +202,7 @@ class Batch:
             self._command(played, one, word)
 
     def _command(self, played: Played, one: Tale, word: Word) -> None:
-        more = {"lasts": word.lasts} if word.verb == "snooze" else {}
+        more: dict[str, Any] = {"lasts": word.lasts} if word.verb == "snooze" else {}
         try:
             played.person(word.verb, word.actor, incident=self._ids[one.number], **more)
         except Rejected:
@@ -230,7 +234,9 @@ class Batch:
         if self._refused[one.number] != model.refused:
             said.append(f"refused words at {self._refused[one.number]}, expected at {model.refused}")
         if said:
-            tally.failures.append(f"--only {self.seed}:{one.number}: {'; '.join(said)}\n{self._timeline(one, model, arrived)}")
+            tally.failures.append(
+                f"--only {self.seed}:{one.number}: {'; '.join(said)}\n{self._timeline(one, model, arrived)}"
+            )
 
     def _timeline(self, one: Tale, model: Model, arrived: list[Told]) -> str:
         lines = [(gone, f"no process until {shown(back)}") for gone, back in self.down]
@@ -260,9 +266,6 @@ def matched(expected: Sequence[Told], arrived: Sequence[Told]) -> tuple[list[Tol
     return skipped, left, errors
 
 
-def run(seed: int, batches: int, size: int = BATCH) -> Tally:
-    """Batches of the seeds `seed`, `seed + 1` … in this process."""
-    whole = Tally()
-    for number in range(seed, seed + batches):
-        whole.add(Batch(number, range(size)).run())
-    return whole
+def play(seed: int, size: int = BATCH) -> Tally:
+    """One batch."""
+    return Batch(seed, range(size)).run()

@@ -49,7 +49,7 @@ class Told:
 
 @dataclass(slots=True)
 class Model:
-    """One incident from its opening on. `down`: from when until when no process ran, in order, apart from each other."""
+    """One incident from its opening on. `down`: from when until when no process ran, in order and apart."""
 
     ladders: dict[str, Ladder]
     down: Sequence[tuple[int, int]]

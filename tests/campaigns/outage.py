@@ -11,6 +11,7 @@ import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from responder.facts import Event, LevelReached
@@ -35,19 +36,20 @@ SEVERITIES = ("warning", "warning", "high", "critical")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One outage (µs). `storm`: the policy pages for many at once; `hangs`: how long a call takes to fail."""
+    """One outage (µs). `storm`: from how many on the policy has one page for all (0: never); `hangs`: how long a call
+    takes to fail. Incidents open within `opening`, early enough for every level to come due in the outage."""
 
     incidents: int = 5_000
     lasts: int = 6 * HOUR
     opening: int = 5 * HOUR
-    storm: bool = False
+    storm: int = 0
     hangs: int = 0
     seed: int = 1
 
     def __str__(self) -> str:
         fails = f"calls hang {format_duration(self.hangs)}" if self.hangs else "calls are refused"
-        storm = "with" if self.storm else "without"
-        return f"{self.incidents:,} incidents, {format_duration(self.lasts)}, {fails}, {storm} `storm:`"
+        storm = f"storm from {self.storm} on" if self.storm else "no storm"
+        return f"{self.incidents:,} incidents, {format_duration(self.lasts)}, {fails}, {storm}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Outage:
                 {"name": "L3", "after": "30m", "page": "first", "fallback": SECOND_ROUTE},
             ],
         }
-        storm = {"storm": {"incidents": 10, "within": "5m"}} if setting.storm else {}
+        storm = {"storm": {"incidents": setting.storm, "within": "5m"}} if setting.storm else {}
         rules = loaded({"ladder": policy | storm}, {})
         self.played = Played(*rules, {**wires, SECOND_ROUTE: Wire(latency=LATENCY)})
 
@@ -225,7 +227,7 @@ def _in_order(judged: Judged, pages: Sequence[Arrival]) -> None:
     inversions = 0
     for name in PAGERS:
         ranks = [severity_rank(a.severity) for a in pages if a.destination == name]
-        inversions += sum(before < after for before, after in zip(ranks, ranks[1:], strict=False))
+        inversions += sum(before < after for before, after in pairwise(ranks))
     judged.figures["severe after less severe"] = inversions
     judged.holds(not inversions, f"{inversions} pages came after less severe ones")
 

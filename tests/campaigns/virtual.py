@@ -1,14 +1,14 @@
 """Where campaigns are played: the engine in virtual time, before destinations that keep a pace, take time and fail.
 
-A stand-in composes as the notifier does whose place it takes, keeps its pace, burst, merging and what it passes over, and
-answers after the time that a call takes. What arrives is written down without the incident's state: campaigns are long.
+A stand-in composes as the notifier does whose place it takes, keeps its pace, burst, merging and what it passes over,
+and answers after the time that a call takes. What arrives is written down without the incident's state.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from responder.environment import Environment
 from responder.errors import Temporary
 from responder.loader import load_rules
 from responder.perform import Performer
-from responder.records import MessageRow
+from responder.records import IncidentRow, Lane, MessageRow
 from responder.rules import Rules
 from responder.simulate import Recorder, Scene, Simulation, _Life, sleep
 from responder.sources import shipped_rules
@@ -32,7 +32,7 @@ from responder.store import Store
 from responder.timing import SECOND
 from tests.acceptance.stage import CATALOGUE, START, templates
 from tests.acceptance.world import World
-from tests.invariants import Ledger, Sent, judge, read_found
+from tests.invariants import Case, Ledger, Sent, judge, read_found
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ class Wire:
     down_from: int = 0
     down_until: int = 0
     hangs: int = 0
+    paced: bool = True
+    """It keeps the pace of the notifier whose place it takes."""
     tries: int = 0
     """Calls that failed."""
 
@@ -76,7 +78,12 @@ class Standing(Recorder):
     @classmethod
     def for_one(cls, notifier: Notifier, wire: Wire, clock: Clock, arrives: Callable[[Message], None]) -> Standing:
         """The stand-in of `notifier`."""
-        kept = {"pace": notifier.pace, "burst": notifier.burst, "merges": notifier.merges, "__module__": __name__}
+        kept = {
+            "pace": notifier.pace if wire.paced else 0,
+            "burst": notifier.burst,
+            "merges": notifier.merges,
+            "__module__": __name__,
+        }
         made: Standing = type(cls.__name__, (cls,), kept)()
         made._stands_for, made._wire, made._clock, made._arrives = notifier, wire, clock, arrives
         made._says = lambda key: None
@@ -105,7 +112,7 @@ class Standing(Recorder):
 
 
 class Remembered:
-    """What delivery reads again at every pass, kept until an operation has changed it: else hours of waiting take hours.
+    """What delivery reads again at every pass, kept until an operation changes it: else waiting takes hours.
 
     Stands in for two reads of the store, and looks at what every operation touched. What is read stays the same.
     """
@@ -113,6 +120,8 @@ class Remembered:
     def __init__(self, store: Store) -> None:
         self._store: Any = store
         self._known: dict[str, dict[str, Any]] = defaultdict(dict)
+        reads: Any
+        groups: Any
         reads, groups = self._store._reads, self._store._groups
         self._incident, self._message, self._operate = reads.incident, reads.message, groups.run
         reads.incident, reads.message, groups.run = self._one_incident, self._one_message, self._run
@@ -204,13 +213,29 @@ class Played(Simulation):
         """What the one checker says about the store and what arrived."""
         told = tuple(Sent(a.destination, a.kind, a.key, a.id, a.at) for a in self.arrivals)
         found = self._run(read_found(self.store, Ledger(messages=told)))
-        cases = tuple(replace(case, messages=tuple(filter(self._is_for, case.messages))) for case in found.cases)
+        cases = tuple(
+            replace(case, messages=tuple(self._expected(case)), row=_without_words(case.row)) for case in found.cases
+        )
         return judge(replace(found, cases=cases))
 
-    def _is_for(self, row: MessageRow) -> bool:
-        """What a destination passes over counts as sent and arrives nowhere."""
-        notifier = self.scene.notifiers[row.destination]
-        return not any(notifier.passes_over(row.template, sent) for sent in (False, True))
+    def _expected(self, case: Case) -> Iterator[MessageRow]:
+        """What a destination passes over arrives nowhere; of lines that left together the first arrives."""
+        arrived = {a.id for a in self.arrivals}
+        together = {
+            (row.order_key, row.sent_at) for row in case.messages if row.id in arrived and row.lane is Lane.THREAD
+        }
+        for row in case.messages:
+            notifier = self.scene.notifiers[row.destination]
+            silent = any(notifier.passes_over(row.template, sent) for sent in (False, True))
+            merged = row.id not in arrived and (row.order_key, row.sent_at) in together
+            if not silent and not merged:
+                yield row
+
+
+def _without_words(row: IncidentRow) -> IncidentRow:
+    """What people are told about a timer stands in the agenda alone, not in the timer's row."""
+    agenda = tuple(due.model_copy(update={"what": ""}) for due in row.fold.agenda)
+    return replace(row, fold=row.fold.model_copy(update={"agenda": agenda}))
 
 
 SETTINGS = """

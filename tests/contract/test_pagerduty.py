@@ -1,10 +1,7 @@
-"""PagerDuty: one open incident for each of ours, its records, and what its REST API says, whatever goes wrong."""
+"""PagerDuty's events: one open incident for each of ours, what a page says, changes, and whatever goes wrong."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,58 +11,20 @@ from pydantic import ValidationError
 
 from responder import facts as f
 from responder.config import read_config
-from responder.contracts import Catalogue, Message, PagerState
+from responder.contracts import Catalogue
 from responder.engine.delivery import Pace
 from responder.environment import Environment
-from responder.errors import Permanent, Temporary, Unknown
+from responder.errors import Permanent, Temporary
 from responder.incident import Incident
 from responder.notifiers import NOTIFIERS
-from responder.notifiers import pagerduty as module
-from responder.notifiers.pagerduty import PagerDuty, details, marker
-from responder.pagerduty_rest import Found
-from responder.recorded import StepStatus
+from responder.notifiers.pagerduty import PagerDuty, details
 from responder.story import state_values
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.builders import T0, opened, started, told
-from tests.contract.told_messages import TEMPLATES, message, secret, unfixed, unknown
-from tests.fakes.pagerduty import INTEGRATION, KEY, SENDER, TOKEN, FakePagerDuty, Page, person
+from tests.contract.pager_parts import LATER, OLDER, PAGE, notifier, page, paging, saying
+from tests.contract.told_messages import TEMPLATES, secret, unfixed, unknown
+from tests.fakes.pagerduty import KEY, SENDER, TOKEN
 from tests.fakes.server import HangsUp
-
-OLDER, PAGE, LATER = (f"responder/main/i1/desk/{occasion}" for occasion in ("m0.0", "l0.0", "l0.1"))
-DONE = f.StepEnded(run=1, step="cut", status=StepStatus.DONE)
-
-
-def notifier(url: str, *, rest: bool = True, **more: Any) -> PagerDuty:
-    api = {"api_token": secret(TOKEN), "from_email": SENDER, "api_url": url} if rest else {}
-    return PagerDuty(**{"routing_key": secret(KEY), "base_url": url, **api, **more})
-
-
-@asynccontextmanager
-async def paging(**more: Any) -> AsyncIterator[tuple[FakePagerDuty, PagerDuty]]:
-    """PagerDuty, and the notifier that speaks to it."""
-    async with FakePagerDuty() as server:
-        pager = notifier(server.url, **more)
-        try:
-            yield server, pager
-        finally:
-            await pager.stop()
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOKS", (0.0,) * 4)
-
-
-def page(pager: PagerDuty, about: Incident | None = None, **changes: Any) -> Message:
-    return replace(message(pager, "page", about or unfixed()), **changes)
-
-
-def saying(pager: PagerDuty, kind: str, text: str = "asha has it: looking", **changes: Any) -> Message:
-    """Something else about the page: its end, an acknowledgement, a note, a change."""
-    told_of = message(pager, "page", unfixed(), fact=DONE) if kind == "change" else page(pager)
-    lane = "thread" if kind in ("note", "change") else "page"
-    return replace(told_of, **{"kind": kind, "lane": lane, "text": text, "body": None, **changes})
-
 
 # --- one open incident ------------------------------------------------------------------------------------------------
 
@@ -237,196 +196,7 @@ async def test_records_that_are_too_many_hold_up_no_page(kind: str, path: str) -
         assert raised.value.retry_after is None, "the destination as a whole would wait"
 
 
-# --- notes ------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_note_is_left_once_however_often_it_is_sent() -> None:
-    async with paging() as (server, pager):
-        await pager.send(page(pager))
-        first, second = saying(pager, "note"), saying(pager, "note", "it is over", id="other")
-        second = replace(second, event=second.event and second.event.model_copy(update={"seq": 10}))
-        for given in (first, first, second, replace(first, attempt=3)):
-            await pager.send(given)
-        assert server.page(PAGE).notes == ["asha has it: looking (responder i1:9)", "it is over (responder i1:10)"]
-        assert marker(first) == "(responder i1:9)"
-
-
-async def test_a_note_that_may_have_arrived_is_looked_for() -> None:
-    async with paging() as (server, pager):
-        await pager.send(page(pager))
-        server.fail(503, path="/notes", after=1)
-        with pytest.raises(Unknown, match="503"):
-            await pager.send(saying(pager, "note"))
-        server.page(PAGE).notes.append(f"asha has it: looking {marker(saying(pager, 'note'))}\n")
-        await pager.send(saying(pager, "note", attempt=2))
-        assert len(server.page(PAGE).notes) == 1
-
-
-async def test_a_note_goes_to_the_page_that_is_open() -> None:
-    async with paging() as (server, pager):
-        await pager.send(page(pager, key=OLDER))
-        await pager.send(page(pager, supersedes=(OLDER,)))
-        await pager.send(saying(pager, "note", key=OLDER))
-        assert [len(one.notes) for one in server.pages] == [0, 1]
-        await pager.send(saying(pager, "resolve"))
-        await pager.send(saying(pager, "note", "it is over", attempt=2, id="other", event=None))
-        assert [len(one.notes) for one in server.pages] == [0, 2], "of those that are over, the latest"
-
-
-async def test_a_note_waits_for_its_incident_and_not_for_ever(caplog: pytest.LogCaptureFixture) -> None:
-    async with paging() as (server, pager):
-        server.unseen = 1
-        await pager.send(page(pager))
-        with pytest.raises(Temporary, match=r"no incident of responder/main/i1/desk/l0.0 to note on yet"):
-            await pager.send(saying(pager, "note"))
-        await pager.send(saying(pager, "note", attempt=2))
-        assert len(server.page(PAGE).notes) == 1
-        await pager.send(saying(pager, "note", key="responder/main/i1/other/l0.0", attempt=6))
-    assert "is left out: PagerDuty has no incident of responder/main/i1/other/l0.0" in caplog.text
-
-
-# --- levels -----------------------------------------------------------------------------------------------------------
-
-
-async def test_the_page_of_a_level_is_moved_to_its_escalation_policy() -> None:
-    async with paging() as (server, pager):
-        server.unseen = 2
-        await pager.send(page(pager, level="PRISK"))
-        assert server.page(PAGE).policy == "PRISK"
-        assert [call.split()[0] for call in server.calls] == ["GET", "GET", "GET", "PUT"]
-        await pager.send(page(pager, level="PRISK", attempt=2))
-        assert server.calls.count(f"PUT /incidents/{server.page(PAGE).id}") == 1, "it is there already"
-
-
-async def test_a_page_that_somebody_has_is_not_moved() -> None:
-    async with paging() as (server, pager):
-        await pager.send(page(pager))
-        server.acknowledge(server.page(PAGE))
-        await pager.send(page(pager, level="PRISK"))
-        assert server.page(PAGE).policy == "PDEFAULT"
-
-
-@pytest.mark.parametrize("trouble", ["unseen", "refused", "down", "no token"])
-async def test_a_page_is_taken_whether_it_can_be_moved_or_not(trouble: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with paging(rest=trouble != "no token") as (server, pager):
-        server.unseen = 9 if trouble == "unseen" else 0
-        if trouble == "refused":
-            server.fail(403, path="/incidents")
-        if trouble == "down":
-            server.fail(503, path="/incidents")
-        await pager.send(page(pager, level="PRISK"))
-        assert (len(server.events), server.page(PAGE).open) == (1, True)
-    assert ("not at escalation policy PRISK, move it by hand" in caplog.text) is (trouble != "no token")
-
-
-# --- asking -----------------------------------------------------------------------------------------------------------
-
-
-async def test_it_can_be_asked_who_has_it() -> None:
-    async with paging() as (server, pager):
-        seen = [await pager.asked(PAGE)]
-        await pager.send(page(pager))
-        seen.append(await pager.asked(PAGE))
-        server.acknowledge(server.page(PAGE))
-        seen.append(await pager.asked(PAGE))
-        server.resolve(server.page(PAGE), "Bo Lind")
-        seen.append(await pager.asked(PAGE))
-        assert seen == [
-            None,
-            PagerState("triggered"),
-            PagerState("acknowledged", "Asha Rao"),
-            PagerState("resolved", "Bo Lind"),
-        ]
-        assert pager.answers
-
-
-async def test_our_own_word_is_nobodys_answer() -> None:
-    async with paging() as (server, pager):
-        await pager.send(page(pager))
-        await pager.send(saying(pager, "acknowledge"))
-        assert server.page(PAGE).status == "acknowledged"
-        assert await pager.asked(PAGE) == PagerState("triggered")
-        await pager.send(saying(pager, "resolve"))
-        assert await pager.asked(PAGE) is None
-
-
-async def test_of_several_incidents_of_one_key_the_open_one_counts() -> None:
-    async with paging() as (server, pager):
-        server.pages += [
-            Page(PAGE, id="Q1", open=False, changed_by=person()),
-            Page(PAGE, id="Q2", acknowledged=[person("Bo")]),
-            Page(PAGE, id="Q3", open=False, changed_by=INTEGRATION),
-        ]
-        assert await pager.asked(PAGE) == PagerState("acknowledged", "Bo")
-
-
-async def test_without_a_token_nobody_can_be_asked() -> None:
-    async with paging(rest=False) as (server, pager):
-        assert (pager.answers, await pager.asked(PAGE), await pager.keys_of("Q1"), server.calls) == (
-            False,
-            None,
-            (),
-            [],
-        )
-
-
-async def test_the_keys_of_an_incident_are_those_of_its_alerts() -> None:
-    async with paging() as (server, pager):
-        await pager.send(page(pager))
-        assert await pager.keys_of(server.page(PAGE).id) == (PAGE,)
-        assert await pager.keys_of("QNOTHING") == ()
-        asked = len(server.calls)
-        assert [await pager.keys_of(bad) for bad in ("", "../users", "a/b", "Q?x", "Q" * 99)] == [()] * 5
-        assert len(server.calls) == asked
-
-
-@pytest.mark.parametrize(
-    "found",
-    [Found("Q1", "acknowledged", "", "P"), Found("Q1", "triggered", "", "P")],
-)
-def test_an_open_incident_that_nobody_has_is_triggered(found: Found) -> None:
-    assert found.state == PagerState("triggered")
-
-
 # --- what an answer means ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("status", "headers", "expected", "said", "wait"),
-    [
-        (400, {}, Permanent, "check `from_email`", None),
-        (401, {}, Permanent, "env THE_SECRET holds a REST API key", None),
-        (403, {}, Permanent, "the right to write", None),
-        (404, {}, Permanent, "check api_url", None),
-        (301, {"Location": "https://elsewhere.example/"}, Permanent, "redirects are not followed", None),
-        (429, {"Retry_After": "7"}, Temporary, "429: not now, why", 7),
-        (429, {"ratelimit_reset": "41"}, Temporary, "429", 41),
-        (429, {"ratelimit_reset": "soon"}, Temporary, "429", None),
-        (500, {}, Temporary, "500", None),
-        (503, {"Retry_After": "7"}, Temporary, "503", 7),
-    ],
-)
-async def test_an_answer_of_rest_says_whether_to_ask_again(
-    status: int, headers: dict[str, Any], expected: type[Exception], said: str, wait: float | None
-) -> None:
-    async with paging() as (server, pager):
-        server.fail(status, **headers)
-        with pytest.raises(expected, match=said) as raised:
-            await pager.asked(PAGE)
-        assert getattr(raised.value, "retry_after", None) == wait
-        assert len(server.calls) == 1, "nothing is tried twice"
-
-
-async def test_an_account_wants_to_know_in_whose_name(caplog: pytest.LogCaptureFixture) -> None:
-    async with paging(from_email=None) as (server, pager):
-        await pager.start()
-        await pager.send(page(pager))
-        with pytest.raises(Permanent, match=r"Requester User Not Found.*needs `from_email`"):
-            await pager.send(saying(pager, "note"))
-        server.account_key = False
-        await pager.send(saying(pager, "note"))
-        assert len(server.page(PAGE).notes) == 1
-    assert "without `from_email`" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["page", "resolve", "acknowledge", "change"])
@@ -464,40 +234,7 @@ async def test_a_lost_answer_is_tried_again() -> None:
         assert silent.connections == 6
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"", b"null", b"[]", b'{"incidents": {}}', b'{"incidents": [1, {"id": "../x", "status": "triggered"}]}',
-        b'{"incidents": [{"id": "Q1", "status": "merged"}]}', b"[" * 5_000,
-    ],
-)  # fmt: skip
-async def test_an_answer_that_does_not_say_it_says_nothing(body: bytes) -> None:
-    async with paging() as (server, pager):
-        server.answer(body)
-        assert await pager.asked(PAGE) is None
-
-
 # --- settings ---------------------------------------------------------------------------------------------------------
-
-
-async def test_no_failure_shows_a_key_or_token(caplog: pytest.LogCaptureFixture) -> None:
-    wrong = "u+wrongwrongwrongwrong"
-    with caplog.at_level(logging.DEBUG):
-        async with paging(api_token=secret(wrong)) as (server, pager):
-            with pytest.raises(Permanent, match="401: Unauthorized") as first:
-                await pager.asked(PAGE)
-            server.answer(f'{{"error": {{"message": "Token token={wrong} may not; {wrong}"}}}}'.encode(), 403)
-            with pytest.raises(Permanent, match="may not") as second:
-                await pager.asked(PAGE)
-            assert wrong not in repr(pager)
-    assert wrong not in str(first.value) + str(second.value) + caplog.text
-
-
-async def test_an_empty_token_is_named_by_its_place() -> None:
-    async with paging(api_token=secret(" \n")) as (server, pager):
-        with pytest.raises(Permanent, match="env THE_SECRET is empty"):
-            await pager.asked(PAGE)
-        assert server.calls == []
 
 
 @pytest.mark.parametrize(

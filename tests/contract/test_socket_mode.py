@@ -128,6 +128,19 @@ async def test_a_connection_is_replaced_before_it_is_closed_and_nothing_is_lost(
         assert heard.states == [True]
 
 
+async def test_a_connection_that_is_to_be_replaced_and_cannot_be_still_brings_what_is_pressed() -> None:
+    async with listening() as (_, slack, heard):
+        first = slack.links[0]
+        slack.refuse("internal_error", 1_000)
+        await slack.recycle("warning")
+        await heard.until(connected=False)
+        name = await slack.press({"n": 1})
+        await slack.until(lambda: slack.acknowledged == [name])
+        slack.refuse("", 0)
+        await heard.until(connected=True)
+        await slack.until(lambda: first not in slack.links)
+
+
 async def test_a_network_that_breaks_is_told_once_and_the_connection_comes_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -161,6 +174,20 @@ async def test_a_refusal_names_its_cure(caplog: pytest.LogCaptureFixture) -> Non
     assert APP_TOKEN not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "body", ["", "<html>", "[]", "{}", '{"ok": true}', '{"ok": true, "url": null}', '{"ok": true, "url": "wss://"}']
+)
+async def test_an_answer_that_is_not_slacks_is_a_broken_connection_and_no_more(body: str) -> None:
+    heard = Heard()
+    async with FakeSlackApp() as slack:
+        slack.mislead(body)
+        mode = SocketMode(heard.take, heard.connected, Patience(first=0.01, one_try=0.3, steady=0.0))
+        mode.use([notifier(slack)])
+        await heard.until(connected=False)
+        await heard.until(connected=True)
+        await mode.stop()
+
+
 async def test_a_server_that_is_not_there_is_tried_with_growing_patience(caplog: pytest.LogCaptureFixture) -> None:
     heard = Heard()
     async with FakeSlackApp() as slack:
@@ -186,11 +213,12 @@ async def test_what_is_no_envelope_is_passed_over() -> None:
 
 
 async def test_notifiers_of_one_app_share_a_connection() -> None:
-    async with listening() as (mode, slack, _):
-        mode.use([notifier(slack), notifier(slack), notifier(slack, None)])
+    async with listening(APP_TOKEN, "xapp-other") as (mode, slack, _):
+        mode.use([notifier(slack), notifier(slack), notifier(slack, None), notifier(slack, "xapp-other")])
+        await slack.until(lambda: len(slack.links) >= 2)
         name = await slack.press({"n": 1})
         await slack.until(lambda: slack.acknowledged == [name])
-        assert (len(slack.links), len(slack.opened)) == (1, 1)
+        assert slack.opened == [APP_TOKEN, "xapp-other"]
 
 
 async def test_after_a_change_of_the_token_the_new_connection_comes_first() -> None:

@@ -440,6 +440,21 @@ async def test_slack_is_answered_in_time_and_the_press_goes_on(tmp_path: Path) -
             assert await said_by(office, "anna") == [f.Acknowledged()]
 
 
+async def test_a_mistake_of_ours_is_told_and_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk(tmp_path) as (office, slack):
+        token = (await offered(office))["ack"].token
+
+        async def broken(operation: object) -> None:
+            raise ZeroDivisionError("a mistake")
+
+        monkeypatch.setattr(office.store, "submit", broken)
+        said = await press(office, slack, token)
+        assert "what became of it is not known; look at the incident" in said
+        assert "ZeroDivisionError" in caplog.text
+
+
 async def test_while_nothing_can_be_stored_slack_and_the_presser_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

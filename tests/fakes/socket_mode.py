@@ -39,6 +39,7 @@ class FakeSlackApp:
         self.answer_status = 200
         self.url = ""
         self._refusals: deque[str] = deque()
+        self._nonsense: deque[str] = deque()
         self._tickets: set[str] = set()
         self._waiting: dict[str, tuple[dict[str, Any], web.WebSocketResponse]] = {}
         self._numbers = count(1)
@@ -55,9 +56,13 @@ class FakeSlackApp:
         """A new `response_url`."""
         return f"{self.url}/actions/T0/{next(self._numbers)}"
 
-    def refuse(self, error: str) -> None:
-        """The next connection that is asked for is refused."""
-        self._refusals.append(error)
+    def refuse(self, error: str, times: int = 1) -> None:
+        """The next connections that are asked for are refused; none for 0 `times`, whatever was said before."""
+        self._refusals = deque([*self._refusals, *[error] * times] if times else ())
+
+    def mislead(self, body: str) -> None:
+        """The next connection that is asked for is answered with this, as by a proxy that stands before Slack."""
+        self._nonsense.append(body)
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Wait for it, within a time that no sound program needs."""
@@ -107,6 +112,8 @@ class FakeSlackApp:
     async def _open(self, request: web.Request) -> web.Response:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         await self._note(lambda: self.opened.append(token))
+        if self._nonsense:
+            return web.Response(text=self._nonsense.popleft(), content_type="application/json")
         if self._refusals:
             return web.json_response({"ok": False, "error": self._refusals.popleft()})
         if token not in self.tokens:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.fakes.slack import Posted
 from tests.system.arena import Arena, Layout
 from tests.system.outside import REDUCE
 from tests.system.patience import eventually, throughout
@@ -45,12 +46,18 @@ def test_a_breach_is_answered_told_and_closed(arena: Arena) -> None:
     assert incident["target"] == "risk-api/kelly_fraction"
     assert max(arena.outside.status["var_pct"].values()) < 1.7
 
+    def of_it() -> Posted:
+        """The incident's own root message; the start was announced in the channel too."""
+        roots = arena.outside.slack.roots
+        (found,) = [r for r in roots if r.metadata["event_payload"]["incident"] == incident["id"]]
+        return found
+
     def story() -> str:
-        (root,) = arena.outside.slack.roots
+        root = of_it()
         return html.unescape("\n".join(arena.outside.slack.thread(root.ts)))
 
     thread = eventually("Slack hears of the end", story, lambda text: "Closed after" in text)
-    (root,) = arena.outside.slack.roots
+    root = of_it()
     eventually("the root message shows the end", lambda: root.text, lambda text: "closed" in text)
     assert root.updates >= 1
     for told_of in ("var-breach acts on", "0.25 → 0.1", "Evidence", "< 1.7"):

@@ -1,0 +1,177 @@
+"""What can be found out about a notifier from here: by looking, which sends nothing, and by one marked test message.
+
+It runs in the process of the command line, with the configuration that the server reads, so it also proves this
+machine's network, names and certificates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from responder.contracts import Message, Notifier
+from responder.errors import Permanent, ResponderError, Temporary
+from responder.incident import Incident
+
+if TYPE_CHECKING:
+    import httpx
+
+    from responder.notifiers.pagerduty import PagerDuty
+    from responder.notifiers.slack import Slack
+
+TEST: Final = "TEST, no action needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the answer. `good` None: neither, only worth knowing."""
+
+    what: str
+    good: bool | None
+    says: str
+
+
+async def looked_at(name: str, notifier: Notifier) -> list[Finding]:
+    """What is found about a notifier without sending anything."""
+    look = _LOOKS.get(notifier.kind, _asked)
+    return await _judged(f"notifier {name}", lambda: look(notifier))
+
+
+async def tried(name: str, notifier: Notifier, instance: str, number: str, now: int) -> list[Finding]:
+    """What becomes of one marked test: a page that is resolved at once, or a line where nobody is paged."""
+    made = list(marked_messages(notifier, instance, f"{number}:{name}", now))
+
+    async def send() -> Sequence[str]:
+        for message in made:
+            await notifier.send(message)
+        return (f"took {' and '.join(_KINDS[message.kind] for message in made)}",)
+
+    return await _judged(f"test to {name}", send)
+
+
+async def _judged(what: str, look: Callable[[], Awaitable[Sequence[str]]]) -> list[Finding]:
+    try:
+        return [Finding(what, good=True, says=said) for said in await look()]
+    except ResponderError as error:
+        return [Finding(what, good=False, says=str(error))]
+    except Exception as error:  # noqa: BLE001  one broken notifier must not keep the others from being looked at
+        return [Finding(what, good=False, says=f"{type(error).__name__}: a mistake of the responder; report it")]
+
+
+async def _asked(notifier: Notifier) -> Sequence[str]:
+    return await notifier.doctor()
+
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+_KINDS: Final[Mapping[str, str]] = {"page": "a page", "resolve": "its end", "thread": "a line"}
+
+
+def marked_messages(notifier: Notifier, instance: str, number: str, now: int) -> Iterator[Message]:
+    """The messages of a test. The key is the test's own, so it touches no incident."""
+    kinds = ("page", "resolve") if notifier.pages and notifier.kind != "console" else ("thread",)
+    said = f"{TEST}: responder {instance} can reach this destination"
+    for kind in kinds:
+        yield Message(
+            id=f"doctor:{number}:{kind}",
+            lane="thread" if kind == "thread" else "page",
+            kind=kind,
+            key=f"responder/{instance}/doctor/{number}",
+            text=said,
+            body=None,
+            incident=_incident(instance, said, now),
+            event=None,
+            previous="",
+            resolves=kind == "resolve",
+        )
+
+
+def _incident(instance: str, title: str, now: int) -> Incident:
+    """What a notifier reads severity and target from; it is in no store."""
+    return Incident(
+        id="doctor",
+        runbook=None,
+        rules_hash="",
+        policy="",
+        target=f"responder {instance}: test",
+        title=title,
+        severity="info",
+        opened_at=now,
+        ladder_from=now,
+        clock_from=now,
+    )
+
+
+# --- what is looked at ------------------------------------------------------------------------------------------------
+
+
+async def _pagerduty(notifier: PagerDuty) -> Sequence[str]:
+    from responder.pagerduty_events import ROUTING_KEY
+
+    length = len(notifier.routing_key.reveal().strip())
+    if length != ROUTING_KEY:
+        named = notifier.routing_key.named
+        raise Permanent(f"the routing key in {named} has {length} characters instead of {ROUTING_KEY}: copy it again")
+    key = "the routing key looks like one; only a test page shows whether it is"
+    return (key, *(await notifier.doctor() if notifier.answers else ("no api_token: no notes, and nobody to ask",)))
+
+
+async def _slack(notifier: Slack) -> Sequence[str]:
+    """Whose token it is, what the app may do, and whether it can write into the channel."""
+    import httpx
+
+    # As the library does it: proxies of the environment, but never for plain http, which is this machine.
+    remote = notifier.base_url.startswith("https://")
+    async with httpx.AsyncClient(timeout=notifier.timeout, trust_env=remote) as client:
+        whose, scopes = await _called(client, notifier, "auth.test", {})
+        said = [f"the token is {whose.get('user')}'s in {whose.get('team')}"]
+        if scopes and "chat:write" not in scopes:
+            raise Permanent("the app may not write: give it the scope chat:write and install it again")
+        if not notifier.channel.startswith(("C", "G")):
+            said.append(f"{notifier.channel} is a name, which cannot be looked up: the channel's id is better")
+        elif scopes and not scopes & {"channels:read", "groups:read"}:
+            said.append(f"nothing known of {notifier.channel}: with the scope channels:read it can be looked at")
+        else:
+            said.append(await _channel(client, notifier))
+    lost = "" if scopes & {"channels:history", "groups:history"} else "out"
+    said.append(f"with{lost} channels:history: a message whose answer is lost is {'posted twice' if lost else 'found'}")
+    return said
+
+
+async def _channel(client: httpx.AsyncClient, notifier: Slack) -> str:
+    answer, _ = await _called(client, notifier, "conversations.info", {"channel": notifier.channel})
+    found = answer.get("channel") or {}
+    name = found.get("name", notifier.channel)
+    if found.get("is_archived"):
+        raise Permanent(f"#{name} is archived: unarchive it, or name another channel")
+    if not found.get("is_member"):
+        raise Permanent(f"the app is not in #{name}: invite it there")
+    return f"the app is in #{name}"
+
+
+async def _called(
+    client: httpx.AsyncClient, notifier: Slack, method: str, query: Mapping[str, str]
+) -> tuple[Mapping[str, Any], frozenset[str]]:
+    """The answer of a method that only looks, and the scopes of the token."""
+    import httpx
+
+    headers = {"authorization": f"Bearer {notifier.token.reveal()}"}
+    url = f"{notifier.base_url.rstrip('/')}/{method}"
+    try:
+        answer = await client.get(url, params=dict(query), headers=headers)
+    except httpx.HTTPError as error:
+        raise Temporary(f"Slack cannot be reached ({type(error).__name__}); see the network and any proxy") from None
+    try:
+        body = answer.json()
+    except ValueError:
+        raise Temporary(f"Slack answers {method} with {answer.status_code} and no JSON") from None
+    if not isinstance(body, dict) or body.get("ok") is not True:
+        code = body.get("error", "no reason") if isinstance(body, dict) else "no reason"
+        raise Permanent(f"Slack refuses {method}: {code}; see this error at docs.slack.dev")
+    named = answer.headers.get("x-oauth-scopes", "").split(",")
+    return body, frozenset(scope.strip() for scope in named) - {""}
+
+
+_LOOKS: Mapping[str, Callable[[Any], Awaitable[Sequence[str]]]] = {"pagerduty": _pagerduty, "slack": _slack}
+"""Kind -> how it is looked at; every other kind looks at itself (`Notifier.doctor`)."""

@@ -1,0 +1,119 @@
+"""`python -m tests.campaigns [--small] [--seed N] [--json FILE] [c10|c11|c12 …]`: plays them, prints a table.
+
+Exit status 1 when something was wrong; the first failures are told with how to play them again alone. Batches of C11
+and settings of C10 run in as many processes as there are cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from pathlib import Path
+
+from responder.timing import HOUR, MINUTE, SECOND
+from tests.campaigns import escalation, outage, timers
+from tests.campaigns.report import Result, as_json, table
+
+CORES = len(os.sched_getaffinity(0))
+TOLD = 20
+"""Failures of a campaign that are described."""
+
+
+def outages(seed: int, *, small: bool) -> list[outage.Setting]:
+    """C10: refused and hanging calls, each with and without a storm."""
+    size = {"incidents": 6, "lasts": 35 * MINUTE, "opening": 2 * MINUTE} if small else {"incidents": 5_000}
+    limit = 3 if small else 10
+    return [
+        outage.Setting(**size, storm=storm, hangs=hangs, seed=seed)
+        for hangs in (0, 10 * SECOND)
+        for storm in (0, limit)
+    ]
+
+
+def c10(seed: int, incidents: int | None, *, small: bool) -> Iterator[Result]:
+    """`incidents`: another number of them than 5,000, in two hours instead of six."""
+    settings = outages(seed, small=small)
+    if incidents is not None:
+        fewer = {"incidents": incidents, "lasts": 2 * HOUR, "opening": HOUR}
+        settings = [outage.Setting(**fewer, storm=s.storm, hangs=s.hangs, seed=seed) for s in settings]
+    with ProcessPoolExecutor(CORES) as pool:
+        yield from pool.map(play_outage, settings)
+
+
+def play_outage(setting: outage.Setting) -> Result:
+    """One setting of C10."""
+    began = time.monotonic()
+    judged = outage.Outage(setting).run()
+    return Result("C10", str(setting), setting.seed, time.monotonic() - began, judged.figures, judged.failures)
+
+
+def c11(seed: int, incidents: int | None, *, small: bool) -> Iterator[Result]:
+    """`incidents`: another number of them than 10,000."""
+    batches = 1 if small else max(1, (incidents or 10_000) // escalation.BATCH)
+    size = 20 if small else escalation.BATCH
+    began = time.monotonic()
+    whole = escalation.Tally()
+    with ProcessPoolExecutor(CORES) as pool:
+        for tally in pool.map(escalation.play, range(seed, seed + batches), repeat(size)):
+            whole.add(tally)
+    yield Result(
+        "C11", f"{batches} x {size} incidents", seed, time.monotonic() - began, whole.figures(), whole.failures
+    )
+
+
+def c12(seed: int, incidents: int | None, *, small: bool) -> Iterator[Result]:
+    """`incidents`: another number of open ones than 500."""
+    setting = timers.Setting(5_000, 40, 0) if small else timers.Setting(incidents=incidents or 500)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="responder-campaign-") as folder:
+        figures, failures = timers.run(setting, Path(folder))
+    yield Result("C12", f"{setting.timers:,} timers", seed, time.monotonic() - began, figures, failures)
+
+
+CAMPAIGNS = {"c10": c10, "c11": c11, "c12": c12}
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns", description="Reliability campaigns.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(CAMPAIGNS)} (default: all)")
+    parser.add_argument("--small", action="store_true", help="as continuous integration runs them")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--incidents", type=int, help="another number of incidents")
+    parser.add_argument("--only", metavar="SEED:NUMBER", help="one incident of C11 alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    given = parser.parse_args()
+    unknown = sorted(set(given.names) - set(CAMPAIGNS))
+    if unknown:
+        parser.error(f"there is no campaign {', '.join(unknown)}: there are {', '.join(CAMPAIGNS)}")
+    logging.disable(logging.CRITICAL)
+    if given.only:
+        seed, _, number = given.only.partition(":")
+        tally = escalation.Batch(int(seed), [int(number)]).run()
+        sys.stdout.write("\n".join(tally.failures or ["as it must be"]) + "\n")
+        return bool(tally.failures)
+    results: list[Result] = []
+    for name in given.names or list(CAMPAIGNS):
+        results += CAMPAIGNS[name](given.seed, given.incidents, small=given.small)
+    return _told(results, given.json)
+
+
+def _told(results: list[Result], path: Path | None) -> int:
+    sys.stdout.write(table(results) + "\n")
+    for one in results:
+        for said in one.failures[:TOLD]:
+            sys.stderr.write(f"{one.campaign}, {one.setting}: {said}\n")
+    if path is not None:
+        path.write_text(as_json(results, CORES) + "\n")
+    return int(any(one.failures for one in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

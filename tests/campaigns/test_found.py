@@ -1,0 +1,97 @@
+"""What the campaigns found, each reduced to its smallest timeline."""
+
+from __future__ import annotations
+
+import pytest
+
+from responder.engine import delivery
+from responder.timing import HOUR, MINUTE, SECOND
+from tests.acceptance.stage import RISK, START, own, playing
+from tests.builders import a_runbook
+from tests.campaigns.virtual import Played, Wire, gateway, loaded
+
+NO_RUN = a_runbook(steps=[], mode="observe", verify=None)
+
+
+def test_a_snooze_that_ends_while_no_process_runs_puts_no_level_off() -> None:
+    """C11: ten minutes were left of the fifteen when the snooze ended at 35:00, so the level was due at 45:00."""
+    with playing(own(NO_RUN)) as stage:
+        stage.fires(RISK)
+        stage.at("5:00")
+        stage.person("snooze", lasts=30 * MINUTE)
+        stage.at("34:00")
+        stage.restart(down=HOUR)
+        stage.after("1s")
+        assert stage.pages == [("2:00", "first"), ("1:34:00", "second")]
+
+
+def test_an_acknowledgement_that_runs_out_while_no_process_runs_puts_no_level_off() -> None:
+    """C11: the same for an acknowledgement, which ran out at 35:00."""
+    with playing(own(NO_RUN)) as stage:
+        stage.fires(RISK)
+        stage.at("5:00")
+        stage.person("ack")
+        stage.at("34:00")
+        stage.restart(down=HOUR)
+        stage.after("1s")
+        assert sorted(stage.pages[1:]) == [("1:34:00", "first"), ("1:34:00", "second")]
+
+
+def test_pages_of_one_incident_within_a_minute_are_one_page() -> None:
+    """C11: the acknowledgement runs out at 31:30, and the first level, which it had put off, is told at 32:00."""
+    with playing(own(NO_RUN)) as stage:
+        stage.fires(RISK)
+        stage.at("1:30")
+        stage.person("ack")
+        stage.at("32:10")
+        assert [to for _, to in stage.pages].count("first") == 1
+
+
+def outage(*levels: dict[str, object], minutes: int) -> Played:
+    """The pager `first` refuses everything for so long; the others take everything."""
+    down = Wire(down_from=START, down_until=START + minutes * MINUTE)
+    policy = {"acknowledgement": 0, "levels": list(levels)}
+    by_severity = {"high": "calm", "critical": "ladder"}
+    calm = {"levels": [{"name": "L1", "after": 0, "page": "second"}]}
+    return Played(*loaded({"ladder": policy, "calm": calm}, by_severity), {"first": down})
+
+
+def pages(played: Played, destination: str) -> list[float]:
+    """When pages arrived there, in seconds."""
+    return [(a.at - START) / SECOND for a in played.arrivals if (a.kind, a.destination) == ("page", destination)]
+
+
+def test_the_second_route_waits_for_no_turn_of_the_first() -> None:
+    """C10: forty pages at once, and each took six tries before it was handed over, at a hundred tries a minute."""
+    played = outage({"name": "L1", "after": 0, "page": "first", "fallback": "other"}, minutes=60)
+    played.fires(*(gateway(f"g{n}", "critical") for n in range(40)))
+    played.advance(5 * MINUTE)
+    arrived = pages(played, "other")
+    played.close()
+    assert len(arrived) == 40
+    assert max(arrived) < 60 + 2 + 40 * 0.5, "a minute, and the second route's own pace"
+
+
+def test_a_slow_destination_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C10: more pages than one pass looks at (500, here 20) wait for their turn at `first`; `second` is free."""
+    monkeypatch.setattr(delivery, "LOOKED_AT", 20)
+    played = outage({"name": "L1", "after": 0, "page": "first"}, minutes=0)
+    played.fires(*(gateway(f"g{n}", "critical") for n in range(60)))
+    played.fires(gateway("other", "high"))
+    played.advance(MINUTE)
+    arrived = pages(played, "second")
+    played.close()
+    assert len(arrived) == 1
+    assert arrived[0] < 1
+
+
+def test_what_somebody_has_is_not_paged_after_an_outage() -> None:
+    """C10: it was acknowledged while the pager was down; nobody is to be woken for it when the pager is back."""
+    played = outage({"name": "L1", "after": 0, "page": "first"}, minutes=60)
+    played.fires(gateway("a", "critical"))
+    played.advance(10 * MINUTE)
+    played.person("ack")
+    played.advance(HOUR)
+    arrived = pages(played, "first")
+    played.close()
+    assert arrived == []
