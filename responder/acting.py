@@ -346,7 +346,7 @@ def _refuse(run: Run, step: Step, verdicts: tuple[Verdict, ...], *, urgent: bool
             return WaitUntil(last.until, "gate")
         return Tell(f.Waiting(run=run.number, step=step.id, verdicts=verdicts, until=last.until))
     if run.verdicts and run.verdicts[-1] == last:
-        return Finish(f.RunEnded(run=run.number, result=Result.CANCELLED, why=f"refused: {last.reason}"))
+        return _leave(run, f"refused: {last.reason}")
     contradicted = last.gate == "only_if" and "nothing to do" in last.reason
     return Tell(f.Refused(run=run.number, step=step.id, verdicts=verdicts, urgent=urgent and not contradicted))
 

@@ -57,7 +57,15 @@ from responder.services import SERVICES
 from responder.store import Committed, Store, open_store
 from responder.timing import DAY, SECOND
 from responder.wall_clock import wall_clock
-from responder.web import Parts, alertmanagers, authenticator, create_web, slack_people, slack_signatures
+from responder.web import (
+    Parts,
+    alertmanagers,
+    authenticator,
+    create_web,
+    pagerduty_notifiers,
+    slack_people,
+    slack_signatures,
+)
 
 if TYPE_CHECKING:
     from responder.engine.socket_mode import SocketMode
@@ -153,6 +161,7 @@ class App:
             alertmanagers=alertmanagers(config.alertmanagers, open_transport, self.store.now),
             render=self.delivery.destinations.render,
             slack=slack_signatures(config.notifiers.values()),
+            pagerduty=pagerduty_notifiers(config.notifiers),
             presses=self.presses,
             emergency=self._store_is_down,
             reload=self.reload,
@@ -329,7 +338,7 @@ class App:
 
     def _swap_parts(self, config: Config) -> None:
         fresh = self._parts(config)
-        for name in ("limits", "authenticator", "alertmanagers", "render", "slack"):
+        for name in ("limits", "authenticator", "alertmanagers", "render", "slack", "pagerduty"):
             setattr(self.parts, name, getattr(fresh, name))
         self._know_slack(config)
 

@@ -113,7 +113,7 @@ def _answers(incident: Incident, run: int, asked: Approval) -> Iterator[Choice]:
     said = {"step": asked.step, "plan": asked.plan}
     for verb, label, style in (("approve", "Approve", "primary"), ("deny", "Deny", "danger")):
         told = confirm if verb == "approve" else f"{asked.preview}: it is not done, and the run ends."
-        yield _choice(incident, verb, label, (run, len(asked.approved)), style=style, confirm=told, said=said)
+        yield _choice(incident, verb, label, (run, asked.asked_at, len(asked.approved)), style=style, confirm=told, said=said)
 
 
 # --- who has it -------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def _claims(incident: Incident) -> Iterator[Choice]:
     if incident.acknowledged is None:
         yield _choice(incident, "ack", "Acknowledge", incident.ladder_round, style="primary")
     confirm = "Automation stops after the step in flight, and nobody else is paged. You have it until it is over."
-    yield _choice(incident, "takeover", "Take over", confirm=confirm)
+    yield _choice(incident, "takeover", "Take over", incident.ladder_round, confirm=confirm)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -141,10 +141,11 @@ def _others(incident: Incident, policy: Policy) -> Iterator[Choice]:
     if level is not None and incident.hurried is None and policy.owner is Owner.RESPONDER and incident.storm is None:
         whom = f": {', '.join(level.page)}" if level.page else ""
         confirm = f"{level.name} is told now{whom}."
-        yield _choice(incident, "escalate", f"Escalate to {level.name}", level.name, confirm=confirm)
+        yield _choice(incident, "escalate", f"Escalate to {level.name}", (incident.ladder_round, level.name), confirm=confirm)
     if incident.taken_over is None and incident.snoozed is None and climbs_later(incident, policy):
         for lasts in SNOOZES:
-            yield _choice(incident, "snooze", f"Snooze {format_duration(lasts)}", said={"lasts": lasts})
+            bound = (incident.ladder_round, incident.snoozes)
+            yield _choice(incident, "snooze", f"Snooze {format_duration(lasts)}", bound, said={"lasts": lasts})
     confirm = (
         "All automation stops, on every incident, until somebody resumes it. Paging goes on; trading is not touched."
     )

@@ -79,14 +79,18 @@ def _ack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
 
 def _unack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     """Said by pagers, whose own acknowledgements run out."""
-    if incident.closed or incident.acknowledged is None:
-        return None
+    if incident.closed or incident.acknowledged is None or incident.acknowledged.via != command.via:
+        return None  # what was said elsewhere is not the pager's to take back
     return f.Unacknowledged(why=command.note, via=command.via, word=command.word)
 
 
 LONGEST_SNOOZE = 24 * HOUR
 LONGEST_HOLD = 15 * MINUTE
 """How far a countdown may be put off at once: what was promised is to come."""
+
+
+MOST_HOLDS = 3
+"""How often: what lowers risk must not be put off for ever."""
 
 
 def _snooze(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
@@ -124,6 +128,8 @@ def _hold(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     if found is None:
         raise Rejected("no countdown runs that could be held")
     (number, index), timer = found
+    if timer.holds >= MOST_HOLDS:
+        raise Rejected(f"it was held {MOST_HOLDS} times already: take over to stop it")
     runbook = draft.runbook_of(incident, None)
     due = next((p.due for p in promises(incident, runbook) if (p.round, p.index) == (number, index)), draft.now)
     until = max(due, draft.now) + _lasts(command, HOLD, LONGEST_HOLD)
@@ -139,6 +145,8 @@ def _cancel(command: Command, draft: Draft, incident: Incident) -> f.Fact | None
 
 def _approve(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     asked = _asked(command, draft, incident)
+    if command.plan is None:
+        raise Rejected(f"say which plan you approve: {asked.plan}, which is {asked.preview}")
     if any(person.actor == command.actor for person in asked.approved):
         if asked.people > 1:
             raise Rejected(f"{command.actor} has approved already; {asked.people} different people must")

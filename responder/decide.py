@@ -44,7 +44,7 @@ def people(view: View) -> Next | None:
 def _levels(view: View) -> Next | None:
     for entry in escalation.levels(view.incident, view.policy, view.calendars):
         if entry.due > view.now:
-            return None
+            continue  # one that waits for its hours holds up no higher one
         return _asked_first(view, entry) or Tell(_level(view, entry, _unanswered(view)))
     return None
 
@@ -52,9 +52,9 @@ def _levels(view: View) -> Next | None:
 def _asked_first(view: View, entry: escalation.DueLevel) -> Gather | None:
     """Before further people are woken, the pagers are asked whether somebody has answered there (design 5.7)."""
     incident = view.incident
-    pages = tuple(page for page in incident.paged if page[0] in view.askable)
+    pages = tuple((to, key) for to, key in incident.paged if to in view.askable and key not in incident.answered)
     asked = f"{entry.round}:{entry.index}" in incident.pagers_asked
-    if asked or not pages or incident.hurried is not None:
+    if asked or not pages or incident.hurried is not None or entry.index == 0:
         return None
     return Gather(
         runbook=incident.runbook or "", rules_hash=incident.rules_hash, level=(entry.round, entry.index), pages=pages
@@ -86,12 +86,15 @@ def _urgency(view: View) -> Next | None:
 
 
 def _has_heard(view: View) -> bool:
-    """Paged a moment ago, or somebody has it: the thread tells them. What nobody knows still wakes people."""
+    """Paged a moment ago, or somebody looks after it: the thread tells them. What nobody knows, and harm, still wake
+    people; and who has snoozed it does not look."""
     incident = view.incident
-    if incident.storm is not None and not incident.unsettled and incident.result is not Result.HARMFUL:
+    grave = bool(incident.unsettled) or incident.result is Result.HARMFUL
+    if incident.storm is not None and not grave:
         return True  # people are paged for all of them at once
-    just_paged = incident.last_paged is not None and view.now - incident.last_paged < ONE_PAGE
-    return just_paged or (incident.somebody is not None and not incident.unsettled)
+    just_paged = incident.last_paged is not None and 0 <= view.now - incident.last_paged < ONE_PAGE
+    somebody = incident.acknowledged is not None or incident.taken_over is not None
+    return just_paged or (somebody and not grave)
 
 
 def _unanswered(view: View) -> str:

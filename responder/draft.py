@@ -291,6 +291,11 @@ class Draft:
             following = decide(self._view(incident_id))
             if isinstance(following, WaitUntil):
                 return self._rest(incident_id, None, following.due, following.kind)
+            if isinstance(following, Gather) and following.level is not None and not self._claim(incident_id):
+                # Another worker's lease must not keep people asleep: the level is told without asking.
+                number, index = following.level
+                self.record(incident_id, f.PagerAsked(round=number, index=index))
+                continue
             if isinstance(following, Gather | Perform):
                 return self._work(incident_id, following)
             self.record(incident_id, following.fact)

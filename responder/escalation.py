@@ -56,6 +56,12 @@ def climbs(incident: Incident, policy: Policy) -> bool:
     return incident.live and not stopped and not quiet and alone
 
 
+def owned(incident: Incident, policy: Policy) -> bool:
+    """PagerDuty climbs, which it can only once it has accepted the first level's page; until then this ladder does."""
+    first = policy.levels[0].page if policy.levels else ()
+    return policy.owner is Owner.PAGERDUTY and any(name in incident.reached for name in first)
+
+
 def levels(incident: Incident, policy: Policy, hours: Hours) -> Iterator[DueLevel]:
     """The levels still to come, lowest first. The first waits for the policy's grace."""
     untold = [i for i in range(len(policy.levels)) if f"{incident.ladder_round}:{i}" not in incident.levels_reached]
@@ -68,7 +74,7 @@ def levels(incident: Incident, policy: Policy, hours: Hours) -> Iterator[DueLeve
     # Who repeats the ladder has waited long enough for automation.
     grace = 0 if incident.repeats else policy.grace
     for index in untold:
-        if index and policy.owner is Owner.PAGERDUTY:
+        if index and owned(incident, policy):
             return
         level = policy.levels[index]
         due = _within_hours(level, incident.ladder_from + max(level.after, grace), hours)
@@ -95,12 +101,12 @@ def next_untold(incident: Incident, policy: Policy) -> Level | None:
 def repetition(incident: Incident, policy: Policy) -> int | None:
     """When the ladder begins again because every level was told and nobody answered, or None."""
     repeat = policy.repeat
-    if repeat is None or incident.repeats >= repeat.times or policy.owner is Owner.PAGERDUTY:
+    if repeat is None or incident.repeats >= repeat.times or owned(incident, policy):
         return None
     if not climbs(incident, policy) or not policy.levels or next_untold(incident, policy) is not None:
         return None
     last = max(incident.levels_reached[f"{incident.ladder_round}:{i}"] for i in range(len(policy.levels)))
-    return last + repeat.every
+    return max(last + incident.stood, incident.last_paged or 0) + repeat.every
 
 
 def reminder(incident: Incident, policy: Policy) -> int | None:
@@ -127,7 +133,8 @@ def acknowledgement_ends(incident: Incident, policy: Policy) -> int | None:
     """When an acknowledgement runs out, or None."""
     holds = incident.acknowledged
     over = incident.closed or incident.taken_over is not None or incident.result is Result.FIXED
-    others = policy.acknowledgement == 0 or policy.owner is Owner.PAGERDUTY
+    quiet = incident.storm is not None or (incident.severity in policy.chat_only and incident.urgent is None)
+    others = policy.acknowledgement == 0 or quiet or owned(incident, policy)
     if holds is None or over or not incident.live or others or not policy.levels:
         return None
     return holds.at + policy.acknowledgement

@@ -102,6 +102,8 @@ class Person(Recorded):
     actor: str
     at: int
     note: str = ""
+    via: str = ""
+    """The destination at whose side it was said."""
 
 
 class Snooze(Recorded):
@@ -241,6 +243,8 @@ class MachineTimer(Recorded):
     """The runbook that it starts, until that run has started."""
     held_until: int | None = None
     """A person has put it off until then."""
+    holds: int = 0
+    """How often it was put off."""
 
 
 class Incident(Recorded):
@@ -287,12 +291,18 @@ class Incident(Recorded):
     """Whom a page went to: (destination, deduplication key), one for each destination; closing resolves each."""
     replaced: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Key of a page -> the earlier ones at the same destination that end when it is accepted."""
+    answered: tuple[str, ...] = ()
+    """Keys of pages that tell nothing new when their pager is asked: acknowledged from here, or from an earlier round."""
+    reached: tuple[str, ...] = ()
+    """Destinations that have accepted a page of this round."""
     acknowledged: Person | None = None
     acknowledgements: int = 0
     snoozed: Snooze | None = None
     snoozes: int = 0
     still_since: int | None = None
     """Since when the climb stands still, because somebody has acknowledged or snoozed it."""
+    stood: int = 0
+    """For how long it has stood still since the latest level of this round."""
     hurried: int | None = None
     """When a person asked for the next level, until it is told."""
     repeats: int = 0

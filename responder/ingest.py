@@ -167,6 +167,8 @@ class _Taking:
         fact = f.SeverityRose(before=incident.severity, severity=severity, policy=policy)
         self.draft.record(incident_id, fact)
         self.touched[incident_id] = None
+        if incident.storm is not None:
+            self._rise(incident.storm, severity)  # people hear of it through the storm
 
     def _begin(self, alert: Alert) -> None:
         self.fired += 1

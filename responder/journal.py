@@ -139,7 +139,8 @@ def _severity_rose(incident: Incident, fact: f.SeverityRose, event: f.Event) -> 
 
 def _ladder_anew(incident: Incident, event: f.Event) -> dict[str, Any]:
     """The ladder begins again from here, and nobody has the incident."""
-    nobody: dict[str, Any] = {"acknowledged": None, "snoozed": None, "still_since": None, "repeats": 0}
+    nobody: dict[str, Any] = {"acknowledged": None, "snoozed": None, "still_since": None, "repeats": 0, "stood": 0}
+    nobody |= {"answered": _all_pages(incident), "reached": ()}
     return nobody | {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1}
 
 
@@ -272,8 +273,17 @@ def _machine(incident: Incident, key: str, **changes: Any) -> Incident:
     return cast(Incident, copy(incident, machine={**incident.machine, key: timer}))
 
 
+def _countdown_held(incident: Incident, fact: f.CountdownHeld, event: f.Event) -> Incident:
+    key = f"{fact.round}:{fact.index}"
+    holds = incident.machine.get(key, MachineTimer()).holds + 1
+    return _machine(incident, key, held_until=fact.until, gathered=False, holds=holds)
+
+
 def _machine_gathered(incident: Incident, fact: f.MachineGathered, event: f.Event) -> Incident:
-    after = _machine(incident, f"{fact.round}:{fact.index}", gathered=True)
+    timer = incident.machine.get(f"{fact.round}:{fact.index}", MachineTimer())
+    # What was read before a person put it off is old when it comes.
+    held = timer.held_until is not None and event.at < timer.held_until
+    after = incident if held else _machine(incident, f"{fact.round}:{fact.index}", gathered=True)
     return cast(Incident, copy(after, watch=fact.observation, watch_holds=fact.holds))
 
 
@@ -323,9 +333,14 @@ def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
     return _with_run(incident, fact.run, lambda r: copy(r, waits_until=fact.until, verdicts=fact.verdicts))
 
 
+def _all_pages(incident: Incident) -> tuple[str, ...]:
+    return tuple(key for _, key in incident.paged)
+
+
 def _climb_stops(incident: Incident, event: f.Event) -> dict[str, Any]:
-    """The climb stands still from now on, if it does not already."""
-    return {"still_since": event.at if incident.still_since is None else incident.still_since}
+    """The climb stands still from now on, if it does not already; the pagers hear of it, so they tell nothing new."""
+    since = event.at if incident.still_since is None else incident.still_since
+    return {"still_since": since, "answered": _all_pages(incident)}
 
 
 def _climb_goes_on(incident: Incident, event: f.Event) -> dict[str, Any]:
@@ -333,18 +348,25 @@ def _climb_goes_on(incident: Incident, event: f.Event) -> dict[str, Any]:
     began = incident.still_since
     if began is None and incident.acknowledged is not None:
         began = incident.acknowledged.at  # recorded before the standing still had a time of its own
-    stood = 0 if began is None else event.at - max(began, incident.ladder_from)
-    return {"still_since": None, "ladder_from": incident.ladder_from + stood}
+    if began is None:
+        return {"still_since": None}
+    prefix = f"{incident.ladder_round}:"
+    latest = max((at for key, at in incident.levels_reached.items() if key.startswith(prefix)), default=0)
+    stood = event.at - max(began, incident.ladder_from)
+    since_level = incident.stood + event.at - max(began, latest)
+    return {"still_since": None, "ladder_from": incident.ladder_from + stood, "stood": since_level}
 
 
 def _acknowledgement_ended(
     incident: Incident, fact: f.AcknowledgementExpired | f.Unacknowledged, event: f.Event
-) -> Any:
-    return copy(_heard(incident, getattr(fact, "word", "")), acknowledged=None, **_climb_goes_on(incident, event))
+) -> Incident:
+    heard = _heard(incident, getattr(fact, "word", ""))
+    after = cast(Incident, copy(heard, acknowledged=None, **_climb_goes_on(incident, event)))
+    return _paged(after, getattr(fact, "page", ()), event)
 
 
 def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
-    person = Person(actor=event.actor, at=event.at, note=fact.note)
+    person = Person(actor=event.actor, at=event.at, note=fact.note, via=fact.via)
     changes = {"acknowledgements": incident.acknowledgements + 1, "snoozed": None, **_climb_stops(incident, event)}
     return cast(Incident, copy(_heard(incident, fact.word), acknowledged=person, **changes))
 
@@ -365,7 +387,7 @@ def _level_reached(incident: Incident, fact: f.LevelReached, event: f.Event) -> 
     reached = {**incident.levels_reached, key: event.at}
     # The first level is told for the reason that is urgent, if there is one.
     told = incident.urgent_number if fact.index == 0 else incident.urgent_told
-    changes = {"levels_reached": reached, "urgent_told": told, "hurried": None}
+    changes = {"levels_reached": reached, "urgent_told": told, "hurried": None, "stood": 0}
     return _paged(cast(Incident, copy(incident, **changes)), fact.page, event)
 
 
@@ -398,6 +420,12 @@ def _put_out(incident: Incident, fact: f.Paged, event: f.Event) -> Incident:
         replaced[fact.key] = (fact.supersedes, *before)[:REPLACED_KEPT]
     paged = tuple(dict.fromkeys((*kept, (fact.destination, fact.key))))
     return cast(Incident, copy(incident, paged=paged, replaced=replaced))
+
+
+def _page_accepted(incident: Incident, fact: f.PageAccepted, event: f.Event) -> Incident:
+    replaced = {k: v for k, v in incident.replaced.items() if k != fact.key}
+    reached = tuple(dict.fromkeys((*incident.reached, fact.destination)))
+    return cast(Incident, copy(incident, replaced=replaced, reached=reached))
 
 
 REPLACED_KEPT = 20
@@ -483,10 +511,12 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.StormJoined: lambda i, x, e: copy(i, storm=x.storm),
     f.StormGrew: _storm_grew,
     f.StormShrank: lambda i, x, e: copy(i, members_open=max(0, i.members_open - 1)),
-    f.CountdownHeld: lambda i, x, e: _machine(i, f"{x.round}:{x.index}", held_until=x.until),
+    f.CountdownHeld: _countdown_held,
     f.Paged: _put_out,
-    f.PageAccepted: lambda i, x, e: copy(i, replaced={k: v for k, v in i.replaced.items() if k != x.key}),
-    f.TakenOver: lambda i, x, e: copy(i, taken_over=Person(actor=e.actor, at=e.at, note=x.note)),
+    f.PageAccepted: _page_accepted,
+    f.TakenOver: lambda i, x, e: copy(
+        i, taken_over=Person(actor=e.actor, at=e.at, note=x.note), answered=_all_pages(i)
+    ),
     f.Settled: _settled,
     f.Closed: lambda i, x, e: copy(i, closed_at=e.at, closed_why=x.why),
 }

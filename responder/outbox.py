@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from responder import facts as f
 from responder.draft import Book, Draft
+from responder.incident import Incident
 from responder.policies import Policy
 from responder.records import Change, Keys, Lane, MessageRow, ScopeRow, Sending, State, Writes
 from responder.timing import SECOND
@@ -128,8 +129,10 @@ class Postponed:
         tried = self.message.attempts + 1
         after = replace(row, next_at=max(row.next_at, self.next_at), attempts=tried, error=self.error)
         late = self.next_at - row.created_at >= HAND_OVER
-        extra = _handed_over(Draft(self.id, state, self.book), after, self.last_resort) if late else ()
-        return Change(Writes(messages=(after, *extra)), answer=True)
+        draft = Draft(self.id, state, self.book)
+        extra = _handed_over(draft, after, self.last_resort) if late else ()
+        writes = draft.writes()
+        return Change(replace(writes, messages=(*writes.messages, after, *extra)), answer=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +160,13 @@ class Dead:
         if row is None or row.state is not Sending.PENDING:
             return Change(Writes(), answer=False)
         after = replace(row, state=Sending.DEAD, error=self.error, attempts=self.message.attempts + 1)
-        extra = _handed_over(Draft(self.id, state, self.book), after, self.last_resort)
+        draft = Draft(self.id, state, self.book)
+        extra = _handed_over(draft, after, self.last_resort)
         if self.silent or state.incident(row.incident) is None:
-            return Change(Writes(messages=(after, *extra)), answer=True)
+            writes = draft.writes()
+            return Change(replace(writes, messages=(*writes.messages, after, *extra)), answer=True)
         fact = f.MessageDead(destination=row.destination, lane=row.lane.value, error=self.error)
-        told = _recorded(Draft(self.id, state, self.book), fact, after)
+        told = _recorded(draft, fact, after)
         return Change(_not_to(told, after, extra), answer=True)
 
 
@@ -233,18 +238,26 @@ def _not_to(writes: Writes, dead: MessageRow, extra: tuple[MessageRow, ...]) -> 
 
 
 def _handed_over(draft: Draft, message: MessageRow, last_resort: str | None) -> tuple[MessageRow, ...]:
-    """The same page for the next channel, once."""
+    """The same page for the next channel, once; the incident knows of it, so that it is ended there too."""
     row = draft.state.incident(message.incident)
-    if message.lane is not Lane.PAGE or message.template != PAGE or row is None:
+    if message.lane is not Lane.PAGE or message.template != PAGE or row is None or _is_seen_to(row.fold, message):
         return ()
     to = next_channel(message, draft.policy_of(row.fold), last_resort)
     copy_id = f"{message.id}>{to}"
     if to is None or draft.state.message(copy_id) is not None:
         return ()
-    now = draft.now
-    fresh = replace(message, id=copy_id, destination=to, order_key=f"{message.order_key}>{to}", attempts=0)
+    now, key = draft.now, f"{message.order_key}>{to}"
+    fresh = replace(message, id=copy_id, destination=to, order_key=key, attempts=0)
+    before = dict(row.fold.paged).get(to, "")
+    draft.record(row.id, f.Paged(destination=to, key=key, why=f"{message.destination} did not take it", supersedes=before))
     # Its own minute begins now.
     return (replace(fresh, state=Sending.PENDING, created_at=now, next_at=now, provider="", error="", sent_at=None),)
+
+
+def _is_seen_to(incident: Incident, message: MessageRow) -> bool:
+    """Nobody need be woken by this page any more: it is over, or somebody said after it that they have it."""
+    person = incident.somebody
+    return incident.closed or (person is not None and person.at >= message.created_at)
 
 
 def next_channel(message: MessageRow, policy: Policy, last_resort: str | None) -> str | None:

@@ -32,10 +32,10 @@ def join_storm(draft: Draft, incident_id: str, storm_id: str) -> str | None:
     openings = (*(at for at in body.openings if at > draft.now - limit.within), draft.now)[-limit.incidents :]
     storm = _open_storm(draft, body)
     if not _rages(limit, openings, storm):
-        storm = None
+        storm = None  # calm: what breaks out after it is another storm, though this one may still be open
     elif storm is None:
         storm = _began(draft, incident, storm_id)
-    name = body.storm if storm is None else storm.id
+    name = None if storm is None else storm.id
     draft.set_scope(ScopeChange(storm_name(incident.policy), Storming(openings=openings, storm=name)))
     if storm is not None:
         _joined(draft, incident, storm)
@@ -54,9 +54,8 @@ def _rages(limit: Storm, openings: tuple[int, ...], storm: Incident | None) -> b
 
 def _began(draft: Draft, incident: Incident, storm_id: str) -> Incident:
     target = f"storm:{incident.policy}"
-    found = draft.open_incident(open_key(LIVE, None, target))
-    if found is not None:
-        return found
+    if draft.open_incident(open_key(LIVE, None, target)) is not None:
+        target = f"{target}:{storm_id}"  # an earlier one is still open
     fact = f.Opened(
         id=storm_id,
         runbook=None,

@@ -89,8 +89,10 @@ def approve(
 ) -> int:
     """Say yes to what a run asks: exactly what `responder incident` shows is done, once.
 
-    Needs the role that the step names.
+    Needs the role that the step names. Without --plan it is what is asked now, which is said before the answer.
     """
+    if plan is None:
+        plan = _asked_now(asked, incident)
     return _say(asked, incident, "approve", {"step": step, "plan": plan, "note": note})
 
 
@@ -155,6 +157,16 @@ def pause(asked: Asked, reason: Reason = "") -> int:
 def resume(asked: Asked, note: Note = "") -> int:
     """Let automation act again; runs that waited go on by themselves."""
     return _switched(asked, "/resume", {"note": note})
+
+
+def _asked_now(asked: Asked, incident: str) -> str | None:
+    """The plan that is asked at this moment, told before it is approved."""
+    found = asked.server.get(incident_path(incident))[0]["approval"]
+    if found is None:
+        return None
+    if not asked.json:
+        paper().print(text(f"{found['preview']} (plan {found['plan']})"))
+    return str(found["plan"])
 
 
 def _seconds(written: str) -> float:

@@ -283,6 +283,9 @@ class Delivery:
         why, seq = story.why_of(event), case.incident.seq
         await self._record(row, lambda shelf: Delivered(row, seq, provider, why, shelf), Became.SENT)
 
+    def _is_doubtful(self, row: MessageRow) -> bool:
+        return row.attempts > 0 or row.created_at < self._began
+
     async def _passed_over(self, case: _Case) -> None:
         """It is not for this destination. A root message stays what was sent once."""
         row = case.row
@@ -304,8 +307,8 @@ class Delivery:
     async def _waiting(self, case: _Case) -> tuple[MessageRow, ...]:
         """The further lines of a thread that leave in one message: one or two keep their own."""
         row, notifier = case.row, case.notifier
-        if not notifier.merges or not row.template.startswith("story/"):
-            return ()
+        if not notifier.merges or not row.template.startswith("story/") or self._is_doubtful(row):
+            return ()  # what is looked for is one line: others must not count as found with it
         behind = await self._desk.store.waiting_messages(row.order_key, self._desk.now(), MERGED_MOST)
         others = tuple(m for m in behind if m.id != row.id and not notifier.passes_over(m.template, sent=False))
         return others if len(others) >= MERGED_FROM - 1 else ()
@@ -339,7 +342,7 @@ class Delivery:
             attempt=row.attempts + 1,
             mentions=tuple(caught),
             broadcast=any(broadcast(one.fact) for one in events),
-            doubtful=row.attempts > 0 or row.created_at < self._began,
+            doubtful=self._is_doubtful(row),
             level=_moved_to(event, policy) if row.template == PAGE else "",
             supersedes=incident.replaced.get(row.order_key, ()) if row.template == PAGE else (),
         )

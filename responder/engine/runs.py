@@ -75,7 +75,7 @@ class Runs:
         self._desk = desk
         self._ask = ask
         self.performer = performer
-        self._reading: set[str] = set()
+        self._reading: set[tuple[str, bool]] = set()
         self._evidence: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -87,8 +87,8 @@ class Runs:
         self._start_evidence(turn)
         if isinstance(turn.next, Intended):
             self._spawn(self._execute(turn))
-        elif isinstance(turn.next, Gather) and turn.incident.id not in self._reading:
-            self._reading.add(turn.incident.id)
+        elif isinstance(turn.next, Gather) and _reading(turn) not in self._reading:
+            self._reading.add(_reading(turn))
             self._spawn(self._read(turn))
 
     @property
@@ -123,7 +123,7 @@ class Runs:
         try:
             learned = await self._gather(incident, gather)
         finally:
-            self._reading.discard(incident.id)
+            self._reading.discard(_reading(turn))
         await self._report(
             lambda shelf: Report(
                 self._desk.new_id(),
@@ -280,6 +280,11 @@ class Runs:
             performed.retry_after_us,
             scopes,
         )
+
+
+def _reading(turn: Turn) -> tuple[str, bool]:
+    """What is read only once at a time: an incident's checks, and apart from them what its pagers say."""
+    return turn.incident.id, isinstance(turn.next, Gather) and turn.next.level is not None
 
 
 def _scopes(incident: Incident) -> frozenset[str]:

@@ -11,9 +11,9 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """The schema that this version of the program writes (`meta` row `schema`)."""
-COMPATIBLE_FROM: Final = 1
+COMPATIBLE_FROM: Final = 2
 """The oldest program, by its schema, that may work with a database of this one (`meta` row `compatible_from`)."""
 
 metadata = MetaData()

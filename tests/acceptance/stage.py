@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from responder.actions import ACTIONS
+from responder.commands import pending_approval
 from responder.config import Config, load_config, read_config
 from responder.contracts import Catalogue, Clock, Message, PagerState
 from responder.environment import Environment
@@ -97,6 +98,11 @@ class Stage(Simulation):
     def after(self, duration: str) -> None:
         """Let a duration such as `30s` pass."""
         self.advance(parse_duration(duration))
+
+    def approves(self, actor: str) -> None:
+        """Somebody says yes to what is asked now."""
+        asked = pending_approval(self.incident)
+        self.person("approve", actor, plan=None if asked is None else asked.plan)
 
     def refuses(self, destination: str, for_minutes: int) -> None:
         """The destination cannot be reached for so long."""

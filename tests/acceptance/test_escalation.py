@@ -308,7 +308,7 @@ def test_who_says_no_ends_the_run() -> None:
         assert stage.last_run.result is Result.CANCELLED
         assert "denied by rita: not now" in stage.last_run.why
         with pytest.raises(Rejected, match="waits for no approval"):
-            stage.person("approve", "otto")
+            stage.approves("otto")
 
 
 def test_without_an_answer_people_are_paged_and_nothing_is_done() -> None:
@@ -326,11 +326,11 @@ def test_two_different_people_must_approve() -> None:
         risky(stage)
         stage.fires(RISK)
         stage.at("0:30")
-        stage.person("approve", "rita")
+        stage.approves("rita")
         with pytest.raises(Rejected, match="2 different people"):
-            stage.person("approve", "rita")
+            stage.approves("rita")
         assert stage.world.done == []
-        stage.person("approve", "otto")
+        stage.approves("otto")
         stage.after("5s")
         assert stage.world.done == ["/api/orders"]
 
@@ -364,7 +364,7 @@ def test_in_mode_approve_every_change_is_asked_and_readings_are_not() -> None:
         stage.fires(RISK)
         stage.at("0:30")
         assert stage.told("approval_asked") == ["0:00"]
-        stage.person("approve", "alice")
+        stage.approves("alice")
         stage.after("5s")
         assert stage.world.kelly == 0.1
 

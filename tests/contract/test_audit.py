@@ -84,10 +84,10 @@ async def test_a_loop_that_fails_is_told_at_the_second_look_and_once(tmp_path: P
         assert [name for name, _ in incident.paged] == ["console"]
 
 
-async def test_what_comes_again_is_told_again(tmp_path: Path) -> None:
+async def test_what_comes_again_is_told_again_and_what_goes_on_is_not(tmp_path: Path) -> None:
     time = Time()
     async with built(tmp_path, time, "") as app:
-        for failing in ("no", "no", None, "no", "no"):
+        for failing in ("no", "no", "no", None, "no", "no"):
             app.loops[0].failing = failing
             await audited(app, time, EVERY)
             for incident in await incidents(app):

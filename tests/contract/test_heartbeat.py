@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from responder import facts as f
 from responder.alert import Limits, parse_notification
 from responder.app import CATALOGUE, App, build
 from responder.commands import Command
@@ -221,7 +222,8 @@ async def test_of_several_replicas_one_opens_the_incident_and_any_hears_the_retu
         assert await incidents(app) == [], "the other one has heard it"
         time.now += MINUTE
         await asyncio.gather(*(r.work(time.now) for r in replicas))
-        assert len(await incidents(app)) == 1
+        (incident,) = await incidents(app)
+        assert len(await facts(app, incident, f.ProblemFound)) == 1
         heard(second, time.now + SECOND)
         time.now += SECOND
         for replica in replicas:
@@ -256,11 +258,14 @@ async def test_its_incident_follows_the_policy_that_is_named_and_that_must_exist
     with pytest.raises(BadConfig, match="prometheus-a names the policy 'nobody'; there are "):
         async with built(tmp_path, time, EXPECT.replace("5m", "5m, policy: nobody")):
             pass
-    async with built(tmp_path, time, EXPECT.replace("5m", "5m, policy: default")) as app:
+    (tmp_path / "mine").mkdir()
+    platform = "{chat: [console], levels: [{name: P1, after: 0, page: console}]}"
+    (tmp_path / "mine" / "policies.yaml").write_text(f"policies: {{platform: {platform}}}\n")
+    more = EXPECT.replace("5m", "5m, policy: platform") + "\nrules: [./mine]"
+    async with built(tmp_path, time, more) as app:
         path = tmp_path / "responder.yaml"
-        good = path.read_text()
-        path.write_text(good.replace("policy: default", "policy: nobody"))
+        path.write_text(path.read_text().replace("policy: platform", "policy: nobody"))
         with pytest.raises(BadConfig, match="nobody"):
             await app.reload()
         await look(app, time, 5 * MINUTE)
-        assert [i.policy for i in await incidents(app)] == ["default"]
+        assert [i.policy for i in await incidents(app)] == ["platform"]

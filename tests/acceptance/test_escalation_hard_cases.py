@@ -1,4 +1,4 @@
-"""What a review found: each fails until it is mended."""
+"""Cases that a strict review of the escalation found, each once wrong."""
 
 from __future__ import annotations
 
@@ -310,8 +310,8 @@ def test_a_yes_without_a_plan_does_not_count_for_another_plan() -> None:
         stage.at("0:30")
         stage.world.kelly = 0.2
         stage.at("1:30")
-        stage.person("approve", "rita")
-        stage.person("approve", "otto")
+        stage.approves("rita")
+        stage.approves("otto")
         stage.after("1s")
         again = stage.last_run.approval
         assert again is not None
@@ -352,7 +352,7 @@ def test_a_button_of_a_question_that_ran_out_does_not_answer_the_next_one() -> N
         stage.pauses()
         policy = next(iter(stage.scene.rules.policies.values()))
         old = next(c.token for c in choices(stage.incident, policy) if c.verb == "approve")
-        stage.person("approve", "rita")
+        stage.approves("rita")
         stage.at("30:00")
         stage.resumes()
         stage.after("1m")
