@@ -49,7 +49,7 @@ layers: $(INSTALLED) ## imports point down the layers
 
 .PHONY: rules
 rules: $(INSTALLED) servers ## runbooks, Prometheus rules with their tests, the Alertmanager configuration
-	@$(BIN)/responder --config rules/edge-risk/_responder.example.yaml lint
+	@for example in rules/*/_responder.example.yaml; do $(BIN)/responder --config $$example lint || exit 1; done
 	@$(BIN)/responder --config responder.yaml lint
 	@if ! { command -v promtool && command -v amtool; } >/dev/null; then \
 		echo "rules: no promtool or amtool, so the Prometheus rules are not checked" >&2; exit 0; fi; \

@@ -121,18 +121,18 @@ class App:
         self.metrics = Metrics(CollectorRegistry(), Vocabulary(__version__, ACTIONS, _kinds(config)))
         self.metrics.watch(store.oldest_wait)
         poll = POLL_ALONE if worker.alone else POLL_SHARED
-        self.loops = (
+        self.loops: tuple[Loop, ...] = (
             Loop("timers", self.timers.work, store.now, poll),
             Loop("delivery", self.delivery.work, store.now, poll),
             Loop("store", self._look_at_store, store.now, STORE_EVERY),
             Loop("calendars", self._look_at_calendars, store.now, DAY),
         )
         self.delivery.wake = self.loops[1].wake
-        if start.broken is None:
-            check_policies(config.heartbeats, start.rules)
+        check_policies(config.heartbeats, None if start.broken else start.rules)
         self.health = Health(self.desk, config.heartbeats, lambda: self.loops, Unmetered(), open_transport)
+        self.loops += self.health.loops
         self.announcer = Announcer(self.desk, config.name, config.notifiers)
-        self._recovered = 0
+        self.recovered = 0
         self.presses = Presses(self.desk, self.metrics)
         self.socket_mode: SocketMode | None = None
         self._know_slack(config)
@@ -199,11 +199,10 @@ class App:
             self.desk.shelf = replace(self.desk.shelf, broken=broken_runbooks(self._broken))
             await self.tell_broken(self._broken)
         await self._arm_schedules()
-        self._recovered = await self.timers.recover() if self.desk.worker.alone else 0
-        if self._recovered:
-            LOG.info("looked at %d open incidents of an earlier process", self._recovered)
-        loops = (*self.loops, *self.health.loops)
-        self._tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in loops]
+        self.recovered = await self.timers.recover() if self.desk.worker.alone else 0
+        if self.recovered:
+            LOG.info("looked at %d open incidents of an earlier process", self.recovered)
+        self._tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self.loops]
         self._listen_to_slack(self.config)
 
     async def stop(self) -> None:
@@ -236,8 +235,7 @@ class App:
             loop.wake()
 
     def _unready(self) -> Sequence[str]:
-        loops = (*self.loops, *self.health.loops)
-        return [f"the {loop.name} loop fails: {loop.failing}" for loop in loops if loop.failing is not None]
+        return [f"the {loop.name} loop fails: {loop.failing}" for loop in self.loops if loop.failing is not None]
 
     def _store_is_down(self, reason: str) -> None:
         self._down = reason
@@ -286,11 +284,6 @@ class App:
         """Whoever is on call hears of it, where nobody waits for an answer."""
         problem = str(error)[:2000]
         await self.desk.submit(lambda shelf: Announce(_new_id(), BROKEN_RULES, problem, shelf))
-
-    async def announce(self) -> None:
-        """From now on people are told of starts, stops, pauses and reloads, beginning with this start."""
-        await self.announcer.begin(__version__, self.config.mode.value, self._recovered)
-        self._tasks.append(asyncio.create_task(self.announcer.loop.run(), name=self.announcer.loop.name))
 
     async def _arm_schedules(self) -> None:
         rows = await self.store.scopes(SCHEDULE)
@@ -463,7 +456,8 @@ async def _serve(app: App, config: Config, listener: socket.socket) -> int:
     host, port = listener.getsockname()[:2]
     count = len(app.desk.shelf.current.runbooks)
     LOG.info("listening on http://%s, %d runbooks, store %s", Address(host, port), count, _shown(config))
-    await app.announce()
+    await app.announcer.begin(__version__, config.mode.value, app.recovered)
+    app._tasks.append(loop.create_task(app.announcer.loop.run()))
     try:
         await server.serve(sockets=[listener])
     finally:

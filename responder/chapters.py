@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from responder.calendars import Calendar, Calendars
 from responder.cron import Schedule
-from responder.policies import Level, Policies, Policy
+from responder.policies import Level, Policies, Policy, PolicyHours, Repeat, Storm
 from responder.runbook import (
+    Approval,
     Check,
     Evidence,
     Hours,
@@ -250,8 +251,9 @@ and `evidence` are added to the runbook's own, and the pairs of `links`, `limits
 
 POLICIES: Final = """\
 Times count from the opening of the incident. The first level is paged after `grace`, and at once when automation
-cannot help. `fixed`, an acknowledgement and a take-over stop the climb. All policies.yaml files of a set are taken
-together; the shipped one gives way to yours.
+cannot help. `fixed`, an acknowledgement, a snooze and a take-over stop the climb. All policies.yaml files of a set are
+taken together; the shipped one gives way to yours. [escalation.md](escalation.md) tells what each setting does, with
+timelines.
 """
 
 CALENDARS: Final = """\
@@ -326,6 +328,18 @@ CHAPTERS: Final[tuple[Chapter, ...]] = (
         "    action: http.request\n"
         "    with: {service: risk-api, path: /api/ready}\n"
         "    retry: {attempts: 5, first: 1s, factor: 2, cap: 10s}\n",
+    ),
+    Chapter(
+        "approval",
+        "`approval: risk-manager` alone means one person with that role within ten minutes. People see what the step would "
+        "do, with the value before; when that has changed by the time they say yes, they are asked again. Machines that "
+        "only lower risk should not wait for people: keep approvals for what raises it, or cannot be taken back.\n",
+        (Approval,),
+        "steps:\n"
+        "  - id: cut_kelly\n"
+        "    action: parameter.reduce\n"
+        "    with: {parameter: risk-api/kelly_fraction, to: 0.1, reason: VaR breach}\n"
+        "    approval: {role: risk-manager, people: 2, within: 15m}\n",
     ),
     Chapter(
         "restore",
@@ -405,13 +419,17 @@ CHAPTERS: Final[tuple[Chapter, ...]] = (
     Chapter(
         "policies.yaml",
         POLICIES,
-        (Policies, Policy, Level),
+        (Policies, Policy, Level, Repeat, PolicyHours, Storm),
         "policies:\n"
         "  desk:\n"
         "    chat: [trading-alerts]\n"
         "    grace: 2m\n"
+        "    chat_only: [warning, info]\n"
+        "    remind: 30m\n"
+        "    repeat: {every: 30m, times: 2}\n"
+        "    storm: {incidents: 10, within: 5m}\n"
         "    levels:\n"
-        "      - {name: L1, after: 0, page: trading-oncall}\n"
+        "      - {name: L1, after: 0, page: trading-oncall, fallback: [pm], mention: [S012ONCALL]}\n"
         "      - {name: L2, after: 15m, page: [quant, pm]}\n"
         "default: desk\n",
         "policies.yaml",

@@ -1,8 +1,8 @@
 """What a person can do about an incident now: the buttons of a message, each bound to exactly what it was shown for.
 
 A choice is named by a token that digests everything it depends on: the incident, the verb, the step or change, and the
-plan that people saw. Pressing an old button finds no choice with that token, so it does nothing (design 5.7). Nothing is
-kept anywhere: the present state tells what is still on offer. Pure.
+plan that people saw. Pressing an old button finds no choice with that token, so it does nothing (design 5.7). Nothing
+is kept anywhere: the present state tells what is still on offer. Pure.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def _answers(incident: Incident, run: int, asked: Approval) -> Iterator[Choice]:
     said = {"step": asked.step, "plan": asked.plan}
     for verb, label, style in (("approve", "Approve", "primary"), ("deny", "Deny", "danger")):
         told = confirm if verb == "approve" else f"{asked.preview}: it is not done, and the run ends."
-        yield _choice(incident, verb, label, (run, asked.asked_at, len(asked.approved)), style=style, confirm=told, said=said)
+        yield _choice(
+            incident, verb, label, (run, asked.asked_at, len(asked.approved)), style=style, confirm=told, said=said
+        )
 
 
 # --- who has it -------------------------------------------------------------------------------------------------------
@@ -141,7 +143,9 @@ def _others(incident: Incident, policy: Policy) -> Iterator[Choice]:
     if level is not None and incident.hurried is None and policy.owner is Owner.RESPONDER and incident.storm is None:
         whom = f": {', '.join(level.page)}" if level.page else ""
         confirm = f"{level.name} is told now{whom}."
-        yield _choice(incident, "escalate", f"Escalate to {level.name}", (incident.ladder_round, level.name), confirm=confirm)
+        yield _choice(
+            incident, "escalate", f"Escalate to {level.name}", (incident.ladder_round, level.name), confirm=confirm
+        )
     if incident.taken_over is None and incident.snoozed is None and climbs_later(incident, policy):
         for lasts in SNOOZES:
             bound = (incident.ladder_round, incident.snoozes)

@@ -28,9 +28,9 @@ class Command:
     """One thing that a person says about an incident.
 
     `verb` is one of VERBS. `note` is a note or a reason; `step` names a manual step or one that waits for an approval,
-    `plan` the digest of what is approved, `attempt` an unknown change, `applied` what became of it, `lasts` (µs) how long
-    a snooze or a held countdown lasts. `via` is the destination at whose side it was said, `word` the id of what came from
-    there: what is delivered twice counts once.
+    `plan` the digest of what is approved, `attempt` an unknown change, `applied` what became of it, `lasts` (µs) how
+    long a snooze or a held countdown lasts. `via` is the destination at whose side it was said, `word` the id of what
+    came from there: what is delivered twice counts once.
     """
 
     id: str

@@ -247,10 +247,10 @@ class Line:
 class Message:
     """One message, rendered: what a notifier is asked to send.
 
-    `kind` is root, thread, page, resolve, acknowledge, change or note. `text` is the plain text, always there; `body` is
-    what the notifier's `compose` made, None when a template is broken. `key` is the deduplication key. `previous` is what
-    the destination answered for the root message of this incident (JSON), if any; for a root and a page, what it answered
-    for this very message before.
+    `kind` is root, thread, page, resolve, acknowledge, change or note. `text` is the plain text, always there; `body`
+    is what the notifier's `compose` made, None when a template is broken. `key` is the deduplication key. `previous` is
+    what the destination answered for the root message of this incident (JSON), if any; for a root and a page, what it
+    answered for this very message before.
     """
 
     id: str
@@ -271,7 +271,8 @@ class Message:
     broadcast: bool = False
     """A reply that the whole channel must see."""
     doubtful: bool = False
-    """An earlier try may have arrived (its answer was lost, or the process died): to be looked for before it is sent."""
+    """An earlier try may have arrived (its answer was lost, or the process died): to be looked for before it is
+    sent."""
     level: str = ""
     """Of a page: where the pager's incident is to be moved (`escalation_policy` of the level)."""
     supersedes: tuple[str, ...] = ()
@@ -287,7 +288,8 @@ class PagerState:
 
 
 RECORDS = frozenset({"acknowledge", "change", "note"})
-"""Templates that only some notifiers take: word of an acknowledgement, executed changes, lines for the pager's incident."""
+"""Templates that only some notifiers take: word of an acknowledgement, executed changes, lines for the pager's
+incident."""
 
 
 class Notifier(Strict):

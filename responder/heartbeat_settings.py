@@ -6,13 +6,13 @@ Not here: what becomes of them (`heartbeats`, `engine.heartbeat`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from responder.contracts import SecureUrl, Strict
 from responder.errors import BadSyntax
-from responder.heartbeats import Expected
 from responder.matchers import Matcher, Op, parse_matchers
 from responder.problems import Path
 from responder.timing import MINUTE, SECOND
@@ -20,6 +20,27 @@ from responder.written import Duration, Name
 
 Mistake = tuple[Path, tuple[int, int], str, str]
 """Where it is, line and column within that text, what it is, and the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A heartbeat that must come: any alert that all `matchers` accept, at least every `within` µs."""
+
+    name: str
+    matchers: tuple[Matcher, ...]
+    within: int
+    policy: str | None = None
+    """The policy of its incident; None for the default one."""
+
+    @property
+    def alertname(self) -> str:
+        """The one name of alert that it is: everything else is passed over without a further look."""
+        return next(m.value for m in self.matchers if m.name == "alertname" and m.op is Op.EQUAL)
+
+    @property
+    def title(self) -> str:
+        """How people call it."""
+        return f"{self.alertname} of {self.name}"
 
 
 class Expectation(Strict):

@@ -14,8 +14,8 @@ from typing import Final
 from responder import facts as f
 from responder.alert import Alert, Notification
 from responder.draft import Book, Draft, Turn
+from responder.heartbeat_settings import Expected
 from responder.ingest import incident_id
-from responder.matchers import Matcher, Op
 from responder.recorded import LIVE, Mode, Recorded
 from responder.records import Change, Keys, State, open_key
 from responder.scopes import parsed
@@ -35,27 +35,6 @@ CURE: Final = (
     "Look whether Prometheus is up and evaluates its rules, whether Alertmanager is up and routes it here, at the"
     " network between them, and for a silence or an inhibition of it: a silenced heartbeat looks the same"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """A heartbeat that must come: any alert that all `matchers` accept, at least every `within` µs."""
-
-    name: str
-    matchers: tuple[Matcher, ...]
-    within: int
-    policy: str | None = None
-    """The policy of its incident; None for the default one."""
-
-    @property
-    def alertname(self) -> str:
-        """The one name of alert that it is: everything else is passed over without a further look."""
-        return next(m.value for m in self.matchers if m.name == "alertname" and m.op is Op.EQUAL)
-
-    @property
-    def title(self) -> str:
-        """How people call it."""
-        return f"{self.alertname} of {self.name}"
 
 
 class Beat(Recorded):

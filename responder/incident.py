@@ -292,7 +292,8 @@ class Incident(Recorded):
     replaced: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Key of a page -> the earlier ones at the same destination that end when it is accepted."""
     answered: tuple[str, ...] = ()
-    """Keys of pages that tell nothing new when their pager is asked: acknowledged from here, or from an earlier round."""
+    """Keys of pages that tell nothing new when their pager is asked: acknowledged from here, or from an earlier
+    round."""
     reached: tuple[str, ...] = ()
     """Destinations that have accepted a page of this round."""
     acknowledged: Person | None = None

@@ -32,6 +32,10 @@ def check_policies(document: Document, given: Policies, known: Known) -> Iterato
         yield from _notifiers(document, path, policy, known)
         yield from _calendars(document, path, policy, known)
         yield from _owner(document, path, policy, known)
+        for severity, other in policy.by_severity.items():
+            if other not in known.policies:
+                place = (*path, "by_severity", severity)
+                yield document.at_value(place, f"unknown policy {other!r}", closest(other, known.policies))
         for index, level in enumerate(policy.levels):
             yield from _level(document, (*path, "levels", index), level, known)
 

@@ -20,9 +20,9 @@ from responder.conflicts import Entry, conflicts
 from responder.contracts import Catalogue
 from responder.documents import Document, parse_document
 from responder.errors import BadRules
+from responder.ladders import Known, check_policies
 from responder.lint import warnings
 from responder.mistakes import closest, problems_of
-from responder.ladders import Known, check_policies
 from responder.policies import Policies, Policy
 from responder.problems import Path, Problem
 from responder.references import Configured, Surroundings, check_runbook, check_titles
@@ -103,6 +103,7 @@ def _rules(entries: Iterable[Entry], policies: Policies, digest: str, configured
         runbooks={entry.runbook.runbook: entry.runbook for entry in entries},
         policies=policies.policies,
         by_severity=policies.by_severity,
+        by_platform=policies.by_platform,
         default_policy=policies.default or "default",
         types=dict(configured.types),
         ceiling=configured.mode,
@@ -278,6 +279,7 @@ def _policies(
     read: list[tuple[Document, Policies]] = []
     found: dict[str, Policy] = {}
     severities: dict[str, str] = {}
+    platforms: dict[str, str] = {}
     default: str | None = None
     said: dict[Path, Document] = {}
     for document in sorted(documents, key=lambda d: d.file != _SHIPPED_POLICIES):
@@ -290,6 +292,7 @@ def _policies(
         problems.extend(_said_twice(document, given, said))
         found.update(given.policies)
         severities.update(given.by_severity)
+        platforms.update(given.by_platform)
         default = given.default or default
         read.append((document, given))
     known = Known(configured, found, calendars)
@@ -298,7 +301,7 @@ def _policies(
         name = document.get(path)
         if path[0] != "policies" and name not in found:
             problems.append(document.at_value(path, f"unknown policy {name!r}", closest(str(name), found)))
-    return Policies(policies=found, by_severity=severities, default=default)
+    return Policies(policies=found, by_severity=severities, by_platform=platforms, default=default)
 
 
 def _written_policies(document: Document, problems: list[Problem]) -> Policies | None:
@@ -312,6 +315,7 @@ def _written_policies(document: Document, problems: list[Problem]) -> Policies |
 def _said_twice(document: Document, given: Policies, said: dict[Path, Document]) -> Iterator[Problem]:
     paths: list[Path] = [("policies", name) for name in given.policies]
     paths += [("by_severity", severity) for severity in given.by_severity]
+    paths += [("by_platform", platform) for platform in given.by_platform]
     paths += [("default",)] if given.default is not None else []
     for path in paths:
         earlier = said.get(path)

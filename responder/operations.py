@@ -53,8 +53,8 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: it may be tried again. `pagers`: what
-    they say about their own incidents, by destination."""
+    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: it may be tried again.
+    `pagers`: what they say about their own incidents, by destination."""
 
     observations: tuple[Observation, ...] = ()
     plan: Plan | None = None

@@ -101,7 +101,8 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """It did not work, or must not be tried yet: again at `next_at`. A page that waits too long goes to the next channel.
+    """It did not work, or must not be tried yet: again at `next_at`. A page that waits too long goes to the next
+    channel.
 
     `last_resort` comes after those that the policy names; None: there is none.
     """
@@ -249,7 +250,8 @@ def _handed_over(draft: Draft, message: MessageRow, last_resort: str | None) -> 
     now, key = draft.now, f"{message.order_key}>{to}"
     fresh = replace(message, id=copy_id, destination=to, order_key=key, attempts=0)
     before = dict(row.fold.paged).get(to, "")
-    draft.record(row.id, f.Paged(destination=to, key=key, why=f"{message.destination} did not take it", supersedes=before))
+    why = f"{message.destination} did not take it"
+    draft.record(row.id, f.Paged(destination=to, key=key, why=why, supersedes=before))
     # Its own minute begins now.
     return (replace(fresh, state=Sending.PENDING, created_at=now, next_at=now, provider="", error="", sent_at=None),)
 

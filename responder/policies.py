@@ -23,7 +23,8 @@ class Owner(StrEnum):
     RESPONDER = "responder"
     """This ladder. A pager that can be asked is asked before each further level whether somebody answered there."""
     PAGERDUTY = "pagerduty"
-    """The pager's own escalation policy: only the first level is paged from here, and an acknowledgement never expires."""
+    """The pager's own escalation policy: only the first level is paged from here, and an acknowledgement never
+    expires."""
 
 
 class Level(Written):
@@ -54,7 +55,7 @@ class Repeat(Written):
     """How often."""
 
 
-class Hours(Written):
+class PolicyHours(Written):
     """A ladder for certain hours: outside of them another policy takes its place, for what begins then."""
 
     calendar: str
@@ -89,7 +90,9 @@ class Policy(Written):
     """Whose engine climbs."""
     repeat: Repeat | None = None
     """Whether the ladder begins again when nobody answers."""
-    hours: Hours | None = None
+    by_severity: dict[str, str] = Field(default_factory=dict)
+    """Severities for which another policy takes the place of this one, such as `high: desk-high`."""
+    hours: PolicyHours | None = None
     """A ladder for certain hours only."""
     storm: Storm | None = None
     """From how many incidents at once on people get one page for all."""
@@ -127,6 +130,8 @@ class Policies(Written):
     """The ladders by name."""
     by_severity: dict[str, str] = Field(default_factory=dict)
     """The policy of alerts without a runbook, by their label `severity`."""
+    by_platform: dict[str, str] = Field(default_factory=dict)
+    """The policy of alerts without a runbook, by their label `platform`; it comes before `by_severity`."""
     default: str | None = None
     """For every other alert. One of the files that are loaded together names it, or the packaged one does."""
 

@@ -62,6 +62,7 @@ class Rules:
     default_policy: str
     types: Mapping[str, str] = field(default_factory=dict)
     calendars: Mapping[str, Calendar] = field(default_factory=dict)
+    by_platform: Mapping[str, str] = field(default_factory=dict)
     ceiling: Mode = Mode.AUTO
 
     @cached_property
@@ -69,14 +70,17 @@ class Rules:
         """The runbooks that others yield to: their open incidents are counted."""
         return frozenset(name for runbook in self.runbooks.values() for name in runbook.yields_to)
 
-    def policy_for(self, runbook: Runbook | None, severity: str | None, now: int) -> str:
-        """The name of the policy that an incident gets which begins at `now` (µs)."""
+    def policy_for(self, runbook: Runbook | None, severity: str | None, now: int, platform: str | None = None) -> str:
+        """The name of the policy that an incident gets which begins at `now` (µs); `platform` is its alert's label."""
         if runbook is not None and runbook.escalation is not None:
-            return self._at(runbook.escalation, now)
-        return self._at(self.by_severity.get(severity or "", self.default_policy), now)
+            return self._at(runbook.escalation, severity, now)
+        others = self.by_severity.get(severity or "", self.default_policy)
+        return self._at(self.by_platform.get(platform or "", others), severity, now)
 
-    def _at(self, name: str, now: int) -> str:
-        """The policy itself in its hours, the other one outside of them. Unknown hours are its own."""
+    def _at(self, name: str, severity: str | None, now: int) -> str:
+        """The policy for this severity, in its hours itself, and outside of them the other one. Unknown hours are its
+        own."""
+        name = self.policy(name).by_severity.get(severity or "", name)
         hours = self.policy(name).hours
         calendar = None if hours is None else self.calendars.get(hours.calendar)
         if hours is None or calendar is None:

@@ -1,7 +1,8 @@
-"""Many incidents at once are one page: the storm is an incident of its own, which climbs the ladder for all (design 5.7).
+"""Many incidents at once are one page: the storm is an incident of its own, which climbs the ladder for all.
 
-A storm begins with the n-th incident of a policy within its window, takes in further ones until half as many come, and is
-over when all of them are. Those that began before it keep their own pages. Not here: a gate that stops automation.
+A storm begins with the n-th incident of a policy within its window, takes in further ones until half as many come,
+and is over when all of them are. Those that began before it keep their own pages. Not here: a gate that stops
+automation.
 """
 
 from __future__ import annotations

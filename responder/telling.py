@@ -22,7 +22,8 @@ SILENT = frozenset({
 """Facts without a line of their own: the root shows them, or the line of another fact says it."""
 
 NOTED = frozenset({
-    "run_ended", "acknowledged", "taken_over", "snoozed", "machine_fired", "approved", "denied", "run_stopped", "settled",
+    "run_ended", "acknowledged", "taken_over", "snoozed", "machine_fired", "approved", "denied", "run_stopped",
+    "settled",
     "noted", "closed",
 })  # fmt: skip
 """Facts that the pager's own incident hears of as notes, where it takes them."""

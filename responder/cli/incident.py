@@ -186,7 +186,8 @@ def to_do(incident: dict[str, Any]) -> Iterator[str]:
     approval = incident["approval"]
     if approval is not None:
         people = "" if approval["people"] == 1 else f" ({len(approval['approved'])} of {approval['people']} have)"
-        yield f"the role {approval['role']} must approve by {approval['until'][11:16]} UTC{people}: {approval['preview']}"
+        until = f"{approval['until'][11:16]} UTC"
+        yield f"the role {approval['role']} must approve by {until}{people}: {approval['preview']}"
         yield f"  responder approve {short} --plan {approval['plan']}    (or responder deny {short})"
     for event in _asked(incident):
         yield f"do by hand: {event['fact']['instruction']}. Then:"

@@ -26,7 +26,8 @@ SHORT: Final = 8
 _STYLES: Final[Mapping[str, str]] = {
     "critical": "bold red", "unknown": "bold red", "failed": "bold red", "harmful": "bold red", "ineffective": "red",
     "unverified": "red", "high": "red", "warning": "yellow", "acting": "yellow", "verifying": "yellow",
-    "waiting": "yellow", "asked": "yellow", "approval": "yellow", "snoozed": "yellow", "running": "yellow", "open": "bold", "fixed": "green", "done": "green",
+    "waiting": "yellow", "asked": "yellow", "approval": "yellow", "snoozed": "yellow", "running": "yellow",
+    "open": "bold", "fixed": "green", "done": "green",
     "ok": "green", "observed": "green", "contained": "yellow", "closed": "dim", "skipped": "dim", "pending": "dim",
 }  # fmt: skip
 """Colour repeats what a word says already; nothing is said by colour alone."""

@@ -322,7 +322,7 @@ class Delivery:
         return [event for event in found if event.seq in wanted]
 
     async def _message(self, case: _Case, events: list[Event]) -> Message:
-        row, incident, now = case.row, case.incident, self._desk.now()
+        row, incident = case.row, case.incident
         kind = "thread" if row.template.startswith("story/") else row.template
         event = events[-1] if events else None
         policy = await self._desk.policy_of(incident)

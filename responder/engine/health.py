@@ -15,8 +15,8 @@ from responder.engine.audit import LOOP, Audit, Audited
 from responder.engine.heartbeat import Heartbeats, Pings
 from responder.engine.loops import Loop
 from responder.errors import BadConfig
-from responder.heartbeat_settings import HeartbeatSettings
-from responder.heartbeats import Beat, Expected, Hearing, missing_from
+from responder.heartbeat_settings import Expected, HeartbeatSettings
+from responder.heartbeats import Beat, Hearing, missing_from
 from responder.rules import Rules
 from responder.timing import SECOND, format_time
 
@@ -56,7 +56,7 @@ class Health:
         self,
         desk: Desk,
         settings: HeartbeatSettings,
-        others: Callable[[], Sequence[Loop]],
+        loops: Callable[[], Sequence[Loop]],
         gauges: Gauges,
         opener: OpenTransport,
     ) -> None:
@@ -64,7 +64,7 @@ class Health:
         self._gauges = gauges
         self.hearing = Hearing(settings.expected, desk.now())
         self.heartbeats = Heartbeats(desk, self.hearing)
-        self.audit = Audit(desk, lambda: (*others(), *self.loops), self._audited)
+        self.audit = Audit(desk, loops, self._audited)
         self.pings = Pings(settings.send, self.audit.proven, gauges.pinged, opener)
         self.loops = (
             Loop("heartbeats", self._look, desk.now, POLL),
@@ -129,8 +129,13 @@ def _moment(at: int | None) -> str | None:
     return None if at is None else format_time(at)
 
 
-def check_policies(settings: HeartbeatSettings, rules: Rules) -> None:
-    """Raises BadConfig when the incident of a missing heartbeat is to follow a policy that does not exist."""
+def check_policies(settings: HeartbeatSettings, rules: Rules | None) -> None:
+    """Raises BadConfig when the incident of a missing heartbeat is to follow a policy that does not exist.
+
+    None for rules that are not today's: a start goes on with them, and the default policy stands in.
+    """
+    if rules is None:
+        return
     for expected in settings.expect:
         if expected.policy is not None and expected.policy not in rules.policies:
             known = ", ".join(sorted(rules.policies))

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from responder.connections import HttpConnection, OpenTransport
 from responder.desk import Desk
 from responder.errors import ResponderError
-from responder.heartbeat_settings import DeadMansSwitch
-from responder.heartbeats import FLUSH, SCOPE, Beat, Expected, Forgotten, Heard, Hearing, Missed, beats, missing_from
+from responder.heartbeat_settings import DeadMansSwitch, Expected
+from responder.heartbeats import FLUSH, SCOPE, Beat, Forgotten, Heard, Hearing, Missed, beats, missing_from
 from responder.http_calls import HttpCall
 from responder.services import HttpService
 from responder.timing import SECOND

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from responder import facts as f
 from responder.contracts import PagerState
 from responder.errors import Rejected
 from responder.recorded import Result
@@ -59,8 +60,8 @@ def test_after_an_hour_without_a_process_overdue_levels_are_told_once_and_marked
         stage.restart(down=HOUR)
         stage.after("5m")
         assert sorted(stage.pages) == [("1:01:00", "first"), ("1:01:00", "second")]
-        reached = [e.fact for e in stage.events(stage.incident) if e.fact.kind == "level_reached"]
-        lates = [fact.late // MINUTE for fact in reached]  # type: ignore[union-attr]
+        facts = [event.fact for event in stage.events(stage.incident)]
+        lates = [fact.late // MINUTE for fact in facts if isinstance(fact, f.LevelReached)]
         assert lates == [59, 46], "lowest first, each with how late it is"
 
 

@@ -420,7 +420,8 @@ class Finding(Merging):
     merges: ClassVar[bool] = True
 
     def _stands(self) -> dict[str, str]:
-        return self.__dict__.setdefault("stands", {})
+        stands: dict[str, str] = self.__dict__.setdefault("stands", {})
+        return stands
 
     async def send(self, message: Message) -> str:
         stands = self._stands()

@@ -61,6 +61,10 @@ class Model:
     _since: int | None = None
     _counted: int = 0
     _done: dict[int, int] = field(default_factory=dict)
+    _last_level: int = 0
+    """What the clock showed when the last level was told: the ladder begins again so long after it."""
+    _last_page: int = 0
+    """When somebody was paged last: it begins again no sooner after that either."""
     _repeats: int = 0
     _has: Word | None = None
     _until: int = ENDLESS
@@ -102,14 +106,17 @@ class Model:
                 yield self._since + max(max(after, grace) - self._counted, 0), "level", index
         everyone = len(self._done) == len(self._ladder.levels)
         if everyone and self._repeats < self._ladder.times:
-            yield max(max(self._done.values()) + self._ladder.every, self._since), "again", 0
+            left = self._last_level + self._ladder.every - self._counted
+            yield max(self._since + left, self._last_page + self._ladder.every, self._since), "again", 0
 
     def _seen(self, at: int) -> int:
         """When it is noticed: the process may be down."""
         return next((back for gone, back in self.down if gone <= at < back), at)
 
     def _level(self, at: int, index: int) -> None:
-        self._done[index] = self._seen(at)
+        seen = self._seen(at)
+        self._done[index] = self._last_page = seen
+        self._last_level = self._counted + (0 if self._since is None else seen - self._since)
         self.told.append(Told(self._seen(at), self._ladder.levels[index][1], f"level {index}"))
 
     def _ends(self, at: int, _: int) -> None:
@@ -117,6 +124,7 @@ class Model:
         ran_out = self._has is not None and self._has.verb == "ack"
         self._has, self._until, self._since = None, ENDLESS, at
         if ran_out:
+            self._last_page = self._seen(at)
             last = max(self._done, default=0)
             self.told.append(Told(self._seen(at), self._ladder.levels[last][1], "acknowledgement"))
 

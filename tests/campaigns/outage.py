@@ -93,7 +93,7 @@ class Outage:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        down = {"down_from": START, "down_until": START + setting.lasts, "hangs": setting.hangs}
+        down: dict[str, Any] = {"down_from": START, "down_until": START + setting.lasts, "hangs": setting.hangs}
         wires = {name: Wire(latency=LATENCY, **down) for name in (*PAGERS, CHAT)}
         policy = {
             "chat": [CHAT],

@@ -167,7 +167,8 @@ async def test_pagerduty_gets_a_severity_that_it_knows(severity: str | None, tol
 async def test_pagerduty_that_is_busy_is_tried_again_by_the_outbox_alone(status: int, after: str | None) -> None:
     async with FakePagerDuty() as server:
         notifier = pagerduty(server)
-        server.fail(status, **({"Retry_After": after} if after else {}))
+        headers: dict[str, Any] = {"Retry_After": after} if after else {}
+        server.fail(status, **headers)
         with pytest.raises(Temporary, match=str(status)) as raised:
             await notifier.send(message(notifier, "page", incident()))
         await notifier.stop()

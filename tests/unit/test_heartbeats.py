@@ -13,7 +13,8 @@ from responder.config import Config, read_config
 from responder.contracts import Catalogue
 from responder.environment import Environment
 from responder.errors import BadConfig
-from responder.heartbeats import Beat, Expected, Hearing, beats, missing_from, why_missing
+from responder.heartbeat_settings import Expected
+from responder.heartbeats import Beat, Hearing, beats, missing_from, why_missing
 from responder.matchers import parse_matchers
 from responder.timing import MINUTE, SECOND
 

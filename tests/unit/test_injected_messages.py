@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from responder import facts as f
+from responder.block_kit import blocks, fallback_text
 from responder.incident import Incident
 from responder.messages import MessageTemplates
 from responder.notifiers import message_templates
 from responder.notifiers.pagerduty import details
-from responder.notifiers.slack import blocks, fallback_text
 from responder.positions import clean
 from responder.story import alert_text, sentence, state_values
 from tests.builders import T0, fired, opened, told

@@ -37,10 +37,13 @@ ANY: list[f.Fact] = [
     f.OwnerChanged(owner="o", epoch=2, why=""), f.RestoreReminded(attempt="a", step="s", preview="", since=T0),
     f.Paged(destination="first", key="k", why=""), f.PageAccepted(destination="first"),
     f.MessageDead(destination="room", lane="thread", error=""), f.Closed(why=""),
-    f.ApprovalAsked(run=1, step="cut", plan="p", preview="", role="r", until=T0), f.Approved(run=1, step="cut", plan="p"),
-    f.Denied(run=1, step="cut", plan="p"), f.Denied(run=5, step="cut", plan="p"), f.RunStopped(run=1), f.Noted(text="x"),
+    f.ApprovalAsked(run=1, step="cut", plan="p", preview="", role="r", until=T0),
+    f.Approved(run=1, step="cut", plan="p"),
+    f.Denied(run=1, step="cut", plan="p"), f.Denied(run=5, step="cut", plan="p"), f.RunStopped(run=1),
+    f.Noted(text="x"),
     f.Snoozed(until=T0), f.SnoozeEnded(), f.Unacknowledged(why=""), f.EscalationAsked(), f.LadderRepeated(number=1),
-    f.PagerAsked(round=0, index=1), f.StillOpen(number=1, lasted=1), f.StormJoined(storm="s"), f.StormShrank(incident="c"),
+    f.PagerAsked(round=0, index=1), f.StillOpen(number=1, lasted=1), f.StormJoined(storm="s"),
+    f.StormShrank(incident="c"),
     f.StormGrew(incident="c", title="", target="t"), f.CountdownHeld(round=0, index=0, until=T0),
 ]  # fmt: skip
 

@@ -91,9 +91,8 @@ def test_addresses_are_no_machine_paths(line: str) -> None:
 def locked() -> dict[str, str]:
     """`requirements.lock` as name → what follows it, up to the next requirement."""
     text = (CHECKOUT / "requirements.lock").read_text()
-    return {
-        match[1]: match[2] for match in re.finditer(r"^([a-z0-9][a-z0-9-]*)(?:\[[a-z0-9,-]+\])?==((?:.*\\\n)*.*\n)", text, re.MULTILINE)
-    }
+    requirement = re.compile(r"^([a-z0-9][a-z0-9-]*)(?:\[[a-z0-9,-]+\])?==((?:.*\\\n)*.*\n)", re.MULTILINE)
+    return {match[1]: match[2] for match in requirement.finditer(text)}
 
 
 def test_every_locked_requirement_has_a_hash() -> None:
@@ -104,7 +103,8 @@ def test_every_locked_requirement_has_a_hash() -> None:
 
 def test_the_lock_holds_versions_and_hashes_only() -> None:
     lines = (CHECKOUT / "requirements.lock").read_text().splitlines()
-    shape = re.compile(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[\w.+!]+( ; [\w .<>=!'()-]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+    named = r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[\w.+!]+( ; [\w .<>=!'()-]+)? \\"
+    shape = re.compile(rf"{named}|    --hash=sha256:[0-9a-f]{{64}}( \\)?")
     assert [line for line in lines if not shape.fullmatch(line)] == []
 
 
