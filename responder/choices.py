@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from responder.escalation import climbs, next_untold
+from responder.escalation import goes_on, next_untold
 from responder.incident import Approval, Incident, MachineTimer
 from responder.policies import Owner, Policy
 from responder.recorded import StepStatus
@@ -146,7 +146,7 @@ def _others(incident: Incident, policy: Policy) -> Iterator[Choice]:
         yield _choice(
             incident, "escalate", f"Escalate to {level.name}", (incident.ladder_round, level.name), confirm=confirm
         )
-    if incident.taken_over is None and incident.snoozed is None and climbs_later(incident, policy):
+    if incident.taken_over is None and incident.snoozed is None and policy.levels and goes_on(incident, policy):
         for lasts in SNOOZES:
             bound = (incident.ladder_round, incident.snoozes)
             yield _choice(incident, "snooze", f"Snooze {format_duration(lasts)}", bound, said={"lasts": lasts})
@@ -154,12 +154,6 @@ def _others(incident: Incident, policy: Policy) -> Iterator[Choice]:
         "All automation stops, on every incident, until somebody resumes it. Paging goes on; trading is not touched."
     )
     yield _choice(incident, "pause", "Pause all automation", style="danger", confirm=confirm)
-
-
-def climbs_later(incident: Incident, policy: Policy) -> bool:
-    """Somebody may still be woken by the ladder, so that a snooze means something."""
-    awake = incident.model_copy(update={"acknowledged": None})
-    return climbs(awake, policy) and bool(policy.levels)
 
 
 def _holds(incident: Incident) -> Iterator[Choice]:

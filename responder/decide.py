@@ -14,6 +14,7 @@ from responder.acting import acting, given_up, unknown_why
 from responder.expressions import explain, parse_expression
 from responder.guards import finishing, why_missing
 from responder.incident import Attempt, Incident, Run
+from responder.policies import Level
 from responder.recorded import Cause, Effect, Mode, Phase, Result, StepStatus, Trigger
 from responder.runbook import Runbook, Verify, target_inputs, target_with
 from responder.timing import MINUTE, SECOND, format_duration
@@ -113,8 +114,14 @@ def _acknowledgement(view: View) -> Next | None:
     ends = escalation.acknowledgement_ends(view.incident, view.policy)
     if ends is None or ends > view.now:
         return None
-    level = escalation.last_reached(view.incident, view.policy) or view.policy.levels[0]
-    return Tell(f.AcknowledgementExpired(count=view.incident.acknowledgements, page=level.page))
+    # Where no level was told yet, the first one comes by itself, with the time that was left of the grace.
+    level = escalation.last_reached(view.incident, view.policy)
+    page = () if level is None and escalation.goes_on(view.incident, view.policy) else _paged_again(view, level)
+    return Tell(f.AcknowledgementExpired(count=view.incident.acknowledgements, page=page, ended=ends))
+
+
+def _paged_again(view: View, level: Level | None) -> tuple[str, ...]:
+    return (level or view.policy.levels[0]).page
 
 
 def _snooze(view: View) -> Next | None:

@@ -56,6 +56,11 @@ def climbs(incident: Incident, policy: Policy) -> bool:
     return incident.live and not stopped and not quiet and alone
 
 
+def goes_on(incident: Incident, policy: Policy) -> bool:
+    """Levels go on being told once nobody has the incident any more."""
+    return climbs(incident.model_copy(update={"acknowledged": None, "snoozed": None}), policy)
+
+
 def owned(incident: Incident, policy: Policy) -> bool:
     """PagerDuty climbs, which it can only once it has accepted the first level's page; until then this ladder does."""
     first = policy.levels[0].page if policy.levels else ()

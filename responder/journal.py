@@ -343,8 +343,11 @@ def _climb_stops(incident: Incident, event: f.Event) -> dict[str, Any]:
     return {"still_since": since, "answered": _all_pages(incident)}
 
 
-def _climb_goes_on(incident: Incident, event: f.Event) -> dict[str, Any]:
-    """The ladder moves on by the time for which it stood still, so that what was left of it is left."""
+def _climb_goes_on(incident: Incident, ended: int) -> dict[str, Any]:
+    """The ladder moves on by the time for which it stood still, so that what was left of it is left.
+
+    `ended` is when the standing still was over, which may be long before anybody could record it.
+    """
     began = incident.still_since
     if began is None and incident.acknowledged is not None:
         began = incident.acknowledged.at  # recorded before the standing still had a time of its own
@@ -352,17 +355,24 @@ def _climb_goes_on(incident: Incident, event: f.Event) -> dict[str, Any]:
         return {"still_since": None}
     prefix = f"{incident.ladder_round}:"
     latest = max((at for key, at in incident.levels_reached.items() if key.startswith(prefix)), default=0)
-    stood = event.at - max(began, incident.ladder_from)
-    since_level = incident.stood + event.at - max(began, latest)
+    stood = max(0, ended - max(began, incident.ladder_from))
+    since_level = incident.stood + max(0, ended - max(began, latest))
     return {"still_since": None, "ladder_from": incident.ladder_from + stood, "stood": since_level}
 
 
-def _acknowledgement_ended(
-    incident: Incident, fact: f.AcknowledgementExpired | f.Unacknowledged, event: f.Event
-) -> Incident:
-    heard = _heard(incident, getattr(fact, "word", ""))
-    after = cast(Incident, copy(heard, acknowledged=None, **_climb_goes_on(incident, event)))
-    return _paged(after, getattr(fact, "page", ()), event)
+def _acknowledgement_expired(incident: Incident, fact: f.AcknowledgementExpired, event: f.Event) -> Incident:
+    ended = event.at if fact.ended is None else fact.ended
+    after = cast(Incident, copy(incident, acknowledged=None, **_climb_goes_on(incident, ended)))
+    return _paged(after, fact.page, event)
+
+
+def _unacknowledged(incident: Incident, fact: f.Unacknowledged, event: f.Event) -> Incident:
+    return cast(Incident, copy(_heard(incident, fact.word), acknowledged=None, **_climb_goes_on(incident, event.at)))
+
+
+def _snooze_ended(incident: Incident, fact: f.SnoozeEnded, event: f.Event) -> Incident:
+    ended = event.at if incident.snoozed is None else min(event.at, incident.snoozed.until)
+    return cast(Incident, copy(incident, snoozed=None, **_climb_goes_on(incident, ended)))
 
 
 def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
@@ -499,10 +509,10 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.MachineGathered: _machine_gathered,
     f.MachineFired: _machine_fired,
     f.Acknowledged: _acknowledged,
-    f.AcknowledgementExpired: _acknowledgement_ended,
-    f.Unacknowledged: _acknowledgement_ended,
+    f.AcknowledgementExpired: _acknowledgement_expired,
+    f.Unacknowledged: _unacknowledged,
     f.Snoozed: _snoozed,
-    f.SnoozeEnded: lambda i, x, e: copy(i, snoozed=None, **_climb_goes_on(i, e)),
+    f.SnoozeEnded: _snooze_ended,
     f.Noted: lambda i, x, e: _heard(i, x.word),
     f.EscalationAsked: lambda i, x, e: copy(i, hurried=e.at),
     f.LadderRepeated: _ladder_repeated,

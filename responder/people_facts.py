@@ -205,6 +205,8 @@ class AcknowledgementExpired(Recorded):
     kind: Literal["acknowledgement_expired"] = "acknowledgement_expired"
     count: int
     page: tuple[str, ...]
+    ended: int | None = None
+    """When it ran out; recorded later when nothing ran then."""
 
 
 class TakenOver(Recorded):

@@ -124,6 +124,7 @@ class Delivery:
         self._dead: set[tuple[str, str, str]] = set()
         self._lease = 0
         self._began = desk.now()
+        self._channels: dict[tuple[str, str], tuple[str, str]] = {}
         self._stopping = False
 
     @property
@@ -186,6 +187,10 @@ class Delivery:
         if held > now:
             await self._hold(row, held)
             return
+        paced = 0 if notifier is None else self._paced(row, notifier, now)
+        if paced > 0:
+            await self._paced_out(row, now, now + paced)
+            return
         case = None if notifier is None else await self._case(row, notifier)
         if case is None:
             self._start(row, self._give_up(row))
@@ -194,12 +199,29 @@ class Delivery:
         wait = self._wait(case, now)
         if wait is None:
             return
+        if len(self._channels) > REMEMBERED:
+            self._channels.clear()
+        self._channels[row.destination, row.incident] = _channel(case)
         if wait > 0 and not silent:
-            self._later[row.order_key] = now + wait
+            await self._paced_out(row, now, now + wait)
             return
         if not silent:
             self._pace.take(_channel(case), now, case.notifier.pace)
         self._start(row, self._deliver(case))
+
+    def _paced(self, row: MessageRow, notifier: Notifier, now: int) -> int:
+        """Microseconds to wait for the pace, as far as it is known without reading the incident again."""
+        channel = self._channels.get((row.destination, row.incident))
+        if channel is None or notifier.pace == 0 or notifier.passes_over(row.template, row.sent_at is not None):
+            return 0
+        return self._pace.wait(channel, now, notifier.pace, notifier.burst)
+
+    async def _paced_out(self, row: MessageRow, now: int, until: int) -> None:
+        """It waits for its turn. A page that has waited for a minute goes to the next channel too."""
+        self._later[row.order_key] = until
+        if row.lane is Lane.PAGE and row.attempts == 0 and until - row.created_at >= HAND_OVER:
+            why = f"{row.destination} takes no more at once"
+            self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
 
     async def _hold(self, row: MessageRow, until: int) -> None:
         """The destination asked to be left alone. A page is postponed in the store, so that it may be handed over."""
@@ -465,6 +487,9 @@ def _useless(case: _Case) -> str | None:
     if case.row.template in (PAGE, ACKNOWLEDGE) and closed is not None and case.row.created_at <= closed:
         # PagerDuty would open a new page for a trigger that follows its resolve (contracts.md C1).
         return "the incident closed before the page could be sent"
+    person = case.incident.somebody
+    if case.row.template == PAGE and person is not None and person.at >= case.row.created_at:
+        return f"{person.actor} has it by now"
     return None
 
 

@@ -41,7 +41,10 @@ _LANES: Final = case({lane.value: place for place, lane in enumerate(Lane)}, val
 _now: Final[BindParameter[int]] = bindparam("now")
 _owner: Final[BindParameter[str]] = bindparam("owner")
 _limit: Final[BindParameter[int]] = bindparam("limit")
+_each: Final[BindParameter[int]] = bindparam("each")
 
+EACH: Final = 100
+"""Messages of one lane for one destination that are looked at together."""
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Of stored bodies in one answer, but for the first of them: what is compressed grows again when it is read."""
 
@@ -73,10 +76,19 @@ _FIRST_IN_ORDER: Final = ~exists().where(
     _earlier.c.state == Sending.PENDING.value,
     _earlier.c.position < t.messages.c.position,
 )
+_IN_TURN: Final = (t.messages.c.rank.desc(), t.messages.c.created_at, t.messages.c.position)
+_place: Final = func.row_number().over(partition_by=(t.messages.c.lane, t.messages.c.destination), order_by=_IN_TURN)
+_WAITING: Final = (
+    select(t.messages.c.id, _place.label("place"))
+    .where(_PENDING, t.messages.c.next_at <= _now, _FIRST_IN_ORDER)
+    .subquery("waiting")
+)
+# Of each destination only the first of a lane: what waits for one must not hide what another could take.
 _DUE_MESSAGES: Final = (
     select(t.messages)
-    .where(_PENDING, t.messages.c.next_at <= _now, _FIRST_IN_ORDER)
-    .order_by(_LANES, t.messages.c.rank.desc(), t.messages.c.created_at, t.messages.c.position)
+    .join(_WAITING, _WAITING.c.id == t.messages.c.id)
+    .where(_WAITING.c.place <= _each)
+    .order_by(_LANES, *_IN_TURN)
     .limit(_limit)
 )
 _NEXT_MESSAGE: Final = select(func.min(t.messages.c.next_at)).where(_PENDING, _FIRST_IN_ORDER)
@@ -141,8 +153,10 @@ class Reads:
         return min(ends, default=None)
 
     def due_messages(self, now: int, limit: int) -> list[MessageRow]:
-        """What may be sent now: pages first, then the most severe; only the first unsent row of each order key."""
-        return [rows.message_row(values) for values in self._rows(_DUE_MESSAGES, now=now, limit=limit)]
+        """What may be sent now: pages first, then the most severe; only the first unsent row of each order key, and of a
+        destination only so many."""
+        found = self._rows(_DUE_MESSAGES, now=now, limit=limit, each=EACH)
+        return [rows.message_row(values) for values in found]
 
     def next_message_due(self) -> int | None:
         """The earliest `next_at` of what waits to be sent, rows behind others left out."""
