@@ -35,7 +35,7 @@ from responder.draft import Worker
 from responder.engine.announcer import Announcer
 from responder.engine.delivery import Delivery, Destinations
 from responder.engine.emergency import Emergency
-from responder.engine.health import Health, Unmetered, check_policies
+from responder.engine.health import Health, check_policies
 from responder.engine.loops import Loop
 from responder.engine.runs import Runs
 from responder.engine.timers import Timers
@@ -129,7 +129,7 @@ class App:
         )
         self.delivery.wake = self.loops[1].wake
         check_policies(config.heartbeats, None if start.broken else start.rules)
-        self.health = Health(self.desk, config.heartbeats, lambda: self.loops, Unmetered(), open_transport)
+        self.health = Health(self.desk, config.heartbeats, lambda: self.loops, self.metrics, open_transport)
         self.loops += self.health.loops
         self.announcer = Announcer(self.desk, config.name, config.notifiers)
         self.recovered = 0
@@ -166,6 +166,8 @@ class App:
             emergency=self._store_is_down,
             reload=self.reload,
             unready=self._unready,
+            heard=self.health.take,
+            health=self.health.status,
         )
 
     def _know_slack(self, config: Config) -> None:

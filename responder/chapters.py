@@ -331,9 +331,10 @@ CHAPTERS: Final[tuple[Chapter, ...]] = (
     ),
     Chapter(
         "approval",
-        "`approval: risk-manager` alone means one person with that role within ten minutes. People see what the step would "
-        "do, with the value before; when that has changed by the time they say yes, they are asked again. Machines that "
-        "only lower risk should not wait for people: keep approvals for what raises it, or cannot be taken back.\n",
+        "`approval: risk-manager` alone means one person with that role within ten minutes. People see what the step "
+        "would do, with the value before; when that has changed by the time they say yes, they are asked again. "
+        "Machines that only lower risk should not wait for people: keep approvals for what raises it, or cannot be "
+        "taken back.\n",
         (Approval,),
         "steps:\n"
         "  - id: cut_kelly\n"

@@ -16,7 +16,8 @@ from responder.decide import decide, people
 from responder.errors import Rejected
 from responder.escalation import agenda
 from responder.incident import Due, Incident, Run
-from responder.journal import apply, copy, opened
+from responder.journal import apply, opened
+from responder.people_folds import copy
 from responder.policies import Policy
 from responder.recorded import Mode, Plan, Trigger
 from responder.records import (

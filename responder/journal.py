@@ -12,9 +12,7 @@ from typing import Any, cast
 from responder import facts as f
 from responder.incident import (
     EPISODES_KEPT,
-    NAMES_KEPT,
     RUNS_KEPT,
-    WORDS_KEPT,
     Approval,
     Attempt,
     Episode,
@@ -22,15 +20,10 @@ from responder.incident import (
     MachineTimer,
     Person,
     Run,
-    Snooze,
     StepState,
 )
+from responder.people_folds import PEOPLE, copy, ladder_anew, urgent
 from responder.recorded import Answer, Phase, Result, StepStatus, Trigger
-
-
-def copy(value: Any, **changes: Any) -> Any:
-    """`model_copy` without the keyword noise; the fold's hot path, so values are not validated again."""
-    return value.model_copy(update=changes)
 
 
 def opened(event: f.Event) -> Incident:
@@ -78,13 +71,6 @@ def _with_attempt(incident: Incident, attempt_id: str, **changes: Any) -> Incide
     return incident if found is None else _with_run(incident, found[0].number, change)
 
 
-def _urgent(incident: Incident, why: str) -> Incident:
-    """A reason for telling people at once. One that only repeats the last is not told again."""
-    if incident.urgent is not None and incident.urgent in why:
-        return incident
-    return cast(Incident, copy(incident, urgent=why, urgent_number=incident.urgent_number + 1))
-
-
 def _alert_fired(incident: Incident, fact: f.AlertFired, event: f.Event) -> Incident:
     episode = Episode(
         fingerprint=fact.fingerprint,
@@ -130,23 +116,16 @@ def _severity_rose(incident: Incident, fact: f.SeverityRose, event: f.Event) -> 
             incident,
             severity=fact.severity,
             policy=fact.policy,
-            **_ladder_anew(incident, event),
+            **ladder_anew(incident, event),
             clock_from=event.at,
             clock_round=incident.clock_round + 1,
         ),
     )
 
 
-def _ladder_anew(incident: Incident, event: f.Event) -> dict[str, Any]:
-    """The ladder begins again from here, and nobody has the incident."""
-    nobody: dict[str, Any] = {"acknowledged": None, "snoozed": None, "still_since": None, "repeats": 0, "stood": 0}
-    nobody |= {"answered": _all_pages(incident), "reached": ()}
-    return nobody | {"ladder_from": event.at, "ladder_round": incident.ladder_round + 1}
-
-
 def _schedule_due(incident: Incident, fact: f.ScheduleDue, event: f.Event) -> Incident:
     """Each time stands for itself: what was wrong with the last one is told again when it is still wrong."""
-    told: dict[str, Any] = {"urgent": None, "urgent_told": incident.urgent_number, **_ladder_anew(incident, event)}
+    told: dict[str, Any] = {"urgent": None, "urgent_told": incident.urgent_number, **ladder_anew(incident, event)}
     rules = {"rules_hash": fact.rules_hash, "policy": fact.policy}
     return cast(Incident, copy(incident, result=None, rejoined=False, recheck=False, **told, **rules))
 
@@ -155,7 +134,7 @@ def _problem_found(incident: Incident, fact: f.ProblemFound, event: f.Event) -> 
     after = cast(
         Incident, copy(incident, problems=(*incident.problems, fact.problem), blocked=incident.blocked or fact.blocks)
     )
-    return _urgent(after, fact.problem) if fact.urgent else after
+    return urgent(after, fact.problem) if fact.urgent else after
 
 
 def _run_started(incident: Incident, fact: f.RunStarted, event: f.Event) -> Incident:
@@ -215,7 +194,7 @@ def _attempt_intended(incident: Incident, fact: f.AttemptIntended, event: f.Even
 
     passed = "; ".join(v.reason for v in fact.verdicts if v.warn)
     after = _with_run(incident, fact.run, change)
-    return _urgent(after, passed) if passed else after
+    return urgent(after, passed) if passed else after
 
 
 def _attempt_ended(incident: Incident, fact: f.AttemptEnded, event: f.Event) -> Incident:
@@ -230,7 +209,7 @@ def _attempt_ended(incident: Incident, fact: f.AttemptEnded, event: f.Event) -> 
 
 def _step_ended(incident: Incident, fact: f.StepEnded, event: f.Event) -> Incident:
     after = _with_run(incident, fact.run, lambda r: _with_step(r, fact.step, status=fact.status, why=fact.why))
-    return _urgent(after, fact.why) if fact.status is StepStatus.UNKNOWN else after
+    return urgent(after, fact.why) if fact.status is StepStatus.UNKNOWN else after
 
 
 def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident:
@@ -243,7 +222,7 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
     holds = fact.result in (Result.FIXED, Result.CONTAINED)
     ended = next((r for r in after.runs if r.number == fact.run), None)
     if ended is not None and ended.takes_back:
-        return after if holds else _urgent(after, f"put back: {fact.result.value}: {fact.why}")
+        return after if holds else urgent(after, f"put back: {fact.result.value}: {fact.why}")
     # A promise that looked while this run was verified looks again, now that it has ended.
     machine = {k: m if m.fired else copy(m, gathered=False) for k, m in after.machine.items()}
     changes = {"result": fact.result, "watch_holds": fact.result is Result.FIXED, "machine": machine}
@@ -253,7 +232,7 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
     if incident.trigger is Trigger.SCHEDULE:
         # Who acknowledged the run while it went on has not seen how it ended.
         after = cast(Incident, copy(after, acknowledged=None, snoozed=None, still_since=None))
-    return _urgent(after, f"{fact.result.value}: {fact.why}")
+    return urgent(after, f"{fact.result.value}: {fact.why}")
 
 
 def _relapsed(incident: Incident, fact: f.Relapsed, event: f.Event) -> Incident:
@@ -263,7 +242,7 @@ def _relapsed(incident: Incident, fact: f.Relapsed, event: f.Event) -> Incident:
     if incident.result is Result.FIXED:
         # Only a fix had stopped the climb. Where it goes on, newcomers must not put the next level off again and again.
         # Who had acknowledged it had it until it was fixed.
-        anew |= _ladder_anew(incident, event)
+        anew |= ladder_anew(incident, event)
         anew |= {"urgent": None, "urgent_told": incident.urgent_number}
     return cast(Incident, copy(incident, **anew))
 
@@ -326,120 +305,11 @@ def _step_failed(incident: Incident, fact: f.StepFailed, event: f.Event) -> Inci
 def _refused(incident: Incident, fact: f.Refused, event: f.Event) -> Incident:
     after = _with_run(incident, fact.run, lambda r: copy(r, verdicts=fact.verdicts))
     reasons = "; ".join(v.reason for v in fact.verdicts if v.answer is Answer.DENY)
-    return _urgent(after, f"refused: {reasons}") if fact.urgent else after
+    return urgent(after, f"refused: {reasons}") if fact.urgent else after
 
 
 def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
     return _with_run(incident, fact.run, lambda r: copy(r, waits_until=fact.until, verdicts=fact.verdicts))
-
-
-def _all_pages(incident: Incident) -> tuple[str, ...]:
-    return tuple(key for _, key in incident.paged)
-
-
-def _climb_stops(incident: Incident, event: f.Event) -> dict[str, Any]:
-    """The climb stands still from now on, if it does not already; the pagers hear of it, so they tell nothing new."""
-    since = event.at if incident.still_since is None else incident.still_since
-    return {"still_since": since, "answered": _all_pages(incident)}
-
-
-def _climb_goes_on(incident: Incident, ended: int) -> dict[str, Any]:
-    """The ladder moves on by the time for which it stood still, so that what was left of it is left.
-
-    `ended` is when the standing still was over, which may be long before anybody could record it.
-    """
-    began = incident.still_since
-    if began is None and incident.acknowledged is not None:
-        began = incident.acknowledged.at  # recorded before the standing still had a time of its own
-    if began is None:
-        return {"still_since": None}
-    prefix = f"{incident.ladder_round}:"
-    latest = max((at for key, at in incident.levels_reached.items() if key.startswith(prefix)), default=0)
-    stood = max(0, ended - max(began, incident.ladder_from))
-    since_level = incident.stood + max(0, ended - max(began, latest))
-    return {"still_since": None, "ladder_from": incident.ladder_from + stood, "stood": since_level}
-
-
-def _acknowledgement_expired(incident: Incident, fact: f.AcknowledgementExpired, event: f.Event) -> Incident:
-    ended = event.at if fact.ended is None else fact.ended
-    after = cast(Incident, copy(incident, acknowledged=None, **_climb_goes_on(incident, ended)))
-    return _paged(after, fact.page, event)
-
-
-def _unacknowledged(incident: Incident, fact: f.Unacknowledged, event: f.Event) -> Incident:
-    return cast(Incident, copy(_heard(incident, fact.word), acknowledged=None, **_climb_goes_on(incident, event.at)))
-
-
-def _snooze_ended(incident: Incident, fact: f.SnoozeEnded, event: f.Event) -> Incident:
-    ended = event.at if incident.snoozed is None else min(event.at, incident.snoozed.until)
-    return cast(Incident, copy(incident, snoozed=None, **_climb_goes_on(incident, ended)))
-
-
-def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
-    person = Person(actor=event.actor, at=event.at, note=fact.note, via=fact.via)
-    changes = {"acknowledgements": incident.acknowledgements + 1, "snoozed": None, **_climb_stops(incident, event)}
-    return cast(Incident, copy(_heard(incident, fact.word), acknowledged=person, **changes))
-
-
-def _snoozed(incident: Incident, fact: f.Snoozed, event: f.Event) -> Incident:
-    snooze = Snooze(actor=event.actor, at=event.at, until=fact.until, note=fact.note)
-    changes = {"snoozes": incident.snoozes + 1, "acknowledged": None, **_climb_stops(incident, event)}
-    return cast(Incident, copy(incident, snoozed=snooze, **changes))
-
-
-def _heard(incident: Incident, word: str) -> Incident:
-    """A word from outside is remembered by its id."""
-    return cast(Incident, copy(incident, heard=(*incident.heard, word)[-WORDS_KEPT:])) if word else incident
-
-
-def _level_reached(incident: Incident, fact: f.LevelReached, event: f.Event) -> Incident:
-    key = f"{fact.round}:{fact.index}"
-    reached = {**incident.levels_reached, key: event.at}
-    # The first level is told for the reason that is urgent, if there is one.
-    told = incident.urgent_number if fact.index == 0 else incident.urgent_told
-    changes = {"levels_reached": reached, "urgent_told": told, "hurried": None, "stood": 0}
-    return _paged(cast(Incident, copy(incident, **changes)), fact.page, event)
-
-
-def _ladder_repeated(incident: Incident, fact: f.LadderRepeated, event: f.Event) -> Incident:
-    return cast(Incident, copy(incident, **{**_ladder_anew(incident, event), "repeats": fact.number}))
-
-
-def _storm_grew(incident: Incident, fact: f.StormGrew, event: f.Event) -> Incident:
-    names = (*incident.member_names, fact.target)[:NAMES_KEPT]
-    count = incident.members + 1
-    after = copy(incident, members=count, members_open=incident.members_open + 1, member_names=names)
-    # Ten times as many are news again, also for somebody who has acknowledged it.
-    return _urgent(after, f"{count} incidents by now") if count in (100, 1_000, 10_000) else after
-
-
-def _urgent_told(incident: Incident, fact: f.UrgentTold, event: f.Event) -> Incident:
-    return _paged(cast(Incident, copy(incident, urgent_told=fact.number)), fact.page, event)
-
-
-def _paged(incident: Incident, page: tuple[str, ...], event: f.Event) -> Incident:
-    return cast(Incident, copy(incident, last_paged=event.at)) if page else incident
-
-
-def _put_out(incident: Incident, fact: f.Paged, event: f.Event) -> Incident:
-    """One page is open at each destination: the latest, which ends those before it once it is accepted."""
-    kept = (one for one in incident.paged if one != (fact.destination, fact.supersedes))
-    replaced = dict(incident.replaced)
-    if fact.supersedes:
-        before = replaced.pop(fact.supersedes, ())
-        replaced[fact.key] = (fact.supersedes, *before)[:REPLACED_KEPT]
-    paged = tuple(dict.fromkeys((*kept, (fact.destination, fact.key))))
-    return cast(Incident, copy(incident, paged=paged, replaced=replaced))
-
-
-def _page_accepted(incident: Incident, fact: f.PageAccepted, event: f.Event) -> Incident:
-    replaced = {k: v for k, v in incident.replaced.items() if k != fact.key}
-    reached = tuple(dict.fromkeys((*incident.reached, fact.destination)))
-    return cast(Incident, copy(incident, replaced=replaced, reached=reached))
-
-
-REPLACED_KEPT = 20
-"""Pages that one page may end; more than an outage of all pagers can pile up at one destination."""
 
 
 def _settled(incident: Incident, fact: f.Settled, event: f.Event) -> Incident:
@@ -466,6 +336,7 @@ def _verifying(incident: Incident, fact: f.Verifying, event: f.Event) -> Inciden
 
 
 _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
+    **PEOPLE,
     f.AlertFired: _alert_fired,
     f.AlertResolved: _alert_resolved,
     f.SeverityRose: _severity_rose,
@@ -503,30 +374,10 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.RunEnded: _run_ended,
     f.Watched: lambda i, x, e: copy(i, watch=x.observation, watch_holds=x.holds, recheck=False),
     f.Relapsed: _relapsed,
-    f.LevelReached: _level_reached,
     f.MachineAnnounced: lambda i, x, e: _machine(i, f"{x.round}:{x.index}", announced=e.at),
-    f.UrgentTold: _urgent_told,
     f.MachineGathered: _machine_gathered,
     f.MachineFired: _machine_fired,
-    f.Acknowledged: _acknowledged,
-    f.AcknowledgementExpired: _acknowledgement_expired,
-    f.Unacknowledged: _unacknowledged,
-    f.Snoozed: _snoozed,
-    f.SnoozeEnded: _snooze_ended,
-    f.Noted: lambda i, x, e: _heard(i, x.word),
-    f.EscalationAsked: lambda i, x, e: copy(i, hurried=e.at),
-    f.LadderRepeated: _ladder_repeated,
-    f.PagerAsked: lambda i, x, e: copy(i, pagers_asked=(*i.pagers_asked, f"{x.round}:{x.index}")),
-    f.StillOpen: lambda i, x, e: copy(i, reminders=x.number),
-    f.StormJoined: lambda i, x, e: copy(i, storm=x.storm),
-    f.StormGrew: _storm_grew,
-    f.StormShrank: lambda i, x, e: copy(i, members_open=max(0, i.members_open - 1)),
     f.CountdownHeld: _countdown_held,
-    f.Paged: _put_out,
-    f.PageAccepted: _page_accepted,
-    f.TakenOver: lambda i, x, e: copy(
-        i, taken_over=Person(actor=e.actor, at=e.at, note=x.note), answered=_all_pages(i)
-    ),
     f.Settled: _settled,
     f.Closed: lambda i, x, e: copy(i, closed_at=e.at, closed_why=x.why),
 }

@@ -58,6 +58,7 @@ class Metrics:
         self._declare_runs()
         self._declare_people()
         self._declare_store()
+        self._declare_health()
         self._feeds = self._table()
 
     # --- declaring ----------------------------------------------------------------------------------------------------
@@ -143,6 +144,18 @@ class Metrics:
             "responder_messages_lateness_seconds", "How long the earliest message has waited past its time; 0: none."
         )
 
+    def _declare_health(self) -> None:
+        self._audit = self._gauge("responder_audit_clean", "1 when the last self-audit found nothing; else 0.")
+        self._beats = Gauge(
+            "responder_heartbeat_last_seen_seconds",
+            "Seconds since an expected heartbeat came last; NaN: never.",
+            ["name"],
+            registry=self._registry,
+        )
+        self._pings = self._counter(
+            "responder_heartbeat_pings_total", "Calls of outside switches.", result=("taken", "failed", "withheld")
+        )
+
     def watch(self, oldest_wait: Callable[[], float]) -> None:
         """Add what is asked at each scrape: seconds that the oldest operation waits for the store."""
         gauge = self._gauge("responder_store_oldest_wait_seconds", "How long the oldest operation waits for the store.")
@@ -191,6 +204,20 @@ class Metrics:
         self._store_up.set(up)
         self._timers_late.set(timers_late)
         self._messages_late.set(messages_late)
+
+    def audited(self, *, clean: bool) -> None:
+        """A self-audit is done."""
+        self._audit.set(clean)
+
+    def heartbeats_seen(self, ages: Mapping[str, float]) -> None:
+        """Name -> seconds since it was last seen, NaN for never."""
+        self._beats.clear()
+        for name, age in ages.items():
+            self._beats.labels(name).set(age)
+
+    def pinged(self, result: str) -> None:
+        """An outside switch was called: `taken`, `failed` or `withheld`."""
+        self._pings.labels(result).inc()
 
     def name_destinations(self, destinations: Mapping[str, str]) -> None:
         """After a reload: destination -> its notifier's kind."""

@@ -17,6 +17,7 @@ from responder import story
 from responder.choices import Choice, choices
 from responder.contracts import Line, Message, Notifier, PagerState, Render
 from responder.desk import Desk, Shelf
+from responder.engine.pace import REMEMBERED, Pace
 from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
 from responder.facts import Event, LevelReached
 from responder.incident import Incident
@@ -42,15 +43,14 @@ LOG = logging.getLogger("responder.engine")
 
 AT_ONCE: Mapping[Lane, int] = {Lane.PAGE: 32, Lane.ROOT: 16, Lane.THREAD: 16}
 """Messages under way in each lane: bounded, and no lane can take the room of another."""
-LOOKED_AT = 500
-"""Rows of one pass."""
+LOOKED_AT = 100
+"""Rows of one pass, of each lane of a destination: what waits for one must not hide what another could take."""
 DEBOUNCE = 3
 """Paces between two updates of one root message; the first and the last one do not wait."""
 POLL = SECOND
 """When to look again at rows that wait for something that has no time: a root message, a sender."""
 SPAN = 10 * SECOND
 """How long the lease of the sending replica holds; another one goes on after that."""
-REMEMBERED = 10_000
 MERGED_FROM = 5
 """So many lines of one thread that wait together leave as one message (reliability.md 1.2)."""
 MERGED_MOST = 40
@@ -76,23 +76,6 @@ class Destinations:
     notifiers: Mapping[str, Notifier]
     render: Render
     fallback: str | None
-
-
-class Pace:
-    """A token bucket for each channel: a burst at once, then one message every so many microseconds."""
-
-    def __init__(self) -> None:
-        self._free_at: dict[tuple[str, str], int] = {}
-
-    def wait(self, channel: tuple[str, str], now: int, pace: int, burst: int) -> int:
-        """Microseconds until a message may go there."""
-        return max(0, self._free_at.get(channel, 0) - (burst - 1) * pace - now)
-
-    def take(self, channel: tuple[str, str], now: int, pace: int) -> None:
-        """One message goes now."""
-        if len(self._free_at) > REMEMBERED:
-            self._free_at = {c: at for c, at in self._free_at.items() if at > now}
-        self._free_at[channel] = max(self._free_at.get(channel, 0), now) + pace
 
 
 @dataclass(slots=True)

@@ -36,19 +36,6 @@ class Gauges(Protocol):
         """An outside switch was called: `taken`, `failed` or `withheld`."""
 
 
-class Unmetered:
-    """For a program without metrics."""
-
-    def audited(self, *, clean: bool) -> None:
-        """See Gauges."""
-
-    def heartbeats_seen(self, ages: Mapping[str, float]) -> None:
-        """See Gauges."""
-
-    def pinged(self, result: str) -> None:
-        """See Gauges."""
-
-
 class Health:
     """See the module. `take` is for whoever receives notifications, `status` for whoever shows it."""
 

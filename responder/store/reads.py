@@ -41,10 +41,7 @@ _LANES: Final = case({lane.value: place for place, lane in enumerate(Lane)}, val
 _now: Final[BindParameter[int]] = bindparam("now")
 _owner: Final[BindParameter[str]] = bindparam("owner")
 _limit: Final[BindParameter[int]] = bindparam("limit")
-_each: Final[BindParameter[int]] = bindparam("each")
 
-EACH: Final = 100
-"""Messages of one lane for one destination that are looked at together."""
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Of stored bodies in one answer, but for the first of them: what is compressed grows again when it is read."""
 
@@ -87,9 +84,8 @@ _WAITING: Final = (
 _DUE_MESSAGES: Final = (
     select(t.messages)
     .join(_WAITING, _WAITING.c.id == t.messages.c.id)
-    .where(_WAITING.c.place <= _each)
+    .where(_WAITING.c.place <= _limit)
     .order_by(_LANES, *_IN_TURN)
-    .limit(_limit)
 )
 _NEXT_MESSAGE: Final = select(func.min(t.messages.c.next_at)).where(_PENDING, _FIRST_IN_ORDER)
 
@@ -153,9 +149,9 @@ class Reads:
         return min(ends, default=None)
 
     def due_messages(self, now: int, limit: int) -> list[MessageRow]:
-        """What may be sent now: pages first, then the most severe; only the first unsent row of each order key, and of a
-        destination only so many."""
-        found = self._rows(_DUE_MESSAGES, now=now, limit=limit, each=EACH)
+        """What may be sent now: pages first, then the most severe; only the first unsent row of each order key, and
+        `limit` rows of each lane of a destination."""
+        found = self._rows(_DUE_MESSAGES, now=now, limit=limit)
         return [rows.message_row(values) for values in found]
 
     def next_message_due(self) -> int | None:

@@ -94,6 +94,7 @@ class Api:
                 "next_message_at": moment(await desk.store.next_message_due()),
                 "store": {"oldest_wait": desk.store.oldest_wait()},
                 "unready": list(self._parts.unready()),
+                **self._parts.health(),
             }
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from responder import alert, config
 from responder.alertmanagers import Alertmanagers
@@ -49,6 +50,10 @@ class Parts:
     unready: Callable[[], Sequence[str]]
     pagerduty: Mapping[str, PagerDuty] = field(default_factory=dict)
     """Who may tell what was done in PagerDuty; replaced by a reload too."""
+    heard: Callable[[alert.Notification], alert.Notification] = lambda notification: notification
+    """Takes the heartbeats out of a notification: they open no incident."""
+    health: Callable[[], Mapping[str, Any]] = dict
+    """What the program finds about itself, for the status."""
 
     @property
     def alert_limits(self) -> alert.Limits:

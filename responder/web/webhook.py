@@ -223,6 +223,7 @@ class _Delivery:
 
     async def _ingested(self, notification: Notification, row: NotificationRow) -> Received:
         """Commit it; firings that look older than their known end are asked about first (design 5.2)."""
+        notification = self._parts.heard(notification)
         asked: frozenset[str] = frozenset()
         gone: frozenset[str] = frozenset()
         while True:

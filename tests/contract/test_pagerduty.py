@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from responder import facts as f
 from responder.config import read_config
 from responder.contracts import Catalogue
-from responder.engine.delivery import Pace
+from responder.engine.pace import Pace
 from responder.environment import Environment
 from responder.errors import Permanent, Temporary
 from responder.incident import Incident

@@ -211,7 +211,7 @@ def test_others_are_not_let_in_without_credentials(listen: str) -> None:
         ("listen: '9099'", "1:9: listen: an address is a host and a port"),
         ("listen: 127.0.0.1:99999", "1:9: listen: an address is a host and a port"),
         ("mode: automatic", "1:7: mode: 'automatic' is not one of observe, approve, auto"),
-        ("heartbeats: {watchdog: 5m}", "1:1: heartbeats: not yet: this version would not honour it"),
+        ("heartbeats: {watchdog: 5m}", "1:14: heartbeats.watchdog: unknown key"),
         ("limits: {body: 1}", "1:10: limits.body: unknown key"),
         ("limits: {alerts: 0}", "1:18: limits.alerts: input should be greater than or equal to 1"),
         ("rules: edge-risk", "1:8: rules: a list is needed here, not text ('edge-risk')"),

@@ -20,7 +20,6 @@ from responder.engine.emergency import AGAIN, Emergency
 from responder.errors import Permanent, Temporary, Unknown
 from responder.messages import MessageTemplates
 from responder.notifiers import message_templates
-from responder.outbox import next_channel
 from responder.policies import Level, Policy
 from responder.recorded import Mode
 from responder.records import Change, Keys, Lane, MessageRow, Sending, State, Writes
@@ -484,22 +483,3 @@ async def test_the_emergency_page_is_sent_once_an_outage_and_resolved() -> None:
 def test_messages_carry_no_body_unless_the_notifier_makes_one() -> None:
     body: JsonValue = Pager().compose("page", {}, TEMPLATES.render)
     assert body is None
-
-
-def page_row(name: str, to: str = "first") -> MessageRow:
-    return MessageRow(name, "i1", 1, Lane.PAGE, to, "page", "k", 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("name", "to", "expected"),
-    [
-        ("op1:0:page:first", "first", "second"),
-        ("op1:0:page:first>second", "second", "third"),
-        ("op1:0:page:first>second>third", "third", "last"),
-        ("op1:0:page:first>second>third>last", "last", None),
-        ("op1:0:page:boss", "boss", "last"),
-    ],
-)
-def test_a_page_goes_from_channel_to_channel_each_once(name: str, to: str, expected: str | None) -> None:
-    policy = Policy(levels=(Level(name="L1", after=0, page=("first",), fallback=("second", "third")),))
-    assert next_channel(page_row(name, to), policy, "last") == expected

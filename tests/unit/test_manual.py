@@ -141,7 +141,7 @@ def test_fields_are_told_once_and_with_the_position_of_their_placeholders() -> N
         (tuple[str, ...], "list of text"),
         (str | int | float, "text or number"),
         (Literal["page", "act_and_page"], "`page`, `act_and_page`"),
-        (Mode, "`observe`, `auto`"),
+        (Mode, "`observe`, `approve`, `auto`"),
     ],
 )
 def test_types_are_told_in_words(annotation: Any, told: str) -> None:

@@ -33,7 +33,7 @@ KEPT = shipped_rules() / "schema"
 SHIPPED = sorted([*shipped_rules().rglob("*.yaml"), shipped_rules().parent / "responder.yaml"])
 MISTAKES = {path.stem: path for path in sorted((Path(__file__).parent / "mistakes").glob("*.yaml"))}
 
-SAID_IN_CODE = {"never_succeeds", "schedule_wrong"}
+SAID_IN_CODE = {"approval_of_a_manual_step", "never_succeeds", "schedule_wrong"}
 """What a model refuses by comparing values or reading a text, which no schema can."""
 SEEN_TOO = {
     "duration_as_key", "evidence_that_changes", "promise_of_nothing", "type_and_pattern",
