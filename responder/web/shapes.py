@@ -20,7 +20,7 @@ from responder.story import describe, reasons, state_values
 from responder.timing import SECOND, format_time
 
 _ASKED: Final = ("asked_at", "observed_at", "prepared_at", "retry_at", "deadline", "until")
-TIMES: Final = frozenset({*_ASKED, "at", "due", "since", "starts_at", "ends_at"})
+TIMES: Final = frozenset({*_ASKED, "at", "due", "ended", "since", "starts_at", "ends_at"})
 """Fields of facts and scopes that are points in time (µs); those of `DURATIONS` are spans (µs)."""
 DURATIONS: Final = frozenset({"late", "lasted", "remind"})
 

@@ -8,89 +8,198 @@ import pytest
 
 from responder.config import Config, load_config
 from responder.loader import load_rules
+from responder.policies import SEVERITIES
 from responder.rules import Rules
 from responder.sources import Folders, read_sources, shipped_rules
 from responder.timing import HOUR, MINUTE, SECOND
-from tests.acceptance.stage import CATALOGUE, playing
+from tests.acceptance.stage import CATALOGUE, START, Stage, playing
 
 PLATFORMS = ("edge-risk", "nse-equities", "multi-market", "trading-service")
-FRIDAY_AFTERNOON = 0
-"""The stage begins on Friday, 14:00 in UTC: office hours in London, the end of the day in Kolkata (19:30)."""
-FRIDAY_NIGHT = 8 * HOUR
+
+# The stage begins on Friday, 14:00 in London and 19:30 in Kolkata. Moments are counted from there.
+FRIDAY = 0
+LONDON_CLOSES = 6 * HOUR
+LONDON_OPENS = 66 * HOUR
+KOLKATA_OPENS = 61 * HOUR + 30 * MINUTE
+KOLKATA_CLOSES = 7 * 24 * HOUR - 90 * MINUTE
+"""18:00 on the Friday after: what comes then waits for the weekend to pass."""
+SATURDAY_NIGHT = 36 * HOUR
+
+Woken = list[tuple[int, str]]
+"""Minutes after the opening, and who."""
 
 
 @cache
-def loaded(platform: str) -> tuple[Rules, Config]:
-    path = shipped_rules() / platform / "_responder.example.yaml"
-    config = load_config(path, CATALOGUE, {"HOME": "/var/ops"}, check_secrets=False)
-    sources = read_sources(config.rules, Folders(shipped_rules(), config.folder))
-    return load_rules(sources, CATALOGUE, config).rules, config
+def loaded(*platforms: str) -> tuple[Rules, Config]:
+    """Catalogues with the notifiers of their example configurations."""
+    configs = []
+    for platform in platforms:
+        path = shipped_rules() / platform / "_responder.example.yaml"
+        configs.append(load_config(path, CATALOGUE, {"HOME": "/var/ops"}, check_secrets=False))
+    notifiers = {name: notifier for config in configs for name, notifier in config.notifiers.items()}
+    whole = configs[0].model_copy(update={"notifiers": notifiers})
+    sources = read_sources(platforms, Folders(shipped_rules(), whole.folder))
+    return load_rules(sources, CATALOGUE, whole).rules, whole
 
 
-def woken(platform: str, severity: str, begins: int, lasts: int) -> list[tuple[int, str]]:
-    """An alert that nothing and nobody answers: whom it wakes, and after how many minutes."""
+def unforeseen(platform: str, severity: str) -> dict[str, str]:
+    """An alert that no runbook answers; without a severity when it is empty."""
+    labels = {"alertname": "Unforeseen", "platform": platform, "env": "prod", "severity": severity}
+    return {name: value for name, value in labels.items() if value}
+
+
+def pages(stage: Stage, opened: int) -> Woken:
+    sent = [s for s in stage.sent if s.message.kind == "page"]
+    return [((s.at - opened + SECOND) // MINUTE, s.destination) for s in sent]
+
+
+def woken(platform: str, severity: str, begins: int, lasts: int) -> Woken:
+    """Whom an alert wakes that nothing and nobody answers."""
     with playing(loaded(platform)) as stage:
         stage.advance(begins)
         opened = stage.clock()
-        labels = {"alertname": "Unforeseen", "platform": platform, "env": "prod", "severity": severity}
-        stage.fires({name: value for name, value in labels.items() if value})
+        stage.fires(unforeseen(platform, severity))
         stage.advance(lasts)
-        pages = [s for s in stage.sent if s.message.kind == "page"]
-        return [((s.at - opened + SECOND) // MINUTE, s.destination) for s in pages]
+        return pages(stage, opened)
 
 
-P1 = [(2, "trading-oncall"), (15, "quant"), (30, "pm"), (30, "risk")]
-P2 = [(2, "nse-oncall"), (5, "nse-oncall"), (15, "nse-backup"), (30, "nse-lead"), (60, "nse-executives")]
-P2_HIGH = [(2, "nse-opsgenie"), (5, "nse-opsgenie"), *P2[2:]]
-P4 = [(2, "trademaster-oncall"), (15, "trademaster-lead"), (30, "trademaster-manager"), (60, "trademaster-cto")]
+UP_TO_L3 = [(15, "quant"), (30, "pm"), (30, "risk")]
+DAY = [*UP_TO_L3, (60, "cto"), (60, "cro")]
+NIGHT = [*UP_TO_L3, (45, "cto"), (45, "cro")]
+NSE = [(15, "nse-backup"), (30, "nse-lead"), (60, "nse-executives")]
+TRADEMASTER = [(15, "trademaster-lead"), (30, "trademaster-manager"), (60, "trademaster-cto")]
+ALL_HANDS = ("multi-market-oncall", "multi-market-backup", "multi-market-lead")
+
+
+def p0(start: int) -> Woken:
+    return [*((start, name) for name in ALL_HANDS), (start + 5, "multi-market-executives")]
 
 
 @pytest.mark.parametrize(
     ("platform", "severity", "begins", "expected"),
     [
-        ("edge-risk", "critical", FRIDAY_AFTERNOON, [*P1, (60, "cto"), (60, "cro")]),
-        ("edge-risk", "critical", FRIDAY_NIGHT, [*P1, (45, "cto"), (45, "cro")]),
-        ("edge-risk", "warning", FRIDAY_AFTERNOON, []),
-        ("edge-risk", "", FRIDAY_NIGHT, [(0, "trading-oncall"), *P1[1:], (45, "cto"), (45, "cro")]),
-        ("nse-equities", "critical", FRIDAY_AFTERNOON, P2),
-        ("nse-equities", "high", FRIDAY_AFTERNOON, P2_HIGH),
-        ("nse-equities", "info", FRIDAY_AFTERNOON, []),
-        ("multi-market", "critical", FRIDAY_NIGHT, [
-            (0, "multi-market-oncall"), (0, "multi-market-backup"), (0, "multi-market-lead"),
-            (5, "multi-market-executives"),
-            (20, "multi-market-oncall"), (20, "multi-market-backup"), (20, "multi-market-lead"),
-            (25, "multi-market-executives"),
-        ]),
-        ("multi-market", "high", FRIDAY_NIGHT, [
+        # Office hours in London, to the minute, on both sides of the evening and of the weekend.
+        ("edge-risk", "critical", FRIDAY, [(2, "trading-oncall"), *DAY]),
+        ("edge-risk", "critical", LONDON_CLOSES - MINUTE, [(2, "trading-oncall"), *DAY]),
+        ("edge-risk", "critical", LONDON_CLOSES, [(2, "trading-oncall"), *NIGHT]),
+        ("edge-risk", "critical", SATURDAY_NIGHT, [(2, "trading-oncall"), *NIGHT]),
+        ("edge-risk", "critical", LONDON_OPENS - MINUTE, [(2, "trading-oncall"), *NIGHT]),
+        ("edge-risk", "critical", LONDON_OPENS, [(2, "trading-oncall"), *DAY]),
+        ("edge-risk", "high", FRIDAY, [(2, "trading-oncall"), *DAY]),
+        ("edge-risk", "warning", FRIDAY, []),
+        ("edge-risk", "info", SATURDAY_NIGHT, []),
+        ("edge-risk", "", FRIDAY, [(0, "trading-oncall"), *DAY]),
+        ("edge-risk", "", SATURDAY_NIGHT, [(0, "trading-oncall"), *NIGHT]),
+        ("nse-equities", "critical", FRIDAY, [(2, "nse-oncall"), (5, "nse-oncall"), *NSE]),
+        ("nse-equities", "critical", SATURDAY_NIGHT, [(2, "nse-oncall"), (5, "nse-oncall"), *NSE]),
+        ("nse-equities", "high", FRIDAY, [(2, "nse-opsgenie"), (5, "nse-opsgenie"), *NSE]),
+        ("nse-equities", "warning", FRIDAY, []),
+        ("nse-equities", "info", FRIDAY, []),
+        ("nse-equities", "", FRIDAY, [(0, "nse-oncall"), (5, "nse-oncall"), *NSE]),
+        ("multi-market", "high", SATURDAY_NIGHT, [
             (2, "multi-market-oncall"), (15, "multi-market-backup"), (15, "multi-market-lead"),
         ]),
-        ("multi-market", "warning", FRIDAY_AFTERNOON, []),
-        ("trading-service", "high", FRIDAY_NIGHT, P4),
-        ("trading-service", "warning", FRIDAY_NIGHT, [(60, "trademaster-oncall")]),
+        ("multi-market", "warning", FRIDAY, []),
+        ("multi-market", "info", FRIDAY, []),
+        ("trading-service", "critical", FRIDAY, [(2, "trademaster-oncall"), *TRADEMASTER]),
+        ("trading-service", "high", SATURDAY_NIGHT, [(2, "trademaster-oncall"), *TRADEMASTER]),
+        ("trading-service", "", SATURDAY_NIGHT, [(0, "trademaster-oncall"), *TRADEMASTER]),
+        ("trading-service", "warning", SATURDAY_NIGHT, [(60, "trademaster-oncall")]),
+        ("trading-service", "info", SATURDAY_NIGHT, []),
     ],
 )  # fmt: skip
-def test_who_is_woken_when(platform: str, severity: str, begins: int, expected: list[tuple[int, str]]) -> None:
-    lasts = 35 * MINUTE if platform == "multi-market" and severity == "critical" else 61 * MINUTE
-    assert woken(platform, severity, begins, lasts) == expected
+def test_who_is_woken_within_the_hour(platform: str, severity: str, begins: int, expected: Woken) -> None:
+    assert woken(platform, severity, begins, 61 * MINUTE) == expected
+
+
+@pytest.mark.parametrize("severity", ["critical", ""])
+@pytest.mark.parametrize("begins", [FRIDAY, SATURDAY_NIGHT])
+def test_all_hands_are_called_at_once_and_again_until_somebody_answers(severity: str, begins: int) -> None:
+    rounds = [page for start in (0, 20, 40, 60, 80) for page in p0(start)]
+    assert woken("multi-market", severity, begins, 3 * HOUR) == rounds
+
+
+def test_two_hours_are_enough_for_a_warning_of_the_trading_service() -> None:
+    expected = [(60, "trademaster-oncall"), (120, "trademaster-lead")]
+    assert woken("trading-service", "warning", SATURDAY_NIGHT, 3 * HOUR) == expected
+
+
+ONCALL, BACKUP = "multi-market-oncall", "multi-market-backup"
 
 
 @pytest.mark.parametrize(
-    ("platform", "severity", "first"),
+    ("platform", "severity", "begins", "expected"),
     [
-        # Kolkata: it is Friday 19:30 at the beginning, and Monday 09:00 after 61 h 30 m.
-        ("multi-market", "warning", (3690, "multi-market-oncall")),
-        ("multi-market", "info", (3690, "multi-market-oncall")),
-        ("trading-service", "info", (3690, "trademaster-oncall")),
+        # Within the hour while somebody is there; the second one an hour after the first, also on a Monday morning.
+        ("multi-market", "warning", KOLKATA_OPENS + 2 * HOUR, [(0, ONCALL), (60, BACKUP)]),
+        ("multi-market", "warning", KOLKATA_OPENS - MINUTE, [(1, ONCALL), (61, BACKUP)]),
+        ("multi-market", "warning", FRIDAY, [(3690, ONCALL), (3750, BACKUP)]),
+        ("multi-market", "warning", KOLKATA_CLOSES - MINUTE, [(0, ONCALL), (3841, BACKUP)]),
+        ("multi-market", "warning", KOLKATA_CLOSES, [(3780, ONCALL), (3840, BACKUP)]),
+        # The next business day: what comes on a Monday at 10:00 on Tuesday at 9:00, what comes on a Friday on Monday.
+        ("multi-market", "info", KOLKATA_OPENS + HOUR, [(1380, ONCALL)]),
+        ("multi-market", "info", FRIDAY, [(3690, ONCALL)]),
+        ("trading-service", "info", KOLKATA_OPENS + HOUR, [(1380, "trademaster-oncall")]),
+        ("trading-service", "info", FRIDAY, [(3690, "trademaster-oncall")]),
+        ("trading-service", "info", KOLKATA_CLOSES, [(3780, "trademaster-oncall")]),
     ],
 )
-def test_what_may_wait_waits_for_monday(platform: str, severity: str, first: tuple[int, str]) -> None:
-    assert woken(platform, severity, FRIDAY_AFTERNOON, 62 * HOUR)[0] == first
+def test_what_may_wait_waits_for_business_hours(platform: str, severity: str, begins: int, expected: Woken) -> None:
+    assert woken(platform, severity, begins, 66 * HOUR) == expected
 
 
-def test_all_four_can_be_loaded_together() -> None:
-    notifiers = {name: n for platform in PLATFORMS for name, n in loaded(platform)[1].notifiers.items()}
-    config = loaded("edge-risk")[1].model_copy(update={"notifiers": notifiers})
-    sources = read_sources(PLATFORMS, Folders(shipped_rules(), config.folder))
-    rules = load_rules(sources, CATALOGUE, config).rules
-    for platform in PLATFORMS:
-        assert rules.policy_for(None, "critical", 0, platform) in (platform, f"{platform}-nights")
+def test_the_first_engineer_of_the_trading_service_hands_over_after_half_an_hour() -> None:
+    with playing(loaded("trading-service")) as stage:
+        opened = stage.clock()
+        stage.fires(unforeseen("trading-service", "critical"))
+        stage.at("3:00")
+        stage.person("ack")
+        stage.at("50:00")
+        assert pages(stage, opened) == [(2, "trademaster-oncall"), (33, "trademaster-oncall"), (45, "trademaster-lead")]
+
+
+@pytest.mark.parametrize(
+    ("platform", "first"),
+    [
+        ("edge-risk", ["trading-oncall"]), ("nse-equities", ["nse-oncall"]), ("multi-market", list(ALL_HANDS)),
+        ("trading-service", ["trademaster-oncall"]),
+    ],
+)  # fmt: skip
+def test_what_was_harmless_climbs_the_ladder_of_its_new_severity(platform: str, first: list[str]) -> None:
+    with playing(loaded(platform)) as stage:
+        stage.fires(unforeseen(platform, "info"))
+        stage.at("20:00")
+        assert stage.pages == []
+        stage.fires({**unforeseen(platform, "critical"), "instance": "b"})
+        stage.at("22:01")
+        assert [to for _, to in stage.pages] == first
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_market_day_that_goes_wrong_is_one_page(platform: str) -> None:
+    with playing(loaded(platform)) as stage:
+        for number in range(30):
+            stage.fires({**unforeseen(platform, "critical"), "alertname": f"Unforeseen{number}"})
+        stage.at("3:00")
+        # Nine came before the storm and keep their own pages, and the storm has one.
+        levels = loaded(platform)[0].policy(platform).levels
+        assert len(stage.pages) == 10 * len(levels[0].page)
+
+
+# --- together ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_beside_the_others_a_platform_keeps_its_ladders(platform: str) -> None:
+    together, alone = loaded(*PLATFORMS)[0], loaded(platform)[0]
+    for severity in (*SEVERITIES, None, "unheard-of"):
+        for begins in (FRIDAY, SATURDAY_NIGHT):
+            name = together.policy_for(None, severity, START + begins, platform)
+            assert name == alone.policy_for(None, severity, START + begins, platform)
+            assert name.startswith(platform)
+            assert together.policy(name) == alone.policy(name)
+
+
+def test_an_alert_of_no_platform_wakes_somebody_where_all_are_loaded() -> None:
+    rules = loaded(*PLATFORMS)[0]
+    assert rules.policy(rules.policy_for(None, None, START)).levels[0].page == ("trading-oncall",)

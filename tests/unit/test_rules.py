@@ -14,7 +14,7 @@ from responder.notifiers import NOTIFIERS
 from responder.recorded import Mode
 from responder.services import SERVICES
 from responder.sources import Folders, read_sources, shipped_rules
-from responder.timing import MINUTE
+from responder.timing import HOUR, MINUTE, SECOND
 
 CATALOGUE = Catalogue(ACTIONS, NOTIFIERS, SERVICES)
 ALERT = {"alertname": "VaRBreach", "platform": "edge-risk", "env": "prod", "severity": "critical", "symbol": "BTC-USD"}
@@ -50,7 +50,7 @@ def test_what_the_default_configuration_shows_in_comments_is_right() -> None:
     lines = (CHECKOUT / "responder.yaml").read_text(encoding="utf-8").splitlines()
     shown = [line.removeprefix("# ") for line in lines if line.startswith("#   ") or line[2:].partition(":")[0] in KEYS]
     text = "\n".join(line for line in shown if not line.startswith("store: sqlite"))
-    environ = {"DATABASE_URL": "postgresql://ops:secret@db/responder"}
+    environ = {"DATABASE_URL": "postgresql://ops:secret@db/responder", "DEAD_MANS_SWITCH": "https://beats.example/x"}
     config = read_config("shown", text, CATALOGUE, Environment(environ, CHECKOUT, check_secrets=False))
     assert set(config.model_fields_set) >= {
         "name",
@@ -95,12 +95,14 @@ def test_a_strange_symbol_does_not_stop_the_run() -> None:
 
 def test_the_ladder_is_that_of_the_operations() -> None:
     rules = shipped("edge-risk").rules
-    policy = rules.policy(rules.policy_for(rules.runbooks["var-breach"], "critical", 0))
+    friday_afternoon, at_night = 1_795_183_200 * SECOND, 1_795_183_200 * SECOND + 8 * HOUR
+    policy = rules.policy(rules.policy_for(rules.runbooks["var-breach"], "critical", friday_afternoon))
     assert policy.grace == 2 * MINUTE
     assert [(level.after // MINUTE, level.page) for level in policy.levels] == [
         (0, ("trading-oncall",)), (15, ("quant",)), (30, ("pm", "risk")), (60, ("cto", "cro")),
     ]  # fmt: skip
-    assert rules.policy_for(None, "warning", 0) == "edge-risk"
+    assert rules.policy_for(None, "warning", friday_afternoon) == "edge-risk"
+    assert rules.policy_for(None, "warning", at_night) == "edge-risk-nights"
 
 
 def test_halting_follows_after_five_minutes_and_no_alert_starts_it() -> None:
@@ -136,7 +138,8 @@ def test_entries_are_catalogues_or_paths(tmp_path: Path) -> None:
 
 def test_the_shipped_folder_as_a_path_is_read_once() -> None:
     folders = Folders(shipped_rules(), CHECKOUT)
-    assert read_sources(["./rules", "edge-risk"], folders).keys() == read_sources(["edge-risk"], folders).keys()
+    catalogues = sorted(path.parent.name for path in shipped_rules().glob("*/policies.yaml"))
+    assert read_sources(["./rules", "edge-risk"], folders).keys() == read_sources(catalogues, folders).keys()
 
 
 def test_entries_that_do_not_exist_are_told_together(tmp_path: Path) -> None:
