@@ -51,10 +51,6 @@ def _notifiers(document: Document, path: Path, policy: Policy, known: Known) -> 
             if name not in notifiers:
                 written = (*place, index) if (*place, index) in document.values else place
                 yield document.at_value(written, f"unknown notifier {name!r}", closest(name, notifiers))
-    for name in policy.changes:
-        if name in notifiers and "change" not in notifiers[name].takes:
-            hint = "name a PagerDuty notifier; a chat tells every change anyway"
-            yield document.at_value((*path, "changes"), f"{name!r} keeps no record of changes", hint)
 
 
 def _calendars(document: Document, path: Path, policy: Policy, known: Known) -> Iterator[Problem]:

@@ -97,7 +97,7 @@ class Policy(Written):
     storm: Storm | None = None
     """From how many incidents at once on people get one page for all."""
     changes: Names = ()
-    """Where executed changes are recorded: notifiers that keep such records (PagerDuty change events)."""
+    """Where executed changes are recorded: PagerDuty keeps them as change events, other notifiers pass them over."""
     levels: tuple[Level, ...] = ()
     """The ladder, lowest first."""
 
