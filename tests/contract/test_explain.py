@@ -54,7 +54,7 @@ def test_why_nothing_ran(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 1
     assert "VaRBreach: nothing runs, because no runbook matches this alert" in words
     assert 'var-breach - env="staging" does not match env="prod"' in words
-    assert "told policy edge-risk: trading-alerts at once; L1 on-call pages trading-oncall after 2m" in words
+    assert "told policy edge-risk trading-alerts at once; L1 on-call pages trading-oncall after 2m" in words
 
 
 def test_a_probe_is_printed_as_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
