@@ -301,6 +301,10 @@ def _policies(
         name = document.get(path)
         if path[0] != "policies" and name not in found:
             problems.append(document.at_value(path, f"unknown policy {name!r}", closest(str(name), found)))
+    named = said.get(("default",))
+    if named is not None and named.file == _SHIPPED_POLICIES and len(platforms) == 1:
+        # A set that knows one platform calls its people for everything.
+        (default,) = platforms.values()
     return Policies(policies=found, by_severity=severities, by_platform=platforms, default=default)
 
 

@@ -325,6 +325,16 @@ async def test_messages_leave_by_lane_then_severity_then_age(url: str) -> None:
         await store.submit(writes("a", messages=rows))
         due = [m.id for m in await store.due_messages(NOW, 10)]
         assert due == ["old page", "page", "low page", "root", "thread"]
+        first = [m.id for m in await store.due_messages(NOW, 1)]
+        assert first == ["old page", "root", "thread"], "so many of each lane of a destination"
+        assert await store.next_message_due() == NOW
+
+
+async def test_what_waits_for_one_destination_hides_nothing_of_another(url: str) -> None:
+    async with opened(url) as store:
+        many = tuple(message(f"slow {n}", lane=Lane.PAGE, rank=9, destination="slow") for n in range(5))
+        await store.submit(writes("a", messages=(*many, message("other", lane=Lane.PAGE, destination="quick"))))
+        assert [m.id for m in await store.due_messages(NOW, 2)] == ["slow 0", "slow 1", "other"]
         assert await store.next_message_due() == NOW
 
 

@@ -22,7 +22,7 @@ from responder.store import Store, open_store
 from responder.store.group import Groups
 from responder.store.migrating import migrate
 from responder.store.sqlite import SqliteDatabase
-from responder.store.tables import metadata
+from responder.store.tables import SCHEMA, metadata
 from tests.contract.store_operations import (
     NOW,
     Does,
@@ -81,17 +81,17 @@ async def test_the_migrations_add_up_to_the_tables(url: str) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("needed", [1, 2])
+@pytest.mark.parametrize("needed", [SCHEMA, SCHEMA + 1])
 async def test_a_database_of_a_newer_program_is_used_while_it_is_compatible(url: str, needed: int) -> None:
     async with opened(url):
         pass
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.begin() as connection:
-        connection.execute(text("UPDATE meta SET value = '2' WHERE name = 'schema'"))
+        connection.execute(text(f"UPDATE meta SET value = '{SCHEMA + 1}' WHERE name = 'schema'"))
         connection.execute(text(f"UPDATE meta SET value = '{needed}' WHERE name = 'compatible_from'"))
     engine.dispose()
-    if needed > 1:
-        with pytest.raises(BadConfig, match=r"needs a responder of schema 2 or newer.*upgrade this replica"):
+    if needed > SCHEMA:
+        with pytest.raises(BadConfig, match=rf"needs a responder of schema {needed} or newer.*upgrade this replica"):
             open_store(url, lambda: NOW)
         return
     async with opened(url) as store:
