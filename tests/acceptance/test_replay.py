@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from responder.sources import shipped_rules
 from tests.builders import ALERT, a_runbook, call_step
 
 EXAMPLE = str(shipped_rules() / "edge-risk" / "_responder.example.yaml")
+# The ladder of a night is not the ladder of office hours: a story says when it begins.
+OFFICE, NIGHT = ["--at", "2026-11-27T15:00:00Z"], ["--at", "2026-11-28T23:00:00Z"]
 LABELS = [f"{name}={value}" for name, value in ALERT.items() if name != "alertname"]
 
 
@@ -22,8 +25,8 @@ def replayed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]
     return status, json.loads(capsys.readouterr().out)
 
 
-def breach(capsys: pytest.CaptureFixture[str], assume: str) -> tuple[int, Any]:
-    return replayed(capsys, "--assume", assume, "--alert", "VaRBreach", *LABELS)
+def breach(capsys: pytest.CaptureFixture[str], assume: str, at: Sequence[str] = OFFICE) -> tuple[int, Any]:
+    return replayed(capsys, *at, "--assume", assume, "--alert", "VaRBreach", *LABELS)
 
 
 def payload(path: Path, *alerts: dict[str, Any]) -> str:
@@ -56,12 +59,13 @@ def test_the_alert_says_which_runbook_and_why(capsys: pytest.CaptureFixture[str]
     assert alert["inputs"] == {"symbol": "BTC-USD"}
 
 
-def test_unfixed_it_goes_all_the_way(capsys: pytest.CaptureFixture[str]) -> None:
-    status, told = breach(capsys, "unfixed")
+@pytest.mark.parametrize(("at", "last"), [(OFFICE, 3600), (NIGHT, 2700)], ids=["office", "night"])
+def test_unfixed_it_goes_all_the_way(capsys: pytest.CaptureFixture[str], at: Sequence[str], last: int) -> None:
+    status, told = breach(capsys, "unfixed", at)
     pages = [(round(p["offset"]), p["destination"]) for p in told["incidents"][0]["pages"]]
     assert status == 1
     assert pages[:3] == [(120, "trading-oncall"), (120, "pm"), (300, "cro")]
-    assert (3600, "cto") in pages
+    assert (last, "cto") in pages
     assert [e["text"] for e in told["incidents"][0]["events"] if e["kind"] == "run_started"][1].startswith(
         "Runbook halt-trading"
     )
@@ -78,7 +82,8 @@ def test_what_goes_wrong_ends_badly(capsys: pytest.CaptureFixture[str], assume: 
 
 
 def test_for_people_it_is_a_story_of_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["replay", "--config", EXAMPLE, "--assume", "unfixed", "--alert", "VaRBreach", *LABELS]) == 1
+    words = ["replay", "--config", EXAMPLE, *OFFICE, "--assume", "unfixed", "--alert", "VaRBreach", *LABELS]
+    assert run(words) == 1
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith("Simulated, nothing is touched")
@@ -91,9 +96,15 @@ def test_for_people_it_is_a_story_of_eighty_columns(capsys: pytest.CaptureFixtur
 
 
 def test_an_alert_without_a_runbook_is_bad(capsys: pytest.CaptureFixture[str]) -> None:
-    status, told = replayed(capsys, "--alert", "Nothing", "severity=info")
+    status, told = replayed(capsys, "--alert", "Nothing", "severity=critical")
     assert (status, told["alerts"][0]["runbook"]) == (1, None)
     assert told["incidents"][0]["pages"] != []
+
+
+def test_news_without_a_runbook_is_bad_and_wakes_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    status, told = replayed(capsys, "--alert", "Nothing", "severity=info")
+    assert (status, told["incidents"][0]["pages"]) == (1, [])
+    assert any("no runbook matches" in event["text"] for event in told["incidents"][0]["events"])
 
 
 def test_payload_files_are_taken_in_when_they_happened(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
