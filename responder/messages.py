@@ -10,6 +10,7 @@ import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from traceback import walk_tb
+from types import CodeType
 
 from jinja2 import (
     BaseLoader,
@@ -21,6 +22,7 @@ from jinja2 import (
     Undefined,
 )
 from jinja2 import TemplateError as JinjaError
+from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
@@ -53,6 +55,30 @@ class TemplateError(ResponderError):
     def below(self, path: TreePath) -> "TemplateError":
         """The same error at a place of a tree."""
         return TemplateError(self.message, self.hint, self.line, self.column, (*path, *self.path))
+
+
+class _Compiled(BytecodeCache):
+    """The code of each template's newest source, kept in the process: a reload compiles what has changed.
+
+    The name says the environment (its ending does), so the code of one fits every later environment of that ending.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[str, CodeType]] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """See BytecodeCache."""
+        checksum, code = self._kept.get(bucket.key, (None, None))
+        if checksum == bucket.checksum:
+            bucket.code = code
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """See BytecodeCache."""
+        if bucket.code is not None:
+            self._kept[bucket.key] = (bucket.checksum, bucket.code)
+
+
+_COMPILED = _Compiled()
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -198,6 +224,7 @@ _REMOVED_GLOBALS = ("lipsum", "range")
 def _build(ending: str, loader: BaseLoader) -> _Environment:
     environment = _Environment(
         loader=loader,
+        bytecode_cache=_COMPILED,
         undefined=StrictUndefined,
         autoescape=ending in _ESCAPED,
         finalize=_FINALIZERS[ending],

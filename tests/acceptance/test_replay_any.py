@@ -16,7 +16,7 @@ from responder.answers import Script, nameable, read_answers
 from responder.assumptions import Assumption
 from responder.cli import rehearsal, retelling
 from responder.recordings import Recording
-from responder.timing import HOUR
+from responder.timing import MINUTE
 from tests.acceptance.stage import ALERT, START, shipped, templates
 
 WAITS = st.sampled_from(["0s", "1s", "9s", "45s"])
@@ -73,7 +73,7 @@ def errors() -> Iterator[list[str]]:
     logging.getLogger("responder").removeHandler(handler)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ANSWERS, st.sampled_from(list(Assumption)))
 def test_every_replay_ends_without_an_internal_error(
     errors: list[str], answers: dict[str, Any], assumption: Assumption
@@ -84,7 +84,7 @@ def test_every_replay_ends_without_an_internal_error(
     alert = {"status": "firing", "labels": dict(ALERT)}
     recording = Recording("alert", START, json.dumps({"version": "4", "alerts": [alert]}).encode())
     stage = rehearsal.Stage(config, templates().render, rules)
-    plot = rehearsal.plot_of([recording], script, assumption, 3 * HOUR, [stage], START)
+    plot = rehearsal.plot_of([recording], script, assumption, 75 * MINUTE, [stage], START)
     replay = rehearsal.rehearse(plot, stage)
     assert errors == []
     assert len(replay.tales) == 1

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PAIRS = os.environ.get("CRASH_PAIRS", "6")
-STRIDE = os.environ.get("CRASH_STRIDE", "8")
+PAIRS = os.environ.get("CRASH_PAIRS", "4")
+STRIDE = os.environ.get("CRASH_STRIDE", "16")
 SEED = os.environ.get("CRASH_SEED", "0")
 
 
