@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from pydantic import JsonValue
 
 from responder import facts as f
+from responder.cases import Case, allow, deny
 from responder.expressions import evaluate, explain, parse_expression
-from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, Case, allow, deny, finishing, judge
+from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, alerts, asks_alerts, finishing, holds_back, judge
 from responder.incident import Approval as Asked
 from responder.incident import Attempt, Run, StepState
 from responder.recorded import (
@@ -208,7 +209,7 @@ def _asked(view: View, run: Run, step: Step, manual: str) -> Next:
 def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     case = _case(view, run, runbook, step, None)
     local = judge(case, LOCAL) if run.mode is not Mode.OBSERVE else ()
-    if local and local[-1].answer is not Answer.ALLOW:
+    if local and holds_back(local[-1]):
         return _refuse(run, step, local)
     needed = _needed(view, run, runbook, step)
     return needed or _informed(view, run, runbook, step, local)
@@ -217,7 +218,8 @@ def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
 def _case(view: View, run: Run, runbook: Runbook, step: Step, plan: Plan | None) -> Case:
     rules = view.rules_of(run.rules_hash)
     calendars = rules.calendars if rules is not None else {}
-    return Case(view.incident, run, runbook, step, plan, view.scope, view.totals, calendars, view.now)
+    more = (view.automation, view.ceiling, view.touched(step), view.halted)
+    return Case(view.incident, run, runbook, step, plan, view.scope, view.totals, calendars, view.now, *more)
 
 
 def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
@@ -233,6 +235,8 @@ def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None
         checks=checks,
         step=step.id if stale else None,
         restore=run.restores if stale else None,
+        # With every plan: it is as old as the plan, and costs no question of its own.
+        alerts=stale and asks_alerts(view.incident, run, runbook),
     )
 
 
@@ -275,11 +279,11 @@ def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[V
         and not (run.cause is Cause.SCHEDULE and plan.effect is Effect.READ)
     ):
         return Tell(f.Previewed(run=run.number, step=step.id, preview=plan.preview, verdicts=verdicts))
-    if verdicts[-1].answer is not Answer.ALLOW:
+    if holds_back(verdicts[-1]):
         return _refuse(run, step, verdicts)
     if plan.nothing_to_do is not None:
         return Tell(f.StepEnded(run=run.number, step=step.id, status=StepStatus.DONE, why=plan.nothing_to_do))
-    asked = _approval(view, run, step, plan)
+    asked = _approval(view, run, step, plan, verdicts)
     if isinstance(asked, Ask):
         return asked
     return Perform(run.number, step.id, step.action or "", plan, (*verdicts, *asked), step.timeout)
@@ -294,16 +298,18 @@ def plan_digest(run: Run, step: str, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _approval(view: View, run: Run, step: Step, plan: Plan) -> Ask | tuple[Verdict, ...]:
+def _approval(view: View, run: Run, step: Step, plan: Plan, verdicts: tuple[Verdict, ...]) -> Ask | tuple[Verdict, ...]:
     """The question to people, or the verdict that this change needs no answer any more. What only reads asks nobody."""
-    wanted = step.approval if step.approval is not None else Approval() if run.mode is Mode.APPROVE else None
+    asking = [v.reason for v in verdicts if v.answer is Answer.ASK]
+    always = Mode.APPROVE in (run.mode, view.ceiling) or bool(asking)
+    wanted = step.approval if step.approval is not None else Approval() if always else None
     if wanted is None or plan.effect is Effect.READ or run.cause is Cause.RESTORE:
         return ()
     asked, digest = run.approval, plan_digest(run, step.id, plan)
     known = asked is not None and asked.step == step.id
     if asked is not None and known and asked.plan == digest and asked.granted and view.now < asked.until:
         return (allow("approval", f"approved by {' and '.join(p.actor for p in asked.approved)}"),)
-    why = "" if not known else "what would be done now is not what was asked before"
+    why = "; ".join(asking) if not known else "what would be done now is not what was asked before"
     until = view.now + wanted.within
     return Ask(
         f.ApprovalAsked(
@@ -347,8 +353,18 @@ def _refuse(run: Run, step: Step, verdicts: tuple[Verdict, ...], *, urgent: bool
         return Tell(f.Waiting(run=run.number, step=step.id, verdicts=verdicts, until=last.until))
     if run.verdicts and run.verdicts[-1] == last:
         return _leave(run, f"refused: {last.reason}")
-    contradicted = last.gate == "only_if" and "nothing to do" in last.reason
-    return Tell(f.Refused(run=run.number, step=step.id, verdicts=verdicts, urgent=urgent and not contradicted))
+    quiet = _wakes_nobody(run, last)
+    return Tell(f.Refused(run=run.number, step=step.id, verdicts=verdicts, urgent=urgent and not quiet))
+
+
+def _wakes_nobody(run: Run, last: Verdict) -> bool:
+    """There is nothing to do, or people have said that they know; a brake that a silence holds back is another thing.
+
+    Whoever has to hear of it in time does by the policy's levels: the incident stays open.
+    """
+    if last.gate == "alerts":
+        return not run.brake
+    return last.gate == "only_if" and "nothing to do" in last.reason
 
 
 def _same(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:
@@ -440,10 +456,21 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     patience = (attempt.ended_at or view.now) + (SECOND * 2 ** (sent - 1) if sent > 1 else 0)
     if patience > view.now:
         return WaitUntil(patience, "retry")  # the first time at once; a service that is in trouble gets time after that
-    verdicts = judge(_case(view, run, runbook, step, attempt.plan), LOCAL)
+    case = _case(view, run, runbook, step, attempt.plan)
+    verdicts = judge(case, LOCAL)
+    if not holds_back(verdicts[-1]):
+        if _outdated(view, run, runbook):
+            return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, alerts=True)
+        verdicts = (*verdicts, alerts(case))
     if verdicts[-1].answer is Answer.WAIT and verdicts[-1].until is not None:
         return _refuse(run, step, verdicts)
-    if verdicts[-1].answer is not Answer.ALLOW:
+    if holds_back(verdicts[-1]):
         return _ended(run, step, give_up, f"not sent again: {verdicts[-1].reason}")
     action = step.action or ""
     return Perform(run.number, step.id, action, attempt.plan, verdicts, step.timeout, again=attempt)
+
+
+def _outdated(view: View, run: Run, runbook: Runbook) -> bool:
+    """What the Alertmanagers said before the first try is too old to send again by."""
+    asked = run.alerts is not None and asks_alerts(view.incident, run, runbook)
+    return asked and run.alerts is not None and not _recent(view, run.alerts.observed_at)

@@ -35,12 +35,14 @@ from responder.draft import Worker
 from responder.engine.announcer import Announcer
 from responder.engine.delivery import Delivery, Destinations
 from responder.engine.emergency import Emergency
+from responder.engine.halting import Halting
 from responder.engine.health import Health, check_policies
 from responder.engine.loops import Loop
+from responder.engine.reconcile import Reconcile
 from responder.engine.runs import Runs
 from responder.engine.timers import Timers
 from responder.errors import BadConfig, BadRules, ResponderError, StoreUnavailable
-from responder.ingest import Announce, News
+from responder.ingest import Announce
 from responder.loader import broken_runbooks
 from responder.metrics import Metrics, Vocabulary
 from responder.notifiers import NOTIFIERS, message_templates
@@ -49,7 +51,7 @@ from responder.operations import Touch
 from responder.perform import Performer
 from responder.presses import Presses
 from responder.rules import Rules
-from responder.rulesets import RuleSets, Start
+from responder.rulesets import BROKEN_RULES, ENDING, RuleSets, Start, difference
 from responder.schedules import ArmSchedules
 from responder.scopes import SCHEDULE
 from responder.security import local_operator
@@ -84,19 +86,6 @@ POLL_ALONE, POLL_SHARED = 30 * SECOND, SECOND
 STORE_EVERY = 2 * SECOND
 """How often the store is asked whether it works."""
 
-BROKEN_RULES = News(
-    "responder:rules",
-    "The rules could not be loaded",
-    "The last good rules go on; what was changed since then is not in force",
-)
-
-
-ENDING = News(
-    "responder:calendars",
-    "A calendar ends soon",
-    "After its end it counts as closed, and runbooks of these hours refuse",
-)
-
 
 class App:
     """A responder that is built and not yet serving. See the module."""
@@ -110,7 +99,7 @@ class App:
         self._down: str | None = None
         owner = f"{config.name}-{secrets.token_hex(4)}"
         worker = Worker(owner, alone=not config.store.startswith("postgres"))
-        shelf = Shelf(start.rules, config.name, config.parameters, askable=_askable(config))
+        shelf = replace(Shelf(start.rules, config.name, config.parameters), **_today(config))
         self.desk = Desk(store, shelf, worker, _new_id, self._read_rules)
         self.connections = Connections(config.services, open_transport)
         self.delivery = Delivery(self.desk, self._destinations(config), random.random)
@@ -132,11 +121,19 @@ class App:
         self.health = Health(self.desk, config.heartbeats, lambda: self.loops, self.metrics, open_transport)
         self.loops += self.health.loops
         self.announcer = Announcer(self.desk, config.name, config.notifiers)
+        self.halting = Halting(self.desk, _pause_file(config), self.announcer.say)
+        self.loops += (Loop("pause file", self.halting.work, store.now, SECOND),)
         self.recovered = 0
         self.presses = Presses(self.desk, self.metrics)
         self.socket_mode: SocketMode | None = None
         self._know_slack(config)
         self.parts = self._parts(config)
+        self.runs.alertmanagers = self.parts.alertmanagers
+        self.reconcile = Reconcile(
+            self.desk, lambda: self.parts.alertmanagers, config.reconcile, self.health.expects, self.metrics
+        )
+        self.reconcile.limits = config.limits.notification
+        self.loops += (Loop("reconcile", self.reconcile.work, store.now, DAY),)
         self.web = create_web(self.parts)
         self._tasks: list[asyncio.Task[None]] = []
         self._retired: list[Connections] = []
@@ -158,7 +155,7 @@ class App:
             metrics=self.metrics,
             limits=config.limits,
             authenticator=authenticator(config.auth, local, self.store.now),
-            alertmanagers=alertmanagers(config.alertmanagers, open_transport, self.store.now),
+            alertmanagers=alertmanagers(config.alertmanagers, open_transport, self.store.now, config.reconcile.settled),
             render=self.delivery.destinations.render,
             slack=slack_signatures(config.notifiers.values()),
             pagerduty=pagerduty_notifiers(config.notifiers),
@@ -201,6 +198,7 @@ class App:
             self.desk.shelf = replace(self.desk.shelf, broken=broken_runbooks(self._broken))
             await self.tell_broken(self._broken)
         await self._arm_schedules()
+        await self.halting.work(self.store.now())  # before anything is taken up again
         self.recovered = await self.timers.recover() if self.desk.worker.alone else 0
         if self.recovered:
             LOG.info("looked at %d open incidents of an earlier process", self.recovered)
@@ -313,10 +311,11 @@ class App:
         self._retired = [self.connections]
         self.connections, self.runs.performer = connections, performer
         shelf = self.desk.shelf.replaced(loaded.rules, config.parameters)
-        self.desk.shelf = replace(shelf, askable=_askable(config))
+        self.desk.shelf = replace(shelf, **_today(config))
         self.delivery.destinations = destinations
         self.emergency.pagers = _pagers(config)
         self.announcer.notifiers = config.notifiers
+        self.halting.path = _pause_file(config)
         self.metrics.name_destinations(_kinds(config))
         self._swap_parts(config)
         self.health.use(config.heartbeats)
@@ -327,7 +326,7 @@ class App:
         except StoreUnavailable as error:
             LOG.error("the rules are in use, but their schedules could not be armed; reload again: %s", error)
         self.metrics.reloaded(successful=True, now=self.store.now())
-        said = _difference(before, loaded.rules)
+        said = difference(before, loaded.rules)
         self.announcer.say(said)
         return said
 
@@ -335,31 +334,27 @@ class App:
         fresh = self._parts(config)
         for name in ("limits", "authenticator", "alertmanagers", "render", "slack", "pagerduty"):
             setattr(self.parts, name, getattr(fresh, name))
+        self.runs.alertmanagers = self.parts.alertmanagers
+        self.reconcile.settings, self.reconcile.limits = config.reconcile, config.limits.notification
         self._know_slack(config)
-
-
-def _difference(before: Rules, after: Rules) -> str:
-    if before.hash == after.hash:
-        return f"reloaded: the same {len(after.runbooks)} runbooks (rules {after.hash[:12]})"
-    new = sorted(set(after.runbooks) - set(before.runbooks))
-    gone = sorted(set(before.runbooks) - set(after.runbooks))
-    same = set(after.runbooks) & set(before.runbooks)
-    changed = sorted(n for n in same if after.runbooks[n] != before.runbooks[n])
-    parts = [
-        f"{what}: {', '.join(names)}" for what, names in (("new", new), ("gone", gone), ("changed", changed)) if names
-    ]
-    return (
-        f"reloaded: {len(after.runbooks)} runbooks (rules {after.hash[:12]}); {'; '.join(parts) or 'policies changed'}"
-    )
 
 
 def _pagers(config: Config) -> dict[str, Notifier]:
     return {name: n for name, n in config.notifiers.items() if n.pages}
 
 
-def _askable(config: Config) -> frozenset[str]:
-    """The notifiers that can say what their own incident is at."""
-    return frozenset(name for name, notifier in config.notifiers.items() if notifier.answers)
+def _pause_file(config: Config) -> Path | None:
+    given = config.automation.pause_file
+    return None if given is None else config.folder / given
+
+
+def _today(config: Config) -> dict[str, Any]:
+    """What a shelf takes of the configuration besides rules and parameters."""
+    return {
+        "askable": frozenset(name for name, notifier in config.notifiers.items() if notifier.answers),
+        "automation": config.automation,
+        "envs": {name: service.env for name, service in config.services.items()},
+    }
 
 
 def _fallback(notifiers: Mapping[str, Notifier]) -> str | None:

@@ -306,17 +306,21 @@ class SetPause:
     actor: str
     reason: str
     book: Book
+    scope: str = PAUSE
+    """What is paused: see `scopes.pauses_of`."""
+    until: int | None = None
+    """When the pause ends by itself (µs)."""
 
     def reads(self) -> Keys:
         """The pause."""
-        return Keys(scopes=frozenset({PAUSE}))
+        return Keys(scopes=frozenset({self.scope}))
 
     def apply(self, state: State) -> Change[Pause]:
         """See the class. Answers the pause as it now is."""
         draft = Draft(self.id, state, self.book)
-        known = parsed(Pause, draft.scope(PAUSE))
-        if known is not None and known.paused == self.paused:
+        known = parsed(Pause, draft.scope(self.scope))
+        if known is not None and known.holds(draft.now) == self.paused and known.until == self.until:
             return Change(draft.writes(), known)
-        body = Pause(paused=self.paused, actor=self.actor, at=draft.now, reason=self.reason)
-        draft.set_scope(ScopeChange(PAUSE, body))
+        body = Pause(paused=self.paused, actor=self.actor, at=draft.now, reason=self.reason, until=self.until)
+        draft.set_scope(ScopeChange(self.scope, body))
         return Change(draft.writes(), body)

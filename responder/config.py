@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import PydanticCustomError
 
 from responder import alert
+from responder.automation import Automation
 from responder.contracts import Catalogue, Notifier, Parameter, Secret, Service, Strict, WriteSpec
 from responder.documents import Document, decode, parse_document
 from responder.environment import Environment
@@ -30,7 +31,7 @@ from responder.problems import Path as At
 from responder.problems import Problem
 from responder.recorded import Mode
 from responder.render import Position, TemplateError, parse_template, parse_tree
-from responder.timing import SECOND
+from responder.timing import MINUTE, SECOND
 from responder.written import Duration, Name
 
 DEFAULT_FILE: Final = "responder.yaml"
@@ -195,6 +196,17 @@ class Limits(Strict):
         )
 
 
+class Reconciling(Strict):
+    """How what was told is compared with what the APIs of `alertmanagers` list."""
+
+    every: Annotated[Duration, Field(ge=SECOND)] = MINUTE
+    """How often they are asked. What in two looks in succession none of them lists any more counts as ended."""
+    settle: Annotated[Duration, Field(ge=SECOND)] = 2 * MINUTE
+    """How long an alert fires there without having been told before it is taken in all the same."""
+    settled: Annotated[Duration, Field(ge=SECOND)] = 5 * MINUTE
+    """An Alertmanager that started later does not know every alert again, so what it does not list means nothing."""
+
+
 class Config(Strict):
     """Everything that responder.yaml can say.
 
@@ -216,7 +228,9 @@ class Config(Strict):
     mode: Mode = Mode.AUTO
     """The ceiling: no runbook goes further than this, whatever it says."""
     alertmanagers: tuple[AlertmanagerApi, ...] = ()
-    """Asked what is firing when a notification was cut short or is in doubt."""
+    """Every one that posts here: asked what fires before a change, and when a notification was cut or is missing."""
+    reconcile: Reconciling = Reconciling()
+    """How what was told is compared with what they list."""
     services: dict[str, Service] = Field(default_factory=dict)
     """What steps may talk to, by the names that they use: an alert never chooses a host."""
     parameters: dict[str, Parameter] = Field(default_factory=dict)
@@ -229,6 +243,8 @@ class Config(Strict):
     """Who may talk to the server."""
     limits: Limits = Limits()
     """Bounds of what is taken in and done at once."""
+    automation: Automation = Automation()
+    """Bounds of all runs together: changes an hour, storms, relapses, runbooks that do not help; the pause file."""
     heartbeats: HeartbeatSettings = HeartbeatSettings()
     """What must come in although nothing is wrong, and who hears that this responder is well."""
     file: Path | None = Field(default=None, exclude=True)
@@ -246,7 +262,9 @@ class Config(Strict):
         return frozenset(role for person in self.auth.people.values() for role in person.roles)
 
 
-_SHOWN: Final = frozenset({"name", "listen", "rules", "templates", "mode", "parameters", "types", "limits"})
+_SHOWN: Final = frozenset(
+    {"name", "listen", "rules", "templates", "mode", "parameters", "types", "limits", "automation"}
+)
 
 
 def shown(path: At) -> bool:

@@ -11,12 +11,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from responder.automation import UNBOUNDED, Automation
+from responder.cases import Touched
 from responder.contracts import Clock, Parameter
 from responder.draft import Turn, UnknownRules, Worker
 from responder.incident import Incident
 from responder.policies import Policy
 from responder.records import Operation
 from responder.rules import Broken, Rules
+from responder.runbook import Step
 from responder.store import Store
 
 Answer = TypeVar("Answer")
@@ -38,6 +41,10 @@ class Shelf:
     older: Mapping[str, Rules | None] = field(default_factory=dict)
     broken: Sequence[Broken] = ()
     askable: frozenset[str] = frozenset()
+    automation: Automation = UNBOUNDED
+    envs: Mapping[str, str | None] = field(default_factory=dict)
+    """Service -> whose it is."""
+    halted: str | None = None
 
     def rules(self, rules_hash: str) -> Rules | None:
         """See Book."""
@@ -52,6 +59,13 @@ class Shelf:
         parameter = self.parameters.get(scope.removeprefix("parameter:"))
         return None if parameter is None else parameter.total_per_day
 
+    def touched(self, step: Step) -> tuple[Touched, ...]:
+        """See Book."""
+        names = [step.with_.get("service")]
+        parameter = self.parameters.get(str(step.with_.get("parameter")))
+        names += [parameter.service] if parameter is not None else []
+        return tuple(Touched(name, self.envs.get(name)) for name in names if isinstance(name, str))
+
     def with_older(self, rules_hash: str, rules: Rules | None) -> Shelf:
         """The shelf with one more older set."""
         kept = dict(list(self.older.items())[-OLD_SETS + 1 :])
@@ -63,7 +77,7 @@ class Shelf:
         known = {rules_hash: rules for rules_hash, rules in self.older.items() if rules is not None}
         kept = dict(list(known.items())[-OLD_SETS + 1 :])
         older = {**kept, self.current.hash: self.current}
-        return Shelf(current, self.instance, parameters, older, askable=self.askable)
+        return replace(self, current=current, parameters=parameters, older=older, broken=())
 
 
 class Desk:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from responder import facts as f
+from responder.automation import Automation
+from responder.cases import Touched
 from responder.decide import decide, people
 from responder.errors import Rejected
 from responder.escalation import agenda
@@ -34,8 +36,8 @@ from responder.records import (
     open_key,
 )
 from responder.rules import Broken, Rules
-from responder.runbook import Runbook
-from responder.scoping import ScopeChange, opens_after, scopes_after
+from responder.runbook import Runbook, Step
+from responder.scoping import ScopeChange, openings_after, opens_after, scopes_after
 from responder.telling import AUTHOR, told
 from responder.timing import SECOND
 from responder.view import Gather, Perform, Tell, View, WaitUntil
@@ -45,6 +47,9 @@ TURNS = 200
 
 GRACE = 2 * SECOND
 """How long after an attempt's deadline its lease still holds (design 5.4)."""
+
+ASKING = 4 * SECOND
+"""How long the Alertmanagers' answers may take: what they list, then whose a silence is."""
 
 
 class UnknownRules(Exception):
@@ -76,6 +81,20 @@ class Book(Protocol):
     @property
     def askable(self) -> frozenset[str]:
         """The destinations that answer questions about their own incidents."""
+        ...
+
+    @property
+    def automation(self) -> Automation:
+        """The bounds of all runs together."""
+        ...
+
+    @property
+    def halted(self) -> str | None:
+        """Why this process must change nothing, whatever the store says; None when it may."""
+        ...
+
+    def touched(self, step: Step) -> tuple[Touched, ...]:
+        """The services that a step uses, as they are configured today."""
         ...
 
     def rules(self, rules_hash: str) -> Rules | None:
@@ -231,6 +250,9 @@ class Draft:
         run = incident.run if settled is None else settled[0]
         for change in scopes_after(incident, event, self.runbook_of(incident, run), self.scope):
             self.set_scope(change)
+        if isinstance(event.fact, f.Opened):
+            for change in openings_after(incident, self.book.automation.storm, self.scope):
+                self.set_scope(change)
         if isinstance(event.fact, f.Opened | f.Closed):
             for change in opens_after(incident, self._causes(incident), self.scope):
                 self.set_scope(change)
@@ -314,6 +336,9 @@ class Draft:
             row.epoch,
             self._ceiling(row.fold),
             book.askable,
+            book.automation,
+            book.halted,
+            book.touched,
         )
 
     def _ceiling(self, incident: Incident) -> Mode:
@@ -353,6 +378,7 @@ class Draft:
                 deadline=deadline,
                 epoch=sheet.row.epoch,
                 verdicts=perform.verdicts,
+                services=self._services(sheet.row.fold, run, perform.step),
             ),
         )
         sheet.row = replace(sheet.row, lease_until=max(sheet.row.lease_until, deadline + GRACE))
@@ -371,6 +397,10 @@ class Draft:
             sheet.row.epoch,
         )
         return self._rest(incident_id, doing, deadline + GRACE, "deadline")
+
+    def _services(self, incident: Incident, run: Run, step: str) -> tuple[str, ...]:
+        runbook = self.runbook_of(incident, run)
+        return () if runbook is None else tuple(one.name for one in self.book.touched(runbook.step(step)))
 
     def _rest(self, incident_id: str, doing: Gather | Intended | None, due: int | None, kind: str) -> Turn:
         sheet = self._sheet(incident_id)
@@ -406,6 +436,7 @@ class Draft:
         spans = [runbook.checks[name].timeout for name in gather.checks if name in runbook.checks]
         step = runbook.step(gather.step) if gather.step else None
         spans.extend([step.timeout, step.way_back.timeout] if step is not None else [])
+        spans.extend([ASKING] if gather.alerts else [])
         until = self.now + max(spans, default=0) + GRACE
         sheet.row = replace(sheet.row, lease_until=max(sheet.row.lease_until, until))
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from responder import guards
 from responder.alert import Alert
+from responder.cases import Case
 from responder.contracts import Parameter
 from responder.incident import Incident, Run
 from responder.mistakes import likely
@@ -177,7 +178,7 @@ class _Judged:
         return min(self.runbook.mode, self.rules.ceiling, key=list(Mode).index)
 
     @property
-    def case(self) -> guards.Case:
+    def case(self) -> Case:
         """Its first step, in an incident that has just been opened, before a server that knows nothing else."""
         step = next(s for s in self.runbook.steps if s.action is not None)
         name, digest, target, now = self.runbook.runbook, self.rules.hash, self.route.target, self.now
@@ -190,19 +191,15 @@ class _Judged:
             number=1, runbook=name, rules_hash=digest, target=target, cause=Cause.ALERT, mode=self.mode, inputs=inputs,
             started_at=now, actor="", steps=(),
         )  # fmt: skip
-        return guards.Case(
-            incident, run, self.runbook, step, None, lambda _: None, lambda _: None, self.rules.calendars, now
-        )
+        return Case(incident, run, self.runbook, step, None, lambda _: None, lambda _: None, self.rules.calendars, now)
 
 
 def _verdicts(judged: _Judged) -> Iterator[Foreseen]:
-    """Inputs and mode come before anything is begun; the gates are asked before each step with an action."""
+    """Inputs come before anything is begun; the gates are asked before each step with an action."""
     yield _inputs(judged)
-    yield _mode(judged)
-    yield _env(judged)
-    if any(step.action is not None for step in judged.runbook.steps):
-        for gate in GATES:
-            yield gate(judged)
+    acts = any(step.action is not None for step in judged.runbook.steps)
+    for gate in GATES if acts else (_mode, _env):
+        yield gate(judged)
 
 
 def _inputs(judged: _Judged) -> Foreseen:
@@ -231,6 +228,22 @@ def _env(judged: _Judged) -> Foreseen:
 
 def _pause(judged: _Judged) -> Foreseen:
     return _unknown("pause", "`responder status` says whether automation is paused")
+
+
+def _storm(judged: _Judged) -> Foreseen:
+    return _limit(judged, "storm", "whether very many incidents began lately")
+
+
+def _relapse(judged: _Judged) -> Foreseen:
+    return _limit(judged, "relapse", "whether it came back again and again after it was fixed")
+
+
+def _success(judged: _Judged) -> Foreseen:
+    return _limit(judged, "success", "whether its latest runs helped")
+
+
+def _changes(judged: _Judged) -> Foreseen:
+    return _limit(judged, "changes", "the changes of the last hour, by `automation:` of responder.yaml")
 
 
 def _calendar(judged: _Judged) -> Foreseen:
@@ -273,6 +286,10 @@ def _limit(judged: _Judged, gate: str, limit: str | None) -> Foreseen:
     return _unknown(gate, limit)
 
 
+def _alerts(judged: _Judged) -> Foreseen:
+    return _unknown("alerts", "an Alertmanager lists the alert as firing and not silenced, or none can say")
+
+
 def _only_if(judged: _Judged) -> Foreseen:
     given = judged.runbook.only_if
     if given is None:
@@ -295,7 +312,8 @@ def _budget(judged: _Judged) -> Foreseen:
 
 
 GATES: Final[Sequence[Callable[[_Judged], Foreseen]]] = (
-    _pause, _calendar, _yields, _cooldown, _runs, _ineffective, _lock, _only_if, _budget,
+    _pause, _mode, _env, _cooldown, _runs, _ineffective, _lock, _storm, _relapse, _success, _calendar, _yields,
+    _alerts, _only_if, _budget, _changes,
 )  # fmt: skip
 """As `guards.LOCAL` and `guards.INFORMED`, in their order."""
 

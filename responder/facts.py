@@ -42,6 +42,7 @@ from responder.people_facts import (
 )
 from responder.recorded import (
     LIVE,
+    AlertsSeen,
     Cause,
     EvidenceItem,
     Mode,
@@ -57,12 +58,12 @@ from responder.recorded import (
 )
 
 __all__ = [
-    "FACT", "Acknowledged", "AcknowledgementExpired", "AlertFired", "AlertResolved", "ApprovalAsked", "Approved",
-    "AttemptEnded", "AttemptIntended", "Closed", "CountdownHeld", "Denied", "EscalationAsked", "Event",
-    "EvidenceGathered", "Fact", "Gathered", "LadderRepeated", "LevelReached", "MachineAnnounced",
-    "MachineFired", "MachineGathered", "ManualAsked", "ManualDone", "MessageDead", "Noted", "Opened", "OwnerChanged",
-    "PageAccepted", "Paged", "PagerAsked", "Previewed", "Probed", "ProblemFound", "Refused", "Relapsed",
-    "RestoreReminded", "RunEnded", "RunStarted", "RunStopped", "ScheduleDue", "Settled", "SeverityRose",
+    "FACT", "Acknowledged", "AcknowledgementExpired", "AlertFired", "AlertResolved", "AlertsSilenced",
+    "AlertsUnsilenced", "ApprovalAsked", "Approved", "AttemptEnded", "AttemptIntended", "Closed", "CountdownHeld",
+    "Denied", "EscalationAsked", "Event", "EvidenceGathered", "Fact", "Gathered", "LadderRepeated", "LevelReached",
+    "MachineAnnounced", "MachineFired", "MachineGathered", "ManualAsked", "ManualDone", "MessageDead", "Noted",
+    "Opened", "OwnerChanged", "PageAccepted", "Paged", "PagerAsked", "Previewed", "Probed", "ProblemFound", "Refused",
+    "Relapsed", "RestoreReminded", "RunEnded", "RunStarted", "RunStopped", "ScheduleDue", "Settled", "SeverityRose",
     "SnoozeEnded", "Snoozed", "StepEnded", "StepFailed", "StepSkipped", "StillOpen", "StormGrew", "StormJoined",
     "StormShrank", "TakenOver", "Unacknowledged", "Unlocked", "UrgentTold", "Verifying", "Waiting", "Watched",
 ]  # fmt: skip
@@ -100,6 +101,10 @@ class AlertFired(Recorded):
     starts_at: int | None
     generator_url: str = ""
     joined: bool = False
+    found: bool = False
+    """Nobody told us: Alertmanager was asked and has it."""
+    elsewhere: bool = False
+    """It is not from Alertmanager (Grafana sent it, or we ourselves), so none can be asked about it."""
 
 
 class AlertResolved(Recorded):
@@ -108,6 +113,24 @@ class AlertResolved(Recorded):
     kind: Literal["alert_resolved"] = "alert_resolved"
     fingerprint: str
     ends_at: int | None
+    found: bool = False
+    """Nobody told us: every Alertmanager was asked, twice, and none lists it any more."""
+
+
+class AlertsSilenced(Recorded):
+    """Somebody has silenced alerts of the incident in Alertmanager: told once, for nothing else would tell of it."""
+
+    kind: Literal["alerts_silenced"] = "alerts_silenced"
+    fingerprints: tuple[str, ...]
+    why: str
+    """The silences, with whom made them."""
+
+
+class AlertsUnsilenced(Recorded):
+    """Alerts of the incident fire in Alertmanager again, after a silence."""
+
+    kind: Literal["alerts_unsilenced"] = "alerts_unsilenced"
+    fingerprints: tuple[str, ...]
 
 
 class SeverityRose(Recorded):
@@ -169,6 +192,8 @@ class Gathered(Recorded):
     """During verification: whether the expectation held."""
     anew: bool = False
     """During verification: nobody looked for a while, so that settling is over and holding begins again."""
+    alerts: AlertsSeen | None = None
+    """What the Alertmanagers said about the alerts that called for the run."""
 
 
 class EvidenceGathered(Recorded):
@@ -244,6 +269,8 @@ class AttemptIntended(Recorded):
     deadline: int
     epoch: int
     verdicts: tuple[Verdict, ...] = ()
+    services: tuple[str, ...] = ()
+    """The services that it uses, whose changes are counted."""
 
 
 class AttemptEnded(Recorded):
@@ -363,6 +390,8 @@ Fact = Annotated[
     Opened
     | AlertFired
     | AlertResolved
+    | AlertsSilenced
+    | AlertsUnsilenced
     | SeverityRose
     | ProblemFound
     | ScheduleDue

@@ -7,14 +7,16 @@ pages; hours too. It never passes the pause, a root cause that it yields to, nor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
 
 from responder.calendars import Calendar, State, state_of
+from responder.cases import Case, Gate, allow, ask, deny, limit, wait
 from responder.expressions import evaluate, explain, parse_expression
+from responder.fuses import changes, relapse, storm, success
 from responder.incident import Incident, Run
-from responder.recorded import Answer, Cause, Effect, Observation, Plan, Verdict
-from responder.runbook import Hours, Runbook, Step
+from responder.recorded import AlertState, Answer, Cause, Effect, Mode, Observation, Trigger, Verdict
+from responder.runbook import Hours, Runbook
 from responder.scopes import (
     PAUSE,
     Draws,
@@ -22,10 +24,10 @@ from responder.scopes import (
     Opens,
     Pause,
     RunCount,
-    ScopeText,
     lock_name,
     opens_name,
     parsed,
+    pauses_of,
     runs_name,
 )
 from responder.timing import DAY, SECOND, format_duration
@@ -40,71 +42,43 @@ GATHERED_MAX_AGE = 30 * SECOND
 """Answers and preparations that came in longer ago are asked for again: the world may have changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What a gate judges. `totals`: parameter name -> how much may be taken off it in 24 hours."""
-
-    incident: Incident
-    run: Run
-    runbook: Runbook
-    step: Step
-    plan: Plan | None
-    scope: ScopeText
-    totals: Callable[[str], float | None]
-    calendars: Mapping[str, Calendar]
-    now: int
-
-    @property
-    def brake(self) -> bool:
-        """True for a step that can only lower risk. Putting back what a brake did is none."""
-        return not self.run.takes_back and (self.runbook.brake if self.step.brake is None else self.step.brake)
-
-    @property
-    def by_person(self) -> bool:
-        """True when a person asked for exactly this."""
-        return self.run.cause is Cause.RESTORE
-
-    @property
-    def begun(self) -> bool:
-        """What limits how often something begins has been asked: this run goes on, or takes back what one did."""
-        return self.run.takes_back or self.run.acted
-
-
-Gate = Callable[[Case], Verdict]
-
-
-def allow(gate: str, reason: str) -> Verdict:
-    """Go on."""
-    return Verdict(gate=gate, answer=Answer.ALLOW, reason=reason)
-
-
-def deny(gate: str, reason: str) -> Verdict:
-    """Not at all."""
-    return Verdict(gate=gate, answer=Answer.DENY, reason=reason)
-
-
-def wait(gate: str, reason: str, until: int) -> Verdict:
-    """Not yet."""
-    return Verdict(gate=gate, answer=Answer.WAIT, reason=reason, until=until)
-
-
-def _limit(case: Case, verdict: Verdict) -> Verdict:
-    """What a limit says to a brake: go on, but tell people (design 4)."""
-    if not case.brake or verdict.answer is Answer.ALLOW:
-        return verdict
-    reason = f"brake passes: {verdict.reason}"
-    return Verdict(gate=verdict.gate, answer=Answer.ALLOW, reason=reason, warn=True)
-
-
 def pause(case: Case) -> Verdict:
-    """Automation is switched on; a person's own command passes."""
-    body = parsed(Pause, case.scope(PAUSE))
-    if body is None or not body.paused:
+    """Automation is switched on, for this runbook and these services too; a person's own command passes."""
+    reason = case.halted or _paused(case)
+    if reason is None:
         return allow("pause", "automation is on")
     if case.by_person:
-        return allow("pause", f"paused by {body.actor}; a person asked for this")
-    reason = f"automation is paused by {body.actor}" + (f": {body.reason}" if body.reason else "")
+        return allow("pause", f"{reason}; a person asked for this")
     return wait("pause", reason, case.now + RECHECK)
+
+
+def _paused(case: Case) -> str | None:
+    for name in pauses_of(case.run.runbook, case.services):
+        body = parsed(Pause, case.scope(name))
+        if body is not None and body.holds(case.now):
+            what = name.removeprefix("pause:").replace(":", " ") if name != PAUSE else "automation"
+            return f"{what} is paused by {body.actor}" + (f": {body.reason}" if body.reason else "")
+    return None
+
+
+def mode(case: Case) -> Verdict:
+    """The ceiling still lets it act; a person may have lowered it since the run began."""
+    if case.by_person or case.run.mode is Mode.OBSERVE:
+        return allow("mode", f"mode {case.run.mode}")
+    if case.ceiling is Mode.OBSERVE:
+        return deny("mode", "by now nothing may be changed: mode observe")
+    return allow("mode", f"mode {case.run.mode}, ceiling {case.ceiling}")
+
+
+def env(case: Case) -> Verdict:
+    """No alert of one env touches a service of another, however the configuration has changed since the load."""
+    said = {e.labels["env"] for e in case.incident.firing if "env" in e.labels}
+    for service in case.touched:
+        others = said - {service.env}
+        if service.env is not None and others:
+            return deny("env", f"{service.name} is of env {service.env}, an alert of env {', '.join(sorted(others))}")
+    named = {service.env for service in case.touched if service.env is not None}
+    return allow("env", f"env {', '.join(sorted(named))}" if named else "of no env")
 
 
 def finishing(run: Run, runbook: Runbook) -> bool:
@@ -131,9 +105,11 @@ def calendar(case: Case) -> Verdict:
         return allow("calendar", "; ".join(state.why for state in states))
     why = "; ".join(state.why for state in shut)
     changes = [state.until for state in shut if state.until is not None]
+    if hours.otherwise == "ask":
+        return limit(case, ask("calendar", why))
     if hours.otherwise == "deny" or not changes:
-        return _limit(case, deny("calendar", why))
-    return _limit(case, wait("calendar", why, min(changes)))
+        return limit(case, deny("calendar", why))
+    return limit(case, wait("calendar", why, min(changes)))
 
 
 def yields(case: Case) -> Verdict:
@@ -158,7 +134,7 @@ def cooldown(case: Case) -> Verdict:
     if until <= case.now:
         return allow("cooldown", f"the last run ended {format_duration(case.now - body.ended)} ago")
     left = format_duration(until - case.now)
-    return _limit(case, wait("cooldown", f"cooldown of {format_duration(span)}: {left} left", until))
+    return limit(case, wait("cooldown", f"cooldown of {format_duration(span)}: {left} left", until))
 
 
 def runs(case: Case) -> Verdict:
@@ -170,7 +146,7 @@ def runs(case: Case) -> Verdict:
     count = 0 if body is None else sum(1 for t in body.started if t > case.now - rate.window)
     if count < rate.count:
         return allow("runs", f"{count} runs, limit {rate}")
-    return _limit(case, deny("runs", f"{count} runs already, limit {rate}"))
+    return limit(case, deny("runs", f"{count} runs already, limit {rate}"))
 
 
 def ineffective(case: Case) -> Verdict:
@@ -182,7 +158,7 @@ def ineffective(case: Case) -> Verdict:
     count = 0 if body is None else sum(1 for t in body.ineffective if t > case.now - rate.window)
     if count < rate.count:
         return allow("ineffective", f"{count} ineffective runs, limit {rate}")
-    return _limit(case, deny("ineffective", f"{count} runs did not help, limit {rate}"))
+    return limit(case, deny("ineffective", f"{count} runs did not help, limit {rate}"))
 
 
 def lock(case: Case) -> Verdict:
@@ -193,10 +169,55 @@ def lock(case: Case) -> Verdict:
     holder = f"run {body.run} of incident {body.incident}"
     if body.unknown:
         cure = f"settle it or unlock {case.run.target}"
-        return _limit(
+        return limit(
             case, deny("lock", f"{case.run.target} is locked: {holder} may or may not have changed it; {cure}")
         )
-    return _limit(case, wait("lock", f"{case.run.target} is locked by {holder}", case.now + RECHECK))
+    return limit(case, wait("lock", f"{case.run.target} is locked by {holder}", case.now + RECHECK))
+
+
+def asks_alerts(incident: Incident, run: Run, runbook: Runbook) -> bool:
+    """Whether the Alertmanagers are asked again before a change of this run.
+
+    Only where an alert started it, and it may still be left: what a person, a schedule or a promise began, what takes
+    something back and what must be finished goes on whatever an alert does.
+    """
+    by_alert = run.cause in (Cause.ALERT, Cause.RELAPSE) and incident.trigger is Trigger.ALERT
+    return by_alert and incident.live and bool(incident.listed) and not finishing(run, runbook)
+
+
+def alerts(case: Case) -> Verdict:
+    """Something still calls for it: an alert that fires in Alertmanager and is not silenced there.
+
+    A silence is a person's word, as a pause is, and not among what a brake passes (design 3): it holds a brake back
+    too, and then people are woken. What nobody can tell, because an Alertmanager is down or has just started, holds
+    nothing back. An alert that only another one keeps from being told does fire.
+    """
+    seen = case.run.alerts
+    if seen is None or not asks_alerts(case.incident, case.run, case.runbook):
+        return allow("alerts", "not asked for")
+    if seen.nobody:
+        return allow("alerts", seen.nobody)
+    views = {view.fingerprint: view for view in seen.others}
+    # One that began after the question was told a moment ago.
+    listed = [views.get(e.fingerprint) if e.since <= seen.observed_at else None for e in case.incident.listed]
+    counts = Counter(AlertState.FIRING if view is None else view.state for view in listed)
+    firing = counts[AlertState.FIRING] + counts[AlertState.INHIBITED]
+    if firing:
+        return allow("alerts", f"{firing} of {len(listed)} fire in Alertmanager")
+    why = "; ".join(dict.fromkeys(view.why for view in listed if view is not None and view.why))
+    unclear = counts[AlertState.UNCLEAR]
+    if unclear:
+        reason = f"nobody can say whether {unclear} of {len(listed)} alerts still fire: {why}"
+        warn = not case.brake and not case.only_reads
+        return Verdict(gate="alerts", answer=Answer.ALLOW, reason=reason, warn=warn)
+    return deny("alerts", _not_called_for(len(listed), counts[AlertState.SILENCED], why))
+
+
+def _not_called_for(count: int, silenced: int, why: str) -> str:
+    said = [f"{silenced} of {count} alerts are silenced: {why}"] if silenced else []
+    if silenced < count:
+        said.append(f"Alertmanager does not list {count - silenced} of {count} alerts any more")
+    return "; ".join(said)
 
 
 def evidence(case: Case) -> Verdict:
@@ -249,17 +270,35 @@ def budget(case: Case) -> Verdict:
     return allow("budget", "within its totals")
 
 
-LOCAL: tuple[Gate, ...] = (pause, calendar, yields, cooldown, runs, ineffective, lock)
+LOCAL: tuple[Gate, ...] = (
+    pause,
+    mode,
+    env,
+    cooldown,
+    runs,
+    ineffective,
+    lock,
+    storm,
+    relapse,
+    success,
+    calendar,
+    yields,
+)
 """In this order; the order of the reasons that people see."""
 
-INFORMED: tuple[Gate, ...] = (evidence, budget)
+INFORMED: tuple[Gate, ...] = (alerts, evidence, budget, changes)
 
 
 def judge(case: Case, gates: tuple[Gate, ...]) -> tuple[Verdict, ...]:
-    """The verdicts up to and including the first that does not allow: later gates were not asked."""
+    """The verdicts up to and including the first that holds it back: later gates were not asked."""
     verdicts: list[Verdict] = []
     for gate in gates:
         verdicts.append(gate(case))
-        if verdicts[-1].answer is not Answer.ALLOW:
+        if holds_back(verdicts[-1]):
             break
     return tuple(verdicts)
+
+
+def holds_back(verdict: Verdict) -> bool:
+    """It is not done now. What asks people goes on to the other gates: they are asked for what can be done."""
+    return verdict.answer in (Answer.WAIT, Answer.DENY)

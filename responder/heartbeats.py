@@ -141,6 +141,10 @@ class Hearing:
         gone = {alert.fingerprint for alert, _ in beats if alert.firing}
         return replace(notification, alerts=tuple(a for a in notification.alerts if a.fingerprint not in gone))
 
+    def expects(self, alert: Alert) -> bool:
+        """It is a heartbeat."""
+        return bool(self._found(alert))
+
     def _found(self, alert: Alert) -> tuple[Expected, ...]:
         candidates = self._named.get(alert.name, ())
         return tuple(e for e in candidates if all(m.matches(alert.labels) for m in e.matchers))
@@ -270,6 +274,7 @@ def _told(draft: Draft, expected: Expected, why: str) -> str:
         annotations={"summary": f"{expected.title} is missing"},
         severity=SEVERITY,
         starts_at=draft.now,
+        elsewhere=True,
     )
     draft.record(incident, fact, AUTHOR)
     draft.record(incident, f.ProblemFound(problem=why), AUTHOR)

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 
 from responder.recorded import (
     LIVE,
+    AlertsSeen,
     Cause,
     Effect,
     EvidenceItem,
@@ -49,6 +50,10 @@ class Episode(Recorded):
     since: int
     ended: int | None = None
     generator_url: str = ""
+    elsewhere: bool = False
+    """It is not from Alertmanager, so none can be asked about it."""
+    silenced: str = ""
+    """The silence in Alertmanager, as long as there is one."""
 
 
 class Attempt(Recorded):
@@ -166,6 +171,8 @@ class Run(Recorded):
     """When the plan came in; how old it may be before it is made again counts from here."""
     arrived: dict[str, int] = Field(default_factory=dict)
     """Check -> when its last answer came in; how old that may be before it is asked again counts from here."""
+    alerts: AlertsSeen | None = None
+    """What the Alertmanagers said last about the alerts that called for it."""
     by_hand: bool = False
     """A person has done a manual step of it."""
     approval: Approval | None = None
@@ -351,6 +358,11 @@ class Incident(Recorded):
     def firing(self) -> tuple[Episode, ...]:
         """The episodes that still fire."""
         return tuple(e for e in self.episodes.values() if e.firing)
+
+    @property
+    def listed(self) -> tuple[Episode, ...]:
+        """Those of them that an Alertmanager can be asked about."""
+        return tuple(e for e in self.firing if not e.elsewhere)
 
     @property
     def called(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from responder import facts as f
-from responder.alert import Alert, BadAlert, Notification
+from responder.alert import Alert, BadAlert, Dialect, Notification
 from responder.draft import Book, Draft, Turn, Worker
 from responder.policies import severity_rank
 from responder.recorded import LIVE, Mode
@@ -27,9 +27,12 @@ from responder.records import (
 )
 from responder.rules import Route
 from responder.runbook import Runbook
-from responder.scopes import asked_of, storm_name
+from responder.scopes import OPENINGS, asked_of, storm_name
 from responder.storms import join_storm
 from responder.telling import AUTHOR
+
+FOUND = "alertmanager's api"
+"""The source of what nobody told us: Alertmanager was asked (engine/reconcile)."""
 
 NEWS_KEPT = 20
 """Problems that one incident about ourselves lists; the rest is in the log and among the dead letters."""
@@ -141,6 +144,8 @@ class _Taking:
         rules = self.op.book.current
         names = {rules.policy_for(r.runbook, None, self.draft.now) for r in begins}
         yield from (storm_name(name) for name in names if rules.policy(name).storm is not None)
+        if begins and self.op.book.automation.storm is not None:
+            yield OPENINGS
 
     def check_doubts(self) -> None:
         doubtful = {a.fingerprint for a in self.op.notification.alerts if a.firing and _outdated(a, self._known(a))}
@@ -178,7 +183,7 @@ class _Taking:
         found = self.draft.open_incident(key)
         incident_id = found.id if found is not None else self._open(alert, route)
         joined = found is not None
-        self.draft.record(incident_id, _firing(alert, joined))
+        self.draft.record(incident_id, self._firing(alert, joined))
         if joined:
             self._rise(incident_id, alert.severity)
         else:
@@ -190,6 +195,19 @@ class _Taking:
             self.draft.record(incident_id, f.ProblemFound(problem=problem, urgent=True))
         self._remember(alert, incident_id)
         self.touched[incident_id] = None
+
+    def _firing(self, alert: Alert, joined: bool) -> f.AlertFired:
+        return f.AlertFired(
+            fingerprint=alert.fingerprint,
+            labels=dict(alert.labels),
+            annotations=dict(alert.annotations),
+            severity=alert.severity,
+            starts_at=alert.starts_at,
+            generator_url=alert.generator_url,
+            joined=joined,
+            found=self.op.raw.source == FOUND,
+            elsewhere=self.op.notification.dialect is Dialect.GRAFANA,
+        )
 
     def _count(self, incident_id: str) -> None:
         storm = join_storm(self.draft, incident_id, digest_id(f"{self.op.id}\nstorm\n{incident_id}"))
@@ -224,7 +242,9 @@ class _Taking:
             self.repeated += 1
             return
         self.resolved += 1
-        self.draft.record(known.incident, f.AlertResolved(fingerprint=alert.fingerprint, ends_at=alert.ends_at))
+        found = self.op.raw.source == FOUND
+        fact = f.AlertResolved(fingerprint=alert.fingerprint, ends_at=alert.ends_at, found=found)
+        self.draft.record(known.incident, fact)
         ended = alert.ends_at if alert.ends_at is not None else self.draft.now
         self._keep(replace(known, firing=False, ended_at=ended))
         self.touched[known.incident] = None
@@ -264,18 +284,6 @@ def _outdated(alert: Alert, known: EpisodeRow | None) -> bool:
     if known is None or known.firing or known.ended_at is None or alert.starts_at is None:
         return False
     return alert.starts_at < known.ended_at
-
-
-def _firing(alert: Alert, joined: bool) -> f.AlertFired:
-    return f.AlertFired(
-        fingerprint=alert.fingerprint,
-        labels=dict(alert.labels),
-        annotations=dict(alert.annotations),
-        severity=alert.severity,
-        starts_at=alert.starts_at,
-        generator_url=alert.generator_url,
-        joined=joined,
-    )
 
 
 def opening(op: Ingest, alert: Alert, route: Route, now: int) -> f.Opened:

@@ -80,6 +80,7 @@ def _alert_fired(incident: Incident, fact: f.AlertFired, event: f.Event) -> Inci
         firing=True,
         since=event.at,
         generator_url=fact.generator_url,
+        elsewhere=fact.elsewhere,
     )
     run = incident.run
     after = copy(incident, episodes={**incident.episodes, fact.fingerprint: episode})
@@ -95,9 +96,23 @@ def _alert_resolved(incident: Incident, fact: f.AlertResolved, event: f.Event) -
     episode = incident.episodes.get(fact.fingerprint)
     if episode is None:
         return incident
-    ended = copy(episode, firing=False, ended=event.at)
+    ended = copy(episode, firing=False, ended=event.at, silenced="")
     episodes = _remembered({**incident.episodes, fact.fingerprint: ended})
     return cast(Incident, copy(incident, episodes=episodes, recheck=True))
+
+
+def _silenced(incident: Incident, fingerprints: tuple[str, ...], why: str) -> Incident:
+    known = [mark for mark in fingerprints if mark in incident.episodes]
+    episodes = {mark: copy(incident.episodes[mark], silenced=why) for mark in known}
+    return cast(Incident, copy(incident, episodes={**incident.episodes, **episodes}))
+
+
+def _alerts_unsilenced(incident: Incident, fact: f.AlertsUnsilenced, event: f.Event) -> Incident:
+    """What a silence had refused is called for again, as if the alerts had just begun to fire."""
+    after, run = _silenced(incident, fact.fingerprints, ""), incident.run
+    last = None if run is None or run.active or not run.verdicts else run.verdicts[-1]
+    refused = last is not None and (last.gate, last.answer) == ("alerts", Answer.DENY)
+    return cast(Incident, copy(after, recheck=True, rejoined=True)) if refused else after
 
 
 def _remembered(episodes: dict[str, Episode]) -> dict[str, Episode]:
@@ -161,6 +176,8 @@ def _gathered(incident: Incident, fact: f.Gathered, event: f.Event) -> Incident:
         seen = {**run.observations, **{o.check: o for o in fact.observations}}
         changes: dict[str, Any] = {"observations": seen}
         changes["arrived"] = {**run.arrived, **{o.check: event.at for o in fact.observations}}
+        if fact.alerts is not None:
+            changes["alerts"] = fact.alerts
         if not run.acted and not run.by_hand:
             changes["before"] = {**run.before, **{o.check: o for o in fact.observations}}
         if fact.step is not None:
@@ -339,6 +356,8 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     **PEOPLE,
     f.AlertFired: _alert_fired,
     f.AlertResolved: _alert_resolved,
+    f.AlertsSilenced: lambda i, x, e: _silenced(i, x.fingerprints, x.why),
+    f.AlertsUnsilenced: _alerts_unsilenced,
     f.SeverityRose: _severity_rose,
     f.ProblemFound: _problem_found,
     f.ScheduleDue: _schedule_due,

@@ -20,6 +20,7 @@ _ENTITY = re.compile(r"&(?=#?\w+;)")
 _ADDRESS = re.compile(r"://|(?<=www)\.", re.IGNORECASE)
 _MENTION = re.compile(r"(?<!\w)@(?=\w)")
 _BEGINS_A_BLOCK = re.compile(r"^([#>+=-]|\d+(?=[.)](?:\s|$)))")
+_ENDS_A_HEADING = re.compile(r"(?<=\s)#(?=#*$)")
 _URL = re.compile(r"https?://\S{1,2000}", re.IGNORECASE).fullmatch
 
 
@@ -33,7 +34,7 @@ def escaped(value: object) -> str:
     line = _ENTITY.sub(r"\\&", line)
     line = _ADDRESS.sub(lambda found: found[0].replace(":", r"\:").replace(".", r"\."), line)
     line = _MENTION.sub("@<!-- -->", line)  # an escaped @ still calls people on GitHub, an interrupted one does not
-    return _BEGINS_A_BLOCK.sub(_not_a_block, line)
+    return _ENDS_A_HEADING.sub(r"\\\g<0>", _BEGINS_A_BLOCK.sub(_not_a_block, line))
 
 
 def _not_a_block(found: re.Match[str]) -> str:

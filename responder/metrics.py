@@ -28,8 +28,11 @@ CODES: Final = ("200", "401", "403", "405", "413", "503")
 """Every status that the webhook answers."""
 BURIED: Final = ("body", "alert", "size", "internal", "truncated")
 """Why something became a dead letter: the whole body, one alert, its size, a mistake of ours, alerts left out."""
-DENYING: Final = ("calendar", "runs", "ineffective", "lock", "only_if", "budget")
-WAITING: Final = ("pause", "calendar", "yields_to", "cooldown", "lock")
+DENYING: Final = (
+    *("mode", "env", "runs", "ineffective", "lock", "relapse", "success", "calendar", "alerts", "only_if", "budget"),
+    "changes",
+)
+WAITING: Final = ("pause", "cooldown", "lock", "storm", "calendar", "yields_to")
 LEVELS: Final = ("1", "2", "3", "4")
 _OTHER: Final = "other"
 _ATTEMPTS: Final = 10_000
@@ -59,6 +62,7 @@ class Metrics:
         self._declare_people()
         self._declare_store()
         self._declare_health()
+        self._declare_reconciliation()
         self._feeds = self._table()
 
     # --- declaring ----------------------------------------------------------------------------------------------------
@@ -156,6 +160,18 @@ class Metrics:
             "responder_heartbeat_pings_total", "Calls of outside switches.", result=("taken", "failed", "withheld")
         )
 
+    def _declare_reconciliation(self) -> None:
+        found = self._counter(
+            "responder_reconciled_alerts_total",
+            "Alerts that nobody told us of: they fired in Alertmanager, or had ended there.",
+            found=("fired", "ended"),
+        )
+        self._reconciled = {what: found.labels(what) for what in ("fired", "ended")}
+        self._unsure = self._gauge(
+            "responder_alertmanagers_unsure",
+            "Alertmanagers that do not answer or have just started: from them no end is concluded.",
+        )
+
     def watch(self, oldest_wait: Callable[[], float]) -> None:
         """Add what is asked at each scrape: seconds that the oldest operation waits for the store."""
         gauge = self._gauge("responder_store_oldest_wait_seconds", "How long the oldest operation waits for the store.")
@@ -214,6 +230,15 @@ class Metrics:
         self._beats.clear()
         for name, age in ages.items():
             self._beats.labels(name).set(age)
+
+    def reconciled(self, *, fired: int, ended: int) -> None:
+        """So many alerts were found to fire, or to have ended, without having been told."""
+        self._reconciled["fired"].inc(fired)
+        self._reconciled["ended"].inc(ended)
+
+    def alertmanagers_unsure(self, count: int) -> None:
+        """From what so many Alertmanagers do not list nothing can be concluded now."""
+        self._unsure.set(count)
 
     def pinged(self, result: str) -> None:
         """An outside switch was called: `taken`, `failed` or `withheld`."""

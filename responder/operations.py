@@ -18,7 +18,7 @@ from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
 from responder.guards import why_missing
 from responder.incident import Attempt, Due, Incident, Run
-from responder.recorded import EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
+from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
 from responder.records import Change, Keys, ScopeRow, State, TimerRow, Writes
 from responder.runbook import POLL, Step
 from responder.scopes import InForce, parsed
@@ -62,6 +62,7 @@ class Learned:
     retry: bool = False
     probe: ProbeAnswer | None = None
     probe_detail: str = ""
+    alerts: AlertsSeen | None = None
     pagers: Mapping[str, PagerState] = field(default_factory=dict)
 
 
@@ -151,9 +152,8 @@ class Report:
             return
         seen, step, failed = self._judged(draft, incident, run), self.gather.step, self.learned.failed
         if failed is None:
-            draft.record(
-                self.incident, f.Gathered(run=run.number, observations=seen, plan=self.learned.plan, step=step)
-            )
+            learned = {"observations": seen, "plan": self.learned.plan, "step": step, "alerts": self.learned.alerts}
+            draft.record(self.incident, f.Gathered(run=run.number, **learned))
             return
         if seen:
             draft.record(self.incident, f.Gathered(run=run.number, observations=seen))

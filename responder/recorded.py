@@ -179,3 +179,38 @@ class EvidenceItem(Recorded):
     title: str
     value: JsonValue = None
     error: str | None = None
+
+
+class AlertState(StrEnum):
+    """What the Alertmanagers say about an alert (contracts.md A6)."""
+
+    FIRING = "firing"
+    """At least one lists it as active."""
+    SILENCED = "silenced"
+    """Somebody has silenced it there, and none lists it as active."""
+    INHIBITED = "inhibited"
+    """It fires, and another alert keeps it from being told."""
+    GONE = "gone"
+    """Every one answered, knows everything again since its start, and lists it no more."""
+    UNCLEAR = "unclear"
+    """None lists it, and not every one can be believed about that."""
+
+
+class AlertView(Recorded):
+    """One alert as the Alertmanagers see it. `why`: the silence, or why it is unclear."""
+
+    fingerprint: str
+    state: AlertState
+    why: str = ""
+
+
+class AlertsSeen(Recorded):
+    """What the Alertmanagers said about the firing alerts of an incident when they were asked, at `observed_at`."""
+
+    observed_at: int
+    asked: int = 0
+    """About how many alerts."""
+    others: tuple[AlertView, ...] = ()
+    """Those of them that do not plainly fire."""
+    nobody: str = ""
+    """Why nobody was asked."""

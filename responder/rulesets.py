@@ -17,6 +17,7 @@ from responder.calendars import known_until, state_of
 from responder.config import Config
 from responder.contracts import Catalogue
 from responder.errors import BadRules, ResponderError
+from responder.ingest import News
 from responder.loader import Loaded, load_rules
 from responder.recorded import Mode
 from responder.records import Change, Keys, ScopeRow, State, Writes
@@ -26,6 +27,18 @@ from responder.store import Store
 from responder.timing import DAY, format_time
 
 LOG = logging.getLogger("responder.rules")
+
+BROKEN_RULES = News(
+    "responder:rules",
+    "The rules could not be loaded",
+    "The last good rules go on; what was changed since then is not in force",
+)
+
+ENDING = News(
+    "responder:calendars",
+    "A calendar ends soon",
+    "After its end it counts as closed, and runbooks of these hours refuse",
+)
 
 SOON = 14 * DAY
 """How long before the end of a calendar's data people are told."""
@@ -136,3 +149,19 @@ class RuleSets:
 def _then(config: Config, types: Mapping[str, str], mode: str) -> Config:
     """Today's services and people with the types and the ceiling of then: both belong to the set's hash."""
     return config.model_copy(update={"types": dict(types), "mode": Mode(mode)})
+
+
+def difference(before: Rules, after: Rules) -> str:
+    """What a reload has changed, in one sentence."""
+    if before.hash == after.hash:
+        return f"reloaded: the same {len(after.runbooks)} runbooks (rules {after.hash[:12]})"
+    new = sorted(set(after.runbooks) - set(before.runbooks))
+    gone = sorted(set(before.runbooks) - set(after.runbooks))
+    same = set(after.runbooks) & set(before.runbooks)
+    changed = sorted(n for n in same if after.runbooks[n] != before.runbooks[n])
+    parts = [
+        f"{what}: {', '.join(names)}" for what, names in (("new", new), ("gone", gone), ("changed", changed)) if names
+    ]
+    return (
+        f"reloaded: {len(after.runbooks)} runbooks (rules {after.hash[:12]}); {'; '.join(parts) or 'policies changed'}"
+    )

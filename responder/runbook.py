@@ -257,8 +257,8 @@ class Hours(Written):
     """One of these calendars is open."""
     outside: Names = ()
     """None of these is open, such as a freeze."""
-    otherwise: Literal["deny", "wait"] = "deny"
-    """Otherwise: refuse and page, or wait until the hours come (levels of the policy go on)."""
+    otherwise: Literal["deny", "wait", "ask"] = "deny"
+    """Otherwise: refuse and page, wait until the hours come (levels of the policy go on), or ask people."""
 
     @model_validator(mode="before")
     @classmethod

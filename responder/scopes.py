@@ -6,7 +6,7 @@ the same transaction as the intent that uses them (design 5.5). Times are intege
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from pydantic import JsonValue
@@ -22,6 +22,12 @@ SCHEDULE = "schedule:"
 
 PAUSE = "pause:global"
 """The scope that stops all automation."""
+
+OPENINGS = "openings:live"
+"""The scope that counts the incidents of alerts, for the storm that holds automation back."""
+
+RESULTS_KEPT = 20
+"""How many ends of a runbook's runs are remembered (reliability.md S10)."""
 
 
 class Lock(Recorded):
@@ -39,6 +45,32 @@ class RunCount(Recorded):
     started: tuple[int, ...] = ()
     ended: int | None = None
     ineffective: tuple[int, ...] = ()
+    fixed: tuple[int, ...] = ()
+
+    def relapsed(self, at: int, within: int) -> bool:
+        """Whether a run that starts at `at` comes within `within` µs of one that helped."""
+        return any(0 < at - fixed < within for fixed in self.fixed)
+
+
+class RunEnd(Recorded):
+    """How a run that acted ended: whether verification said that it helped."""
+
+    at: int
+    good: bool
+
+
+class Results(Recorded):
+    """The latest ends of a runbook's runs on all targets. `began`: when the latest run began that has not ended."""
+
+    ends: tuple[RunEnd, ...] = ()
+    began: int | None = None
+
+
+class Openings(Recorded):
+    """When the latest incidents began, no more than make a storm; `until`: when the storm is over at the earliest."""
+
+    latest: tuple[int, ...] = ()
+    until: int | None = None
 
 
 class Opens(Recorded):
@@ -87,12 +119,18 @@ class Draws(Recorded):
 
 
 class Pause(Recorded):
-    """Automation stops acting while this row says so; paging goes on."""
+    """Automation, or what the scope's name says of it, stops acting while this row says so; paging goes on."""
 
     paused: bool
     actor: str
     at: int
     reason: str = ""
+    until: int | None = None
+    """When it ends by itself (µs); None: when a person ends it."""
+
+    def holds(self, now: int) -> bool:
+        """Whether it stops anything at `now` (µs)."""
+        return self.paused and (self.until is None or now < self.until)
 
 
 class InForce(Recorded):
@@ -131,6 +169,26 @@ def opens_name(runbook: str) -> str:
     return f"open:{runbook}"
 
 
+def pause_name(what: str, name: str) -> str:
+    """The scope that pauses one `runbook` or one `service`."""
+    return f"pause:{what}:{name}"
+
+
+def pauses_of(runbook: str, services: Iterable[str]) -> tuple[str, ...]:
+    """The scopes any of which pauses a step of this runbook that uses these services."""
+    return (PAUSE, pause_name("runbook", runbook), *(pause_name("service", name) for name in services))
+
+
+def changes_name(key: str) -> str:
+    """The scope of the changes of late: `global`, `runbook:NAME` or `service:NAME`."""
+    return f"changes:{key}"
+
+
+def results_name(runbook: str) -> str:
+    """The scope of how a runbook's runs ended."""
+    return f"results:{runbook}"
+
+
 def storm_name(policy: str) -> str:
     """The scope that counts the incidents of a policy."""
     return f"storm:{policy}"
@@ -148,7 +206,9 @@ def in_force_name(target: str) -> str:
 
 def asked_of(runbook: str, target: str) -> frozenset[str]:
     """The scopes that every judgement of a run's step asks for, so that an operation can name them beforehand."""
-    return frozenset({PAUSE, lock_name(target), runs_name(runbook, target)})
+    changes = (changes_name("global"), changes_name(f"runbook:{runbook}"))
+    own = (lock_name(target), runs_name(runbook, target), results_name(runbook))
+    return frozenset({*pauses_of(runbook, ()), OPENINGS, *own, *changes})
 
 
 ScopeText = Callable[[str], str | None]

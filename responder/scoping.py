@@ -12,22 +12,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from responder import facts as f
+from responder.automation import AutomationStorm
 from responder.incident import Attempt, Due, Incident, Run
-from responder.recorded import Effect, Recorded, Result, StepStatus
+from responder.recorded import Effect, Recorded, Result, StepStatus, Trigger
 from responder.runbook import Runbook
 from responder.scopes import (
+    OPENINGS,
+    RESULTS_KEPT,
     Draw,
     Draws,
     InForce,
     Lock,
+    Openings,
     Opens,
+    Results,
     RunCount,
+    RunEnd,
     ScopeText,
+    changes_name,
     in_force_name,
     lock_name,
     opens_name,
     parsed,
     recent,
+    results_name,
     runs_name,
 )
 from responder.timing import DAY
@@ -59,6 +67,17 @@ def opens_after(incident: Incident, causes: Collection[str], scope: ScopeText) -
     return [ScopeChange(name, Opens(incidents=now) if now else None)]
 
 
+def openings_after(incident: Incident, storm: AutomationStorm | None, scope: ScopeText) -> list[ScopeChange]:
+    """How many incidents of alerts began lately, after this one has. The storm outlasts its last moment by `calm`."""
+    if storm is None or not incident.live or incident.trigger is not Trigger.ALERT:
+        return []
+    before = parsed(Openings, scope(OPENINGS)) or Openings()
+    latest = (*before.latest, incident.opened_at)[-storm.incidents :]
+    storming = len(latest) == storm.incidents and latest[-1] - latest[0] < storm.within
+    until = latest[0] + storm.within + storm.calm if storming else before.until
+    return [ScopeChange(OPENINGS, Openings(latest=latest, until=until))]
+
+
 def _run(incident: Incident, number: int) -> Run | None:
     return next((r for r in incident.runs if r.number == number), None)
 
@@ -78,7 +97,10 @@ def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope
         count = parsed(RunCount, scope(name)) or RunCount()
         started = (*recent(count.started, event.at), event.at)
         yield ScopeChange(name, count.model_copy(update={"started": started}))
-    for name, amount in fact.plan.draws.items():
+        results = parsed(Results, scope(results_name(run.runbook))) or Results()
+        yield ScopeChange(results_name(run.runbook), results.model_copy(update={"began": event.at}))
+    keys = ("global", f"runbook:{run.runbook}", *(f"service:{name}" for name in fact.services))
+    for name, amount in {**fact.plan.draws, **{changes_name(key): 1.0 for key in keys}}.items():
         before = parsed(Draws, scope(name)) or Draws()
         more = amount - before.own(incident.id, run.number, fact.step)
         if more > 0:
@@ -86,8 +108,12 @@ def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope
             yield ScopeChange(name, _drawn(before, draw))
 
 
+DRAWS_KEPT = 2_000
+"""More in a day are not remembered: brakes pass limits, and a row must stay small."""
+
+
 def _drawn(before: Draws, draw: Draw) -> Draws:
-    return Draws(draws=(*(d for d in before.draws if d.at > draw.at - DAY), draw))
+    return Draws(draws=(*(d for d in before.draws if d.at > draw.at - DAY), draw)[-DRAWS_KEPT:])
 
 
 def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
@@ -169,8 +195,32 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     name = runs_name(run.runbook, run.target)
     count = parsed(RunCount, scope(name)) or RunCount()
     useless = (event.at,) if fact.result in (Result.INEFFECTIVE, Result.HARMFUL) else ()
-    ineffective = (*recent(count.ineffective, event.at), *useless)
-    yield ScopeChange(name, count.model_copy(update={"ended": event.at, "ineffective": ineffective}))
+    helped = (event.at,) if fact.result is Result.FIXED else ()
+    ends = {
+        "ended": event.at,
+        "ineffective": (*recent(count.ineffective, event.at), *useless),
+        "fixed": (*recent(count.fixed, event.at), *helped),
+    }
+    yield ScopeChange(name, count.model_copy(update=ends))
+    yield _result(run, fact.result, event.at, scope)
+
+
+def _result(run: Run, result: Result, at: int, scope: ScopeText) -> ScopeChange:
+    """What was not verified, or ended by a person's word, says nothing about the runbook."""
+    before = parsed(Results, scope(results_name(run.runbook))) or Results()
+    good = _PROVES.get(result)
+    ends = before.ends if good is None else (*before.ends, RunEnd(at=at, good=good))[-RESULTS_KEPT:]
+    return ScopeChange(results_name(run.runbook), Results(ends=ends))
+
+
+_PROVES = {
+    Result.FIXED: True,
+    Result.INEFFECTIVE: False,
+    Result.HARMFUL: False,
+    Result.FAILED: False,
+    Result.UNKNOWN: False,
+}
+"""Whether a run with this result has helped."""
 
 
 def _released(incident: Incident, run: Run, scope: ScopeText) -> Iterator[ScopeChange]:

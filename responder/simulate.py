@@ -17,14 +17,18 @@ from typing import Any, ClassVar, Final, TypeVar
 from pydantic import JsonValue, PrivateAttr
 
 from responder.alert import Limits, Notification, fingerprint, parse_notification
+from responder.alertmanagers import Alertmanagers
+from responder.automation import UNBOUNDED, Automation
 from responder.commands import Command, SetPause
+from responder.config import Reconciling
 from responder.contracts import RECORDS, Clock, Message, Notifier, PagerState, Parameter, Render
 from responder.cron import next_after
 from responder.desk import Desk, Shelf
 from responder.draft import Turn, Worker
 from responder.engine.delivery import Became, Delivery, Destinations
 from responder.engine.loops import Loop
-from responder.engine.runs import Performs, Runs
+from responder.engine.reconcile import Reconcile, Uncounted
+from responder.engine.runs import Nobody, Performs, Runs
 from responder.engine.timers import Timers
 from responder.errors import BadPayload
 from responder.facts import Event
@@ -34,9 +38,10 @@ from responder.recorded import LIVE, Result, StepStatus
 from responder.records import MessageRow, NotificationRow
 from responder.rules import Rules
 from responder.schedules import ArmSchedules
+from responder.scopes import PAUSE
 from responder.store import Committed, open_store
 from responder.tales import Sent, Tale, Teller
-from responder.timing import HOUR, MINUTE, SECOND, format_time
+from responder.timing import DAY, HOUR, MINUTE, SECOND, format_time
 from responder.verification import LINGER, WATCH
 from responder.virtual_time import VirtualClock, VirtualLoop
 
@@ -62,8 +67,13 @@ class Scene:
     start: int
     instance: str = "responder"
     fallback: str | None = None
+    automation: Automation = UNBOUNDED
+    envs: Mapping[str, str | None] = field(default_factory=dict)
+    """Service -> whose it is."""
     pagers_say: Callable[[str, str], PagerState | None] | None = None
     """What a pager answers about its own incident (destination, key); None: none of them can be asked."""
+    alertmanagers: Callable[[Clock], Alertmanagers] | None = None
+    """Who is asked what fires; None: nobody, and what fired is assumed to fire still."""
 
 
 class Recorder(Notifier):
@@ -105,16 +115,23 @@ class Recorder(Notifier):
 class _Life:
     """One life of the process: everything that a restart forgets."""
 
-    def __init__(self, desk: Desk, performs: Performs, destinations: Destinations) -> None:
+    def __init__(
+        self, desk: Desk, performs: Performs, destinations: Destinations, alertmanagers: Alertmanagers | None
+    ) -> None:
         self.desk = desk
         self.delivery = Delivery(desk, destinations, lambda: 0.0)
         self.runs = Runs(desk, performs, self.delivery.ask)
         desk.on_turn = self.runs.take
         self.timers = Timers(desk)
-        self._loops = (
+        self._loops = [
             Loop("timers", self.timers.work, desk.now, POLL),
             Loop("delivery", self.delivery.work, desk.now, POLL),
-        )
+        ]
+        self.runs.alertmanagers = alertmanagers or Nobody(desk, "assumed to fire")
+        if alertmanagers is not None:
+            given = alertmanagers
+            reconcile = Reconcile(desk, lambda: given, Reconciling(), lambda alert: False, Uncounted())
+            self._loops.append(Loop("reconcile", reconcile.work, desk.now, DAY))
         self.delivery.wake = self._loops[1].wake
 
     @property
@@ -193,12 +210,21 @@ class Simulation:
         worker = Worker(f"life-{next(self._numbers)}", alone=True)
         asks = self.scene.pagers_say
         askable = frozenset(n for n, one in self.scene.notifiers.items() if one.pages) if asks else frozenset[str]()
-        shelf = Shelf(self._rules, self.scene.instance, self.scene.parameters, askable=askable)
+        shelf = Shelf(
+            self._rules,
+            self.scene.instance,
+            self.scene.parameters,
+            askable=askable,
+            automation=self.scene.automation,
+            envs=self.scene.envs,
+        )
         desk = Desk(self.store, shelf, worker, self._new_id, self._read_rules)
         notifiers = {
             name: Recorder.of(n, self._keeping(name), self._answering(name)) for name, n in self.scene.notifiers.items()
         }
-        life = _Life(desk, self.performs, Destinations(notifiers, self.scene.render, self.scene.fallback))
+        asked = self.scene.alertmanagers
+        destinations = Destinations(notifiers, self.scene.render, self.scene.fallback)
+        life = _Life(desk, self.performs, destinations, None if asked is None else asked(self.clock))
         life.delivery.on_end = self._ended
         self._life = life
         self._run(life.begin())
@@ -304,18 +330,16 @@ class Simulation:
         )
         self._took((turn,))
 
-    def pauses(self, actor: str = "alice", reason: str = "maintenance") -> None:
-        """Automation is switched off."""
-        self._submit(
-            lambda desk: lambda shelf: SetPause(desk.new_id(), paused=True, actor=actor, reason=reason, book=shelf)
-        )
-        self._settle()
+    def pauses(self, actor: str = "alice", reason: str = "maintenance", scope: str = PAUSE) -> None:
+        """Automation is switched off, or what the scope says of it."""
+        self._switch(actor, reason, scope, paused=True)
 
-    def resumes(self, actor: str = "alice") -> None:
+    def resumes(self, actor: str = "alice", scope: str = PAUSE) -> None:
         """Automation is switched on again."""
-        self._submit(
-            lambda desk: lambda shelf: SetPause(desk.new_id(), paused=False, actor=actor, reason="", book=shelf)
-        )
+        self._switch(actor, "", scope, paused=False)
+
+    def _switch(self, actor: str, reason: str, scope: str, *, paused: bool) -> None:
+        self._submit(lambda desk: lambda shelf: SetPause(desk.new_id(), paused, actor, reason, shelf, scope))
         self._settle()
 
     def advance(self, duration: int) -> None:

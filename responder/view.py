@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from responder import facts as f
+from responder.automation import UNBOUNDED, Automation
 from responder.calendars import Calendar
+from responder.cases import Touched
 from responder.incident import Attempt, Incident, Run, StepState
 from responder.policies import Policy
 from responder.recorded import Mode, Plan, Verdict
 from responder.rules import Rules
-from responder.runbook import Runbook
+from responder.runbook import Runbook, Step
 from responder.scopes import ScopeText
 
 
@@ -38,6 +40,8 @@ class Gather:
     watch: bool = False
     level: tuple[int, int] | None = None
     """Round and index of a level that waits for the answer of `pages`."""
+    alerts: bool = False
+    """Ask the Alertmanagers whether the incident's alerts still fire, and whether they are silenced."""
     pages: tuple[tuple[str, str], ...] = ()
     """Pagers to be asked about their own incidents: (destination, deduplication key)."""
 
@@ -101,6 +105,11 @@ class View:
     ceiling: Mode = Mode.AUTO
     askable: frozenset[str] = frozenset()
     """The destinations that answer questions about their own incidents."""
+    automation: Automation = UNBOUNDED
+    halted: str | None = None
+    """Why this process must change nothing, whatever the store says."""
+    touched: Callable[[Step], tuple[Touched, ...]] = lambda step: ()
+    """The services that a step uses, as they are configured today."""
 
     @property
     def calendars(self) -> Mapping[str, Calendar]:

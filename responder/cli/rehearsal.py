@@ -181,6 +181,8 @@ class _Making:
             performs=self._performer,
             start=self.plot.start,
             instance=config.name,
+            automation=config.automation,
+            envs={name: service.env for name, service in config.services.items()},
         )
 
     def _performer(self, clock: Clock) -> Pretending:

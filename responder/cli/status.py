@@ -50,14 +50,21 @@ def told(status: dict[str, Any], url: str, now: int) -> Iterator[RenderableType]
     yield text(f"responder {status['version']} at {url}, {loaded}, rules {rules['hash'][:SHORT]}", "dim")
     for reason in status["unready"]:
         yield text(f"CANNOT WORK: {reason}", "bold red")
-    yield _automation(status["pause"], now)
+    yield _automation(status, now)
+    for one in status.get("paused", ()):
+        since = ago(moment(one["at"]) or now, now)
+        until = f", until {one['until'][:19]}Z" if one.get("until") else ""
+        yield text(f"{one['what']} is paused by {one['actor']} {since}{until}: {one['reason']}", "yellow")
     yield text("")
     yield from _incidents(status["incidents"], now)
     yield from _locks(status["locks"], now)
     yield from _changes(status["in_force"], now)
 
 
-def _automation(pause: dict[str, Any] | None, now: int) -> Text:
+def _automation(status: dict[str, Any], now: int) -> Text:
+    pause, halted = status["pause"], status.get("halted")
+    if halted is not None:
+        return text(f"AUTOMATION IS PAUSED: {halted}; people are paged as always. To go on: remove it", "bold yellow")
     if pause is None:
         return text("automation acts", "green")
     since = ago(moment(pause["at"]) or now, now)

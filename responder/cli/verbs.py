@@ -146,17 +146,29 @@ def restore(asked: Asked, incident: Incident) -> int:
     return _say(asked, incident, "restore", {})
 
 
-@asks
-def pause(asked: Asked, reason: Reason = "") -> int:
-    """Stop all automation: no step is begun until somebody resumes. Paging goes on; trading is not touched."""
-    body = {"reason": _needed(reason, "exchange maintenance")}
-    return _switched(asked, "/pause", body)
+Runbook = Annotated[str | None, typer.Option("--runbook", metavar="NAME", help="Only this runbook.")]
+Service = Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only what uses this service.")]
 
 
 @asks
-def resume(asked: Asked, note: Note = "") -> int:
+def pause(
+    asked: Asked,
+    reason: Reason = "",
+    runbook: Runbook = None,
+    service: Service = None,
+    lasts: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="How long, at most 24h; else until resumed.")
+    ] = None,
+) -> int:
+    """Stop automation: no step is begun until somebody resumes. Paging goes on; trading is not touched."""
+    body: dict[str, Any] = {"reason": _needed(reason, "exchange maintenance"), "runbook": runbook, "service": service}
+    return _switched(asked, "/pause", {**body, "lasts": None if lasts is None else _seconds(lasts)}, runbook or service)
+
+
+@asks
+def resume(asked: Asked, note: Note = "", runbook: Runbook = None, service: Service = None) -> int:
     """Let automation act again; runs that waited go on by themselves."""
-    return _switched(asked, "/resume", {"note": note})
+    return _switched(asked, "/resume", {"note": note, "runbook": runbook, "service": service}, runbook or service)
 
 
 def _asked_now(asked: Asked, incident: str) -> str | None:
@@ -210,15 +222,17 @@ def _say(asked: Asked, incident: str, verb: str, body: dict[str, Any]) -> int:
     return 0
 
 
-def _switched(asked: Asked, path: str, body: dict[str, Any]) -> int:
+def _switched(asked: Asked, path: str, body: dict[str, Any], what: str | None) -> int:
     answer = asked.server.post(path, body)
     if asked.json:
         print_json(answer)
         return 0
     pause = answer["pause"]
+    whose = what or "automation"
     if pause["paused"]:
-        said = f"automation is paused, said {pause['actor']}: {pause['reason']}. To go on: responder resume"
+        until = f" until {pause['until'][:19]}Z" if pause.get("until") else ""
+        said = f"{whose} is paused{until}, said {pause['actor']}: {pause['reason']}. To go on: responder resume"
     else:
-        said = "automation acts"
+        said = f"{whose} acts"
     paper().print(text(said))
     return 0

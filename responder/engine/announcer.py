@@ -76,6 +76,8 @@ class Announcer:
         self._begun, pause = True, None
         with contextlib.suppress(StoreUnavailable):  # the emergency tells of that
             pause = await self.pause()
+        if pause is not None and not pause.holds(self._desk.now()):
+            pause = None
         self.say(started(version, len(self._desk.shelf.current.runbooks), mode, taken_over, pause))
 
     def say(self, sentence: str) -> None:
@@ -177,4 +179,5 @@ def switched(pause: Pause) -> str:
 
 
 def _why(pause: Pause) -> str:
-    return f": {pause.reason}" if pause.reason else ""
+    until = f" until {format_time(pause.until)[:19]}Z" if pause.until is not None else ""
+    return f"{until}: {pause.reason}" if pause.reason else until

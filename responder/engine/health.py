@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from responder.alert import Notification
+from responder.alert import Alert, Notification
 from responder.connections import OpenTransport
 from responder.desk import Desk
 from responder.engine.audit import LOOP, Audit, Audited
@@ -70,6 +70,10 @@ class Health:
     def take(self, notification: Notification) -> Notification:
         """Note the heartbeats in it; answers the rest."""
         return self.hearing.take(notification, self._desk.now())
+
+    def expects(self, alert: Alert) -> bool:
+        """It is a heartbeat, whose firing means that nothing is wrong."""
+        return self.hearing.expects(alert)
 
     async def _look(self, now: int) -> int | None:
         due = await self.heartbeats.work(now)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from responder.alertmanagers import NOBODY
 from responder.contracts import PagerState, Probe
 from responder.desk import Desk, Shelf
 from responder.draft import Intended, Turn
 from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
-from responder.incident import Incident, Run
+from responder.incident import Episode, Incident, Run
 from responder.operations import Ended, Learned, Readings, Report
 from responder.perform import Ended as Performed
-from responder.recorded import EvidenceItem, Observation, Outcome, Plan
+from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Plan
 from responder.records import Operation
 from responder.runbook import Check, Evidence, Runbook, Step
 from responder.scopes import asked_of
@@ -68,6 +69,26 @@ AskPagers = Callable[[tuple[tuple[str, str], ...]], Awaitable[Mapping[str, Pager
 """(destination, key) pairs -> what each pager says about its own incident; never raises, and takes 2 s at most."""
 
 
+class AsksAlerts(Protocol):
+    """Who knows which alerts fire; `alertmanagers.Alertmanagers`, or a simulation's stand-in."""
+
+    async def seen(self, alerts: Collection[Episode]) -> AlertsSeen:
+        """What is said about these; never raises, and takes a few seconds at most."""
+        ...
+
+
+class Nobody:
+    """Answers where nobody is to be asked; `why` is what people read."""
+
+    def __init__(self, desk: Desk, why: str = NOBODY) -> None:
+        self._desk = desk
+        self._why = why
+
+    async def seen(self, alerts: Collection[Episode]) -> AlertsSeen:
+        """See AsksAlerts."""
+        return AlertsSeen(observed_at=self._desk.now(), nobody=self._why)
+
+
 class Runs:
     """See the module. At most one task reads for an incident; every intent is done by a task of its own."""
 
@@ -75,6 +96,8 @@ class Runs:
         self._desk = desk
         self._ask = ask
         self.performer = performer
+        self.alertmanagers: AsksAlerts = Nobody(desk)
+        """Who is asked whether alerts still fire; the wiring puts the configured ones here."""
         self._reading: set[tuple[str, bool]] = set()
         self._evidence: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -161,13 +184,19 @@ class Runs:
         values = values_of(incident, run)
         known = [name for name in gather.checks if name in runbook.checks]
         checks = asyncio.gather(*(self.performer.observe(n, runbook.checks[n], values) for n in known))
-        prepared, observations = await asyncio.gather(self._prepare(incident, gather, runbook, run), checks)
+        prepared, observations, alerts = await asyncio.gather(
+            self._prepare(incident, gather, runbook, run), checks, self._alerts(incident, gather)
+        )
         return Learned(
             observations=tuple(observations),
             plan=prepared.plan,
             failed=prepared.failed,
             retry=prepared.retry,
+            alerts=alerts,
         )
+
+    async def _alerts(self, incident: Incident, gather: Gather) -> AlertsSeen | None:
+        return await self.alertmanagers.seen(incident.listed) if gather.alerts else None
 
     def _runbook(self, gather: Gather) -> Runbook | None:
         rules = self._desk.shelf.rules(gather.rules_hash)

@@ -29,7 +29,16 @@ from responder.errors import Rejected, StoreUnavailable
 from responder.facts import Event
 from responder.incident import Due
 from responder.recorded import LIVE
-from responder.records import DeadLetterRow, IncidentRow, Lane, MessageRow, NotificationRow, ScopeRow, Sending
+from responder.records import (
+    DeadLetterRow,
+    EpisodeRow,
+    IncidentRow,
+    Lane,
+    MessageRow,
+    NotificationRow,
+    ScopeRow,
+    Sending,
+)
 from responder.store import rows
 from responder.store import tables as t
 from responder.store.database import first_line
@@ -237,6 +246,12 @@ class Reads:
         """The rules that open incidents began with, by hash."""
         c = t.incidents.c
         return {values["rules_hash"] for values in self._rows(select(c.rules_hash).where(_OPEN).distinct())}
+
+    def firing_episodes(self) -> list[EpisodeRow]:
+        """The live ones that have not ended."""
+        c = t.episodes.c
+        found = self._rows(select(t.episodes).where(c.namespace == LIVE, c.firing.is_(True)))
+        return [rows.episode_row(values) for values in found]
 
     def orphans(self, owner: str) -> list[str]:
         """Ids of open incidents that another owner holds, oldest first."""

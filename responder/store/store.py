@@ -18,6 +18,7 @@ from responder.incident import Due
 from responder.records import (
     Change,
     DeadLetterRow,
+    EpisodeRow,
     IncidentRow,
     Keys,
     MessageRow,
@@ -207,6 +208,10 @@ class Store:
     async def pinned_rules(self) -> set[str]:
         """The rules that open incidents began with, by hash."""
         return await self._read(self._reads.pinned_rules)
+
+    async def firing_episodes(self) -> list[EpisodeRow]:
+        """The live ones that have not ended."""
+        return await self._read(self._reads.firing_episodes)
 
     async def orphans(self, owner: str) -> list[str]:
         """Ids of open incidents that another owner holds, oldest first."""

@@ -86,6 +86,8 @@ class Api:
                 "now": moment(now),
                 "rules": {"hash": desk.shelf.current.hash, "runbooks": len(desk.shelf.current.runbooks)},
                 "pause": await self._pause(),
+                "paused": await self._paused(now),
+                "halted": desk.shelf.halted,
                 "incidents": [{**summary(i), "waits_for": waits_for(i, now)} for i in opened],
                 "locks": await self._scopes("lock:", Lock),
                 "in_force": await self._scopes("in_force:", InForce),
@@ -100,7 +102,15 @@ class Api:
 
     async def _pause(self) -> dict[str, Any] | None:
         rows = await self._parts.desk.store.scopes(PAUSE)
-        return next((shown(p) for r in rows if r.name == PAUSE and (p := parsed(Pause, r.body)) and p.paused), None)
+        now = self._parts.desk.now()
+        found = (parsed(Pause, row.body) for row in rows if row.name == PAUSE)
+        return next((shown(pause) for pause in found if pause is not None and pause.holds(now)), None)
+
+    async def _paused(self, now: int) -> list[dict[str, Any]]:
+        """The runbooks and services that are paused apart from everything."""
+        rows = await self._parts.desk.store.scopes("pause:")
+        bodies = ((r.name.split(":", 2), parsed(Pause, r.body)) for r in rows if r.name != PAUSE)
+        return [{**shown(b), "what": f"{n[1]} {n[2]}"} for n, b in bodies if b is not None and b.holds(now)]
 
     async def _scopes(self, prefix: str, model: type[Body]) -> list[dict[str, Any]]:
         rows = await self._parts.desk.store.scopes(prefix)

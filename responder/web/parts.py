@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from responder import alert, config
-from responder.alertmanagers import Alertmanagers
+from responder.alertmanagers import SETTLED, Alertmanagers
 from responder.connections import HttpConnection, OpenTransport
 from responder.contracts import Clock, Notifier, Render
 from responder.desk import Desk
@@ -100,9 +100,11 @@ def pagerduty_notifiers(notifiers: Mapping[str, Notifier]) -> dict[str, PagerDut
     return {name: notifier for name, notifier in notifiers.items() if isinstance(notifier, PagerDuty)}
 
 
-def alertmanagers(given: Sequence[config.AlertmanagerApi], opener: OpenTransport, now: Clock) -> Alertmanagers:
-    """Whoever is asked what fires."""
-    return Alertmanagers([HttpConnection(api.url, _endpoint(api), opener) for api in given], now)
+def alertmanagers(
+    given: Sequence[config.AlertmanagerApi], opener: OpenTransport, now: Clock, settled: int = SETTLED
+) -> Alertmanagers:
+    """Whoever is asked what fires; `settled` as in Alertmanagers."""
+    return Alertmanagers([HttpConnection(api.url, _endpoint(api), opener) for api in given], now, settled)
 
 
 def _endpoint(api: config.AlertmanagerApi) -> Endpoint:

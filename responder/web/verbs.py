@@ -19,6 +19,7 @@ from responder.desk import Desk
 from responder.draft import Book, Draft
 from responder.incident import Incident
 from responder.records import Change, Keys, State, Writes
+from responder.scopes import PAUSE, pause_name
 from responder.security import NEEDED, OPERATOR, Person
 from responder.timing import SECOND
 from responder.web.access import Refusal, allowed, as_json, known
@@ -46,6 +47,10 @@ class Said(Strict):
     plan: str | None = None
     lasts: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """Seconds."""
+    runbook: str | None = None
+    """What `pause` and `resume` are about, instead of all automation."""
+    service: str | None = None
+    """As `runbook`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ class Verbs:
         return turn.incident
 
     async def pause(self, request: Request) -> Response:
-        """Switch automation off, with a reason for everybody who wonders; paging goes on."""
+        """Switch automation off, all or of one runbook or service, with a reason for everybody who wonders."""
         return await self._switch(request, "pause")
 
     async def resume(self, request: Request) -> Response:
@@ -142,9 +147,31 @@ class Verbs:
         if verb == "pause" and not reason.strip():
             raise Refusal(400, 'say a reason, as in {"reason": "exchange maintenance"}: others will wonder')
         desk = self._parts.desk
-        name = desk.new_id()
-        body = await desk.submit(lambda shelf: SetPause(name, verb == "pause", person.name, reason, shelf))
+        scope = _scope(said, _pausable(desk))
+        name, until = desk.new_id(), None
+        if verb == "pause" and said.lasts:
+            until = desk.now() + round(said.lasts * SECOND)
+        body = await desk.submit(
+            lambda shelf: SetPause(name, verb == "pause", person.name, reason, shelf, scope, until)
+        )
         return as_json({"pause": shown(body)})
+
+
+def _pausable(desk: Desk) -> dict[str, frozenset[str]]:
+    """What can be paused apart from everything, by the field of the body that names it."""
+    return {"runbook": frozenset(desk.shelf.current.runbooks), "service": frozenset(desk.shelf.envs)}
+
+
+def _scope(said: Said, known: dict[str, frozenset[str]]) -> str:
+    """Raises Refusal for what does not exist: a pause of nothing would be taken for one."""
+    named = {what: name for what in known if (name := getattr(said, what)) is not None}
+    if len(named) > 1:
+        raise Refusal(400, "name a runbook or a service, not both")
+    for what, name in named.items():
+        if name not in known[what]:
+            raise Refusal(404, f"there is no {what} {name!r}; there are {', '.join(sorted(known[what])) or 'none'}")
+        return pause_name(what, name)
+    return PAUSE
 
 
 async def _said(request: Request) -> Said:

@@ -9,7 +9,6 @@ stumbles over, is kept as a dead letter, told to people, and answered 200. No ex
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections import Counter
@@ -20,12 +19,13 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from responder.alert import Alert, Dialect, Notification, parse_notification
+from responder.alertmanagers import payload
 from responder.errors import BadPayload, ResponderError, StoreUnavailable
 from responder.ingest import Bury, Doubtful, Ingest, Received
 from responder.recorded import LIVE
 from responder.records import NotificationRow
 from responder.security import Entry
-from responder.timing import DAY, MINUTE, SECOND, format_time
+from responder.timing import DAY, MINUTE, SECOND
 from responder.web.bodies import Disconnected, TooLarge, answer, drain, packed, read_body
 from responder.web.door import THREADED, Answer, Door, host, refusal
 from responder.web.parts import Parts
@@ -298,23 +298,6 @@ _GRAFANA_CUT: Final = (
 def _asked_for(notification: Notification) -> str:
     """The receiver by whose name Alertmanager's groups are fetched; a contact point's name means another there."""
     return "" if notification.dialect is Dialect.GRAFANA else notification.receiver
-
-
-def payload(notification: Notification) -> bytes:
-    """What Alertmanager would have sent of fetched alerts, so that they can be taken in again like others."""
-    alerts = [
-        {
-            "status": "firing" if a.firing else "resolved",
-            "labels": dict(a.labels),
-            "annotations": dict(a.annotations),
-            "startsAt": None if a.starts_at is None else format_time(a.starts_at),
-            "generatorURL": a.generator_url,
-            "fingerprint": a.fingerprint,
-        }
-        for a in notification.alerts
-    ]
-    head = {"version": "4", "receiver": notification.receiver, "groupKey": notification.group_key}
-    return json.dumps({**head, "groupLabels": dict(notification.group_labels), "alerts": alerts}).encode()
 
 
 def _counts(notification: Notification, taken: list[Received]) -> dict[str, int]:

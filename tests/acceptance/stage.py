@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from responder.actions import ACTIONS
+from responder.alertmanagers import Alertmanagers
 from responder.commands import pending_approval
 from responder.config import Config, load_config, read_config
 from responder.contracts import Catalogue, Clock, Message, PagerState
@@ -31,6 +32,7 @@ from responder.sources import Folders, read_sources, shipped_rules
 from responder.timing import MINUTE, SECOND, parse_duration
 from tests.acceptance.world import World
 from tests.builders import ALERT, a_policy, a_runbook, an_alert, call_step
+from tests.fakes.alertmanager import FakeAlertmanager
 
 START = 1_795_183_200 * SECOND
 CATALOGUE = Catalogue(ACTIONS, NOTIFIERS, SERVICES)
@@ -63,8 +65,13 @@ class Stage(Simulation):
     world: World
 
     def __init__(
-        self, rules: Rules, config: Config, says: Callable[[str, str], PagerState | None] | None = None
+        self,
+        rules: Rules,
+        config: Config,
+        says: Callable[[str, str], PagerState | None] | None = None,
+        peers: int = 0,
     ) -> None:
+        self.peers: list[FakeAlertmanager] = []
         scene = Scene(
             rules=rules,
             parameters=config.parameters,
@@ -73,9 +80,20 @@ class Stage(Simulation):
             performs=self._performer(config),
             start=START,
             fallback="console",
+            automation=config.automation,
+            envs={name: service.env for name, service in config.services.items()},
             pagers_say=says,
+            alertmanagers=self._asking(peers) if peers else None,
         )
         super().__init__(scene)
+
+    def _asking(self, count: int) -> Callable[[Clock], Alertmanagers]:
+        def made(clock: Clock) -> Alertmanagers:
+            if not self.peers:
+                self.peers = [FakeAlertmanager(clock, f"http://am-{n + 1}") for n in range(count)]
+            return Alertmanagers([peer.connection() for peer in self.peers], clock)
+
+        return made
 
     def _performer(self, config: Config) -> Callable[[Clock], Performer]:
         def made(clock: Clock) -> Performer:
@@ -228,17 +246,21 @@ def own(
 
 @contextmanager
 def playing(
-    rules: tuple[Rules, Config], errors: int = 0, says: Callable[[str, str], PagerState | None] | None = None
+    rules: tuple[Rules, Config],
+    errors: int = 0,
+    says: Callable[[str, str], PagerState | None] | None = None,
+    peers: int = 0,
 ) -> Iterator[Stage]:
     """A stage for one timeline, judged as a closed world at its end. `errors`: how many are logged. `says`: what pagers
-    answer about their own incidents."""
+    answer about their own incidents. `peers`: how many Alertmanagers can be asked what fires."""
     log = _Errors()
     logging.getLogger("responder").addHandler(log)
-    stage = Stage(*rules, says)
+    stage = Stage(*rules, says, peers)
     try:
         yield stage
         assert stage.failing == []
         assert stage.plain == []
+        assert [peer.unexpected for peer in stage.peers] == [[] for _ in stage.peers]
         assert len(log.said) == errors, log.said
     finally:
         logging.getLogger("responder").removeHandler(log)

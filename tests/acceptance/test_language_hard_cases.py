@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from responder.automation import UNBOUNDED
 from responder.errors import BadRules
 from responder.loader import load_rules
 from responder.recorded import Cause, Result
@@ -264,7 +265,8 @@ def test_what_went_well_is_not_to_be_put_back() -> None:
 
 def test_changes_in_force_do_not_pile_up_without_end() -> None:
     step = call_step(restore={"approval": "risk-manager"})
-    with playing(own(a_runbook(steps=[step], verify=None))) as stage:
+    rules, config = own(a_runbook(steps=[step], verify=None))
+    with playing((rules, config.model_copy(update={"automation": UNBOUNDED}))) as stage:
         for _ in range(25):
             stage.fires(RISK)
             stage.after("1m")

@@ -120,10 +120,13 @@ class Model:
         self.told.append(Told(self._seen(at), self._ladder.levels[index][1], f"level {index}"))
 
     def _ends(self, at: int, _: int) -> None:
-        """A snooze or an acknowledgement runs out: the clock goes on, and after the latter the same people hear it."""
+        """A snooze or an acknowledgement runs out: the clock goes on, and after the latter the same people hear it.
+
+        Where nobody has been told yet, the first level comes by itself with what was left of the grace.
+        """
         ran_out = self._has is not None and self._has.verb == "ack"
         self._has, self._until, self._since = None, ENDLESS, at
-        if ran_out:
+        if ran_out and self._done:
             self._last_page = self._seen(at)
             last = max(self._done, default=0)
             self.told.append(Told(self._seen(at), self._ladder.levels[last][1], "acknowledgement"))

@@ -172,7 +172,7 @@ class Played(Simulation):
         shelf = Shelf(self._rules, self.scene.instance, self.scene.parameters)
         desk = Desk(self.store, shelf, worker, self._new_id, self._read_rules)
         stands = {name: self._standing(name, one) for name, one in self.scene.notifiers.items()}
-        life = _Life(desk, self.performs, Destinations(stands, self.scene.render, None))
+        life = _Life(desk, self.performs, Destinations(stands, self.scene.render, None), None)
         self._life = life
         self._run(life.begin())
         self._settle()

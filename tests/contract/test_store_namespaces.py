@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from responder.records import NotificationRow
+from responder.records import EpisodeRow, NotificationRow
 from responder.store import Committed
 from tests.contract.store_operations import NOW, event, incident, opened, writes
 
@@ -68,3 +68,16 @@ async def test_a_replay_counts_nowhere(url: str) -> None:
         assert await store.receivers(NOW) == {"receiver-live"}
         for namespace, found in (("live", ["i1"]), ("replay/x", ["i2"]), (None, ["i2", "i1"])):
             assert [row.id for row in await store.incidents(namespace=namespace)] == found
+
+
+async def test_what_fires_are_the_live_episodes_without_an_end(url: str) -> None:
+    def episode(fingerprint: str, namespace: str = "live", *, firing: bool = True) -> EpisodeRow:
+        ended_at = None if firing else NOW
+        return EpisodeRow(
+            namespace, fingerprint, "i1", firing=firing, since=NOW, starts_at=None, ended_at=ended_at, severity=None
+        )
+
+    async with opened(url) as store:
+        rows = (episode("a"), episode("b", firing=False), episode("c", "replay/x"))
+        await store.submit(writes("op", episodes=rows))
+        assert await store.firing_episodes() == [episode("a")]

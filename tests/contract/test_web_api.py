@@ -199,9 +199,37 @@ async def test_pause_and_resume(tmp_path: Path) -> None:
         assert (await office.call("POST", "/pause", "anna", {"reason": "x"})).status_code == 403
         assert (await office.call("POST", "/pause", "otto")).status_code == 400
         paused = (await office.call("POST", "/pause", "otto", {"reason": "maintenance"})).json()["pause"]
-        assert paused == {"paused": True, "actor": "otto", "at": "2027-01-15T08:00:00Z", "reason": "maintenance"}
+        known = {"paused": True, "actor": "otto", "at": "2027-01-15T08:00:00Z", "reason": "maintenance"}
+        assert paused == {**known, "until": None}
         assert (await office.call("POST", "/resume", "otto")).json()["pause"]["paused"] is False
         assert (await office.call("GET", "/status", "anna")).json()["pause"] is None
+
+
+async def test_one_runbook_or_service_is_paused_for_a_while(tmp_path: Path) -> None:
+    async with serving(tmp_path) as office:
+        said = {"reason": "odd", "runbook": "cut", "lasts": 3600}
+        paused = (await office.call("POST", "/pause", "otto", said)).json()["pause"]
+        assert (paused["paused"], paused["until"]) == (True, "2027-01-15T09:00:00Z")
+        status = (await office.call("GET", "/status", "anna")).json()
+        assert status["pause"] is None
+        assert [(one["what"], one["reason"]) for one in status["paused"]] == [("runbook cut", "odd")]
+        await office.call("POST", "/resume", "otto", {"runbook": "cut"})
+        assert (await office.call("GET", "/status", "anna")).json()["paused"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "told"),
+    [
+        ({"runbook": "cutt"}, 404, "there is no runbook 'cutt'; there are"),
+        ({"service": "nowhere"}, 404, "there is no service 'nowhere'"),
+        ({"runbook": "cut", "service": "x"}, 400, "a runbook or a service, not both"),
+    ],
+)
+async def test_a_pause_of_nothing_is_refused(tmp_path: Path, said: dict[str, str], status: int, told: str) -> None:
+    async with serving(tmp_path) as office:
+        answer = await office.call("POST", "/pause", "otto", {"reason": "x", **said})
+        assert answer.status_code == status
+        assert told in answer.json()["error"]
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
@@ -253,7 +281,7 @@ async def test_a_failure_that_nobody_foresaw_is_answered(tmp_path: Path) -> None
 
 def test_every_number_of_a_fact_is_a_time_a_duration_or_a_count() -> None:
     """A new field in microseconds must be named in `TIMES` or `DURATIONS`, or the API would show it raw."""
-    counts = {"run", "number", "round", "index", "epoch", "count", "people"}
+    counts = {"run", "number", "round", "index", "epoch", "count", "people", "asked"}
     found, waiting = set(), [*get_args(get_args(f.Fact)[0]), Lock, Pause, InForce]
     seen: set[type[Recorded]] = set()
     while waiting:

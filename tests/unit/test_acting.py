@@ -49,13 +49,17 @@ def fact(found: Next) -> Any:
 def test_a_fresh_plan_that_passes_is_performed() -> None:
     found = following(told(*BEGUN, ready()))
     assert isinstance(found, Perform)
-    limits = ["cooldown", "runs", "ineffective", "lock"]
-    assert [v.gate for v in found.verdicts] == ["pause", "calendar", "yields_to", *limits, "only_if", "budget"]
+    assert [v.gate for v in found.verdicts] == [
+        *("pause", "mode", "env", "cooldown", "runs", "ineffective", "lock", "storm", "relapse", "success"),
+        *("calendar", "yields_to", "alerts", "only_if", "budget", "changes"),
+    ]
 
 
 def test_an_old_plan_is_made_again() -> None:
     assert isinstance(following(told(*BEGUN, ready()), 30 * SECOND), Perform)
-    assert following(told(*BEGUN, ready()), 31 * SECOND) == Gather(runbook="cut", rules_hash="h1", run=1, step="cut")
+    assert following(told(*BEGUN, ready()), 31 * SECOND) == Gather(
+        runbook="cut", rules_hash="h1", run=1, step="cut", alerts=True
+    )
 
 
 def test_after_a_local_refusal_nothing_is_asked() -> None:

@@ -53,7 +53,7 @@ def test_rules_that_cannot_be_read_end_the_run_and_do_nothing() -> None:
 
 def test_before_a_change_it_asks_what_it_must_know() -> None:
     found = decide(a_view(told(opened(), fired(), started()), RULES, T0))
-    assert found == Gather(runbook="cut", rules_hash="h1", run=1, step="cut")
+    assert found == Gather(runbook="cut", rules_hash="h1", run=1, step="cut", alerts=True)
 
 
 def test_people_come_first() -> None:

@@ -13,7 +13,7 @@ from responder.errors import Rejected
 from responder.incident import Due
 from responder.recorded import Mode
 from responder.records import IncidentRow, Lane, ScopeRow, State, Writes, open_key
-from responder.scopes import InForce, Lock
+from responder.scopes import InForce, Lock, asked_of
 from responder.scoping import ScopeChange
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.builders import T0, a_plan, a_runbook, fired, intended, opened, rules_of, started, told
@@ -22,7 +22,7 @@ BOOK = Shelf(rules_of(a_runbook()), "test")
 ONE = Worker("one")
 TARGET = "risk-api/kelly_fraction"
 KEY = open_key("live", "cut", "risk-api/kelly_fraction")
-SCOPES = ("pause:global", "runs:cut|risk-api/kelly_fraction", "lock:risk-api/kelly_fraction")
+SCOPES = asked_of("cut", "risk-api/kelly_fraction")
 
 
 def a_state(*facts: f.Fact | int, owner: str | None = None, lease: int = 0, now: int = T0) -> State:

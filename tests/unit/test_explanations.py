@@ -159,8 +159,8 @@ def test_the_mode_and_its_ceiling(own: str, ceiling: str, answer: str, reason: s
 def test_gates_are_told_in_the_order_in_which_they_are_asked() -> None:
     names = [verdict.gate for verdict in explain(RIGHT).verdicts]
     assert names == [
-        *("inputs", "mode", "env", "pause", "calendar", "yields_to", "cooldown", "runs", "ineffective", "lock"),
-        *("only_if", "budget"),
+        *("inputs", "pause", "mode", "env", "cooldown", "runs", "ineffective", "lock", "storm", "relapse", "success"),
+        *("calendar", "yields_to", "alerts", "only_if", "budget", "changes"),
     ]
     assert len(GATES) == len(LOCAL) + len(INFORMED)
 
@@ -168,7 +168,8 @@ def test_gates_are_told_in_the_order_in_which_they_are_asked() -> None:
 def test_what_only_the_server_knows_is_unknown() -> None:
     one = explain(RIGHT)
     assert {v.gate for v in one.verdicts if v.answer is Forecast.UNKNOWN} == {
-        *("pause", "cooldown", "runs", "lock", "only_if", "budget"),
+        *("pause", "cooldown", "runs", "lock", "storm", "relapse", "success", "alerts", "only_if", "budget"),
+        "changes",
     }
     assert gate(one, "cooldown") == ("unknown", "asked when it runs: cooldown of 10m after its last run")
     assert gate(one, "runs") == ("unknown", "asked when it runs: limit of 3 per 6h")
@@ -184,7 +185,7 @@ def test_what_only_the_server_knows_is_unknown() -> None:
 def test_a_brake_passes_limits_whatever_the_server_knows() -> None:
     one = explain(RIGHT, changed("mode: auto", "mode: auto\nbrake: true"), HALT)
     passed = [v.gate for v in one.verdicts if v.reason.endswith("a brake passes it, and pages")]
-    assert passed == ["cooldown", "runs", "lock"]
+    assert passed == ["cooldown", "runs", "lock", "storm", "relapse", "success", "changes"]
     assert {gate(one, name)[0] for name in passed} == {"allow"}
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from responder.guards import INFORMED, LOCAL, Case, judge, why_missing
+from responder.cases import Case, Touched
+from responder.guards import INFORMED, LOCAL, judge, why_missing
 from responder.incident import Incident
-from responder.recorded import Answer, Cause, Observation, Plan
+from responder.recorded import Answer, Cause, Mode, Observation, Plan, Verdict
 from responder.scopes import Draw, Draws, Lock, Pause, RunCount
 from responder.timing import DAY, HOUR, MINUTE, SECOND
 from tests.builders import T0, a_plan, a_runbook, fired, opened, rules_of, started, told
@@ -35,6 +36,10 @@ def case(
 def last(given: Case) -> tuple[str, Answer, bool]:
     verdict = judge(given, LOCAL)[-1]
     return verdict.gate, verdict.answer, verdict.warn
+
+
+def by_gate(verdicts: Sequence[Verdict], gate: str) -> Verdict:
+    return next(v for v in verdicts if v.gate == gate)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +68,11 @@ def last(given: Case) -> tuple[str, Answer, bool]:
     ],
 )
 def test_local_gates(scopes: Mapping[str, Any], gate: str, answer: Answer, reason: str) -> None:
-    verdict = judge(case(scopes), LOCAL)[-1]
-    assert (verdict.gate, verdict.answer) == (gate, answer)
+    verdicts = judge(case(scopes), LOCAL)
+    verdict = next(v for v in verdicts if v.gate == gate)
+    assert verdict.answer is answer
     assert reason in verdict.reason
+    assert (verdicts[-1] is verdict) is (answer is not Answer.ALLOW), "after a refusal nothing else is asked"
 
 
 def test_a_brake_passes_limits_with_a_warning_and_never_the_pause() -> None:
@@ -89,8 +96,8 @@ def test_after_a_refusal_nothing_else_is_asked() -> None:
 )
 def test_the_budget_of_a_day(used: float, amount: float, answer: Answer) -> None:
     draws = Draws(draws=(Draw(at=T0 - HOUR, amount=used, incident="i9"), Draw(at=T0 - DAY, amount=9, incident="i8")))
-    verdict = judge(case({BUDGET: draws}, a_plan(draws={BUDGET: amount}), brake=True), INFORMED)[-1]
-    assert (verdict.gate, verdict.answer, verdict.warn) == ("budget", answer, False)
+    verdict = by_gate(judge(case({BUDGET: draws}, a_plan(draws={BUDGET: amount}), brake=True), INFORMED), "budget")
+    assert (verdict.answer, verdict.warn) == (answer, False)
 
 
 def test_what_a_step_has_drawn_already_does_not_count_against_it_when_it_is_tried_again() -> None:
@@ -98,8 +105,8 @@ def test_what_a_step_has_drawn_already_does_not_count_against_it_when_it_is_trie
         return Draws(draws=(Draw(at=T0, amount=0.2, incident="i1", run=1, step=step),))
 
     for step, answer in (("cut", Answer.ALLOW), ("other", Answer.DENY)):
-        verdict = judge(case({BUDGET: drawn(step)}, a_plan(draws={BUDGET: 0.2})), INFORMED)[-1]
-        assert (verdict.gate, verdict.answer) == ("budget", answer)
+        verdicts = judge(case({BUDGET: drawn(step)}, a_plan(draws={BUDGET: 0.2})), INFORMED)
+        assert by_gate(verdicts, "budget").answer is answer
 
 
 def test_putting_back_what_a_brake_did_is_no_brake() -> None:
@@ -107,7 +114,8 @@ def test_putting_back_what_a_brake_did_is_no_brake() -> None:
     braking = case(held, brake=True)
     restoring = replace(braking, run=braking.run.model_copy(update={"cause": Cause.RESTORE}))
     assert (braking.brake, restoring.brake) == (True, False)
-    assert last(braking) == ("lock", Answer.ALLOW, True)
+    passed = by_gate(judge(braking, LOCAL), "lock")
+    assert (passed.answer, passed.warn) == (Answer.ALLOW, True)
     assert last(restoring) == ("lock", Answer.DENY, False)
 
 
@@ -129,17 +137,70 @@ def seen(value: object, age: int = 0, error: str | None = None) -> Observation:
     ],
 )
 def test_evidence(answer: Observation | None, expected: Answer, reason: str) -> None:
-    verdict = judge(case(seen=answer, only_if={"check": "risk", "expect": "value > 1.5"}), INFORMED)[0]
+    verdict = by_gate(judge(case(seen=answer, only_if={"check": "risk", "expect": "value > 1.5"}), INFORMED), "only_if")
     assert (verdict.answer, reason in verdict.reason) == (expected, True), verdict.reason
 
 
 def test_missing_evidence_may_let_it_act_and_page() -> None:
     only_if = {"check": "risk", "expect": "value > 1.5", "if_missing": "act_and_page"}
-    verdict = judge(case(seen=seen(None, error="down"), only_if=only_if), INFORMED)[0]
+    verdict = by_gate(judge(case(seen=seen(None, error="down"), only_if=only_if), INFORMED), "only_if")
     assert (verdict.answer, verdict.warn) == (Answer.ALLOW, True)
-    assert judge(case(seen=seen(1.0), only_if=only_if), INFORMED)[0].answer is Answer.DENY
+    assert by_gate(judge(case(seen=seen(1.0), only_if=only_if), INFORMED), "only_if").answer is Answer.DENY
 
 
 @pytest.mark.parametrize(("age", "missing"), [(60, False), (61, True), (-60, False), (-61, True)])
 def test_a_sample_is_fresh_up_to_its_age(age: int, missing: bool) -> None:
     assert (why_missing(seen(1.0, age * SECOND), MINUTE, T0) is not None) is missing
+
+
+# --- pause, mode and env ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["pause:global", "pause:runbook:cut", "pause:service:risk-api"])
+def test_all_automation_a_runbook_or_a_service_is_paused(scope: str) -> None:
+    touched = (Touched("risk-api"),)
+    paused = {scope: Pause(paused=True, actor="al", at=T0 - MINUTE, reason="why")}
+    assert last(replace(case(paused, brake=True), touched=touched))[:2] == ("pause", Answer.WAIT)
+    until = {scope: Pause(paused=True, actor="al", at=T0 - MINUTE, until=T0)}
+    over = judge(replace(case(until), touched=touched), LOCAL)
+    assert by_gate(over, "pause").answer is Answer.ALLOW, "it has run out"
+    other = {"pause:runbook:halt": paused[scope], "pause:service:broker": paused[scope]}
+    assert by_gate(judge(replace(case(other), touched=touched), LOCAL), "pause").answer is Answer.ALLOW
+
+
+def test_the_pause_file_stops_brakes_and_not_what_a_person_asked_for() -> None:
+    halted = replace(case(brake=True), halted="automation is paused by the file /run/pause")
+    assert last(halted) == ("pause", Answer.WAIT, False)
+    asked = replace(halted, run=halted.run.model_copy(update={"cause": Cause.RESTORE}))
+    assert by_gate(judge(asked, LOCAL), "pause").answer is Answer.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "answer"), [(Mode.OBSERVE, Answer.DENY), (Mode.APPROVE, Answer.ALLOW), (Mode.AUTO, Answer.ALLOW)]
+)
+def test_a_ceiling_that_was_lowered_since_the_run_began_stops_it(ceiling: Mode, answer: Answer) -> None:
+    for brake in (True, False):
+        verdicts = judge(replace(case(brake=brake), ceiling=ceiling), LOCAL)
+        assert by_gate(verdicts, "mode").answer is answer
+
+
+@pytest.mark.parametrize(
+    ("services", "alerts", "answer"),
+    [
+        ({"risk-api": "prod"}, "staging", Answer.DENY),
+        ({"other": None, "risk-api": "prod"}, "staging", Answer.DENY),
+        ({"risk-api": "prod"}, "prod", Answer.ALLOW),
+        ({"risk-api": "prod"}, None, Answer.ALLOW),
+        ({"risk-api": None}, "staging", Answer.ALLOW),
+    ],
+)
+def test_an_alert_of_one_env_touches_no_service_of_another(
+    services: dict[str, str | None], alerts: str | None, answer: Answer
+) -> None:
+    given = case(brake=True)
+    labels = {"alertname": "TooMuchRisk"} | ({} if alerts is None else {"env": alerts})
+    episode = given.incident.firing[0].model_copy(update={"labels": labels})
+    touched = tuple(Touched(name, env) for name, env in services.items())
+    incident = given.incident.model_copy(update={"episodes": {episode.fingerprint: episode}})
+    verdict = by_gate(judge(replace(given, incident=incident, touched=touched), LOCAL), "env")
+    assert verdict.answer is answer

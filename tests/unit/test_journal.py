@@ -44,6 +44,7 @@ ANY: list[f.Fact] = [
     f.Snoozed(until=T0), f.SnoozeEnded(), f.Unacknowledged(why=""), f.EscalationAsked(), f.LadderRepeated(number=1),
     f.PagerAsked(round=0, index=1), f.StillOpen(number=1, lasted=1), f.StormJoined(storm="s"),
     f.StormShrank(incident="c"),
+    f.AlertsSilenced(fingerprints=("a", "none"), why="s1"), f.AlertsUnsilenced(fingerprints=("a",)),
     f.StormGrew(incident="c", title="", target="t"), f.CountdownHeld(round=0, index=0, until=T0),
 ]  # fmt: skip
 

@@ -231,6 +231,7 @@ def shown_as(page: str) -> list[str]:
 @given(HOSTILE)
 @example("a|b`|`c\\|d\\")
 @example("&amp; 1) __x__ <b> \\| @desk")
+@example("1 #")
 @settings(max_examples=200)
 def test_what_is_escaped_is_read_as_it_was_written(text: str) -> None:
     said = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))

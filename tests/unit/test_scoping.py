@@ -24,7 +24,8 @@ def after(*facts: f.Fact, **known: Recorded) -> dict[str, Any]:
     """What the last of the facts changes; scopes are given by the kind of their name."""
     event = f.Event(id="e", incident="i1", seq=len(facts), at=T0, actor="responder", fact=facts[-1])
     names = {"lock": f"lock:{TARGET}", "runs": f"runs:cut|{TARGET}", "in_force": f"in_force:{TARGET}",
-             "budget": f"parameter:{TARGET}"}  # fmt: skip
+             "budget": f"parameter:{TARGET}", "results": "results:cut", "changes": "changes:global",
+             "of_runbook": "changes:runbook:cut"}  # fmt: skip
     bodies = {names[kind]: body.model_dump_json() for kind, body in known.items()}
     changes: list[ScopeChange] = scopes_after(told(*facts), event, RUNBOOK, bodies.get)
     return {change.name.partition(":")[0]: change.body for change in changes}
@@ -42,7 +43,9 @@ def test_a_second_attempt_takes_nothing_twice() -> None:
     plan = a_plan(draws={f"parameter:{TARGET}": 0.15})
     facts = (*BEGUN, intended(plan=plan), ended(Outcome.UNKNOWN), intended(2, plan))
     drawn = Draws(draws=(Draw(at=T0, amount=0.15, incident="i1", run=1, step="cut"),))
-    assert after(*facts, lock=OURS, runs=RunCount(started=(T0,)), budget=drawn) == {}
+    one = drawn.model_copy(update={"draws": (drawn.draws[0].model_copy(update={"amount": 1.0}),)})
+    known = {"lock": OURS, "runs": RunCount(started=(T0,)), "budget": drawn}
+    assert after(*facts, **known, changes=one, of_runbook=one) == {}
 
 
 def test_a_retry_whose_plan_takes_more_draws_the_difference() -> None:
@@ -83,7 +86,9 @@ def test_draws_of_the_day_before_are_forgotten() -> None:
 def test_every_known_end_releases_the_lock_and_starts_the_cooldown(result: Result) -> None:
     changed = after(*BEGUN, intended(), ended(Outcome.OK), f.RunEnded(run=1, result=result, why=""), lock=OURS)
     useless = result in (Result.INEFFECTIVE, Result.HARMFUL)
-    assert changed == {"lock": None, "runs": RunCount(ended=T0, ineffective=(T0,) if useless else ())}
+    fixed = (T0,) if result is Result.FIXED else ()
+    assert changed.pop("results").began is None
+    assert changed == {"lock": None, "runs": RunCount(ended=T0, ineffective=(T0,) if useless else (), fixed=fixed)}
 
 
 def test_what_nobody_knows_keeps_it() -> None:

@@ -157,6 +157,8 @@ SAMPLES: list[tuple[f.Fact, str]] = [
     (f.EscalationAsked(note="I cannot look"), "asha wants the next level to be told now: I cannot look"),
     (f.CountdownHeld(round=0, index=1, until=SOON), "puts off what was announced to 14:32:31 UTC, in 29m 59s."),
     (f.Noted(text="hedging by hand", via="risk-oncall"), "asha in risk-oncall: hedging by hand"),
+    (f.AlertsSilenced(fingerprints=("a",), why="silence s1 by bo"), "1 alert is silenced in Alertmanager (silence s1"),
+    (f.AlertsUnsilenced(fingerprints=("a", "b")), "2 alerts are not silenced in Alertmanager any more, and still fire"),
     (f.PagerAsked(round=0, index=1), "Asked before the next level: no pager knows of an answer"),
     (f.PagerAsked(round=0, index=1, said=("oncall: acknowledged by bo",)), "next level: oncall: acknowledged by bo"),
     (f.StillOpen(number=1, lasted=60 * MINUTE), "Still open after 1h 00m, its run is under way; nobody has it"),

@@ -10,11 +10,12 @@ from responder.draft import Draft, Turn, Worker
 from responder.recorded import Effect, Outcome, Result
 from responder.records import IncidentRow, State, TimerRow, Writes, open_key
 from responder.rules import Rules
+from responder.scopes import asked_of
 from responder.timing import MINUTE, SECOND
 from responder.view import Gather
 from tests.builders import T0, a_plan, a_runbook, fired, intended, opened, rules_of, started, told
 
-SCOPES = ("pause:global", "runs:cut|risk-api/kelly_fraction", "lock:risk-api/kelly_fraction")
+SCOPES = asked_of("cut", "risk-api/kelly_fraction")
 ONE = Worker("one", alone=True)
 
 

@@ -1,0 +1,101 @@
+"""What a gate is asked and what it answers: the case of one step, and verdicts with their reasons.
+
+Not here: the gates (`guards`, `fuses`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from responder.automation import UNBOUNDED, Automation
+from responder.calendars import Calendar
+from responder.incident import Incident, Run
+from responder.recorded import Answer, Cause, Effect, Mode, Plan, Verdict
+from responder.runbook import Runbook, Step
+from responder.scopes import ScopeText
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """A service that a step uses, and whose it is."""
+
+    name: str
+    env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a gate judges. `totals`: parameter name -> how much may be taken off it in 24 hours."""
+
+    incident: Incident
+    run: Run
+    runbook: Runbook
+    step: Step
+    plan: Plan | None
+    scope: ScopeText
+    totals: Callable[[str], float | None]
+    calendars: Mapping[str, Calendar]
+    now: int
+    automation: Automation = UNBOUNDED
+    ceiling: Mode = Mode.AUTO
+    touched: tuple[Touched, ...] = ()
+    """The services that the step uses, as they are configured today."""
+    halted: str | None = None
+    """Why this process must change nothing, whatever the store says: the pause file."""
+
+    @property
+    def brake(self) -> bool:
+        """True for a step that can only lower risk. Putting back what a brake did is none."""
+        return not self.run.takes_back and (self.runbook.brake if self.step.brake is None else self.step.brake)
+
+    @property
+    def by_person(self) -> bool:
+        """True when a person asked for exactly this."""
+        return self.run.cause is Cause.RESTORE
+
+    @property
+    def begun(self) -> bool:
+        """What limits how often something begins has been asked: this run goes on, or takes back what one did."""
+        return self.run.takes_back or self.run.acted
+
+    @property
+    def only_reads(self) -> bool:
+        """It is known to change nothing."""
+        return self.run.cause is Cause.SCHEDULE or (self.plan is not None and self.plan.effect is Effect.READ)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of the services that the step uses."""
+        return tuple(service.name for service in self.touched)
+
+
+Gate = Callable[[Case], Verdict]
+
+
+def allow(gate: str, reason: str) -> Verdict:
+    """Go on."""
+    return Verdict(gate=gate, answer=Answer.ALLOW, reason=reason)
+
+
+def deny(gate: str, reason: str) -> Verdict:
+    """Not at all."""
+    return Verdict(gate=gate, answer=Answer.DENY, reason=reason)
+
+
+def wait(gate: str, reason: str, until: int) -> Verdict:
+    """Not yet."""
+    return Verdict(gate=gate, answer=Answer.WAIT, reason=reason, until=until)
+
+
+def ask(gate: str, reason: str) -> Verdict:
+    """Only when people say yes to exactly this."""
+    return Verdict(gate=gate, answer=Answer.ASK, reason=reason)
+
+
+def limit(case: Case, verdict: Verdict) -> Verdict:
+    """What a limit says to a brake: go on, but tell people (design 4)."""
+    if not case.brake or verdict.answer is Answer.ALLOW:
+        return verdict
+    reason = f"brake passes: {verdict.reason}"
+    return Verdict(gate=verdict.gate, answer=Answer.ALLOW, reason=reason, warn=True)

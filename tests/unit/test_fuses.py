@@ -1,0 +1,183 @@
+"""The gates over all runs together: each refuses when it must, lets pass when it must, and says its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from responder.automation import Automation, AutomationStorm
+from responder.cases import Case, Touched
+from responder.fuses import changes, relapse, storm, success
+from responder.incident import Incident
+from responder.recorded import Answer, Cause, Effect, Recorded
+from responder.scopes import OPENINGS, Draw, Draws, Openings, Results, RunCount, RunEnd, ScopeText
+from responder.scoping import openings_after
+from responder.timing import DAY, HOUR, MINUTE, SECOND
+from tests.builders import T0, a_plan, a_runbook, fired, opened, rules_of, started, told
+
+TARGET = "risk-api/kelly_fraction"
+RUNS = f"runs:cut|{TARGET}"
+NOTHING: ScopeText = dict[str, str]().get
+
+
+def case(scopes: Mapping[str, Recorded] | None = None, **parts: Any) -> Case:
+    """The first step of the first run, about to change risk-api."""
+    runbook = rules_of(a_runbook(**parts)).runbooks["cut"]
+    bodies = {name: body.model_dump_json() for name, body in (scopes or {}).items()}
+    incident: Incident = told(opened(), fired(), started())
+    return Case(
+        incident,
+        incident.runs[0],
+        runbook,
+        runbook.steps[0],
+        a_plan(),
+        bodies.get,
+        lambda _: None,
+        {},
+        T0,
+        Automation(),
+        touched=(Touched("risk-api"),),
+    )
+
+
+def drawn(count: int, at: int = T0 - MINUTE, incident: str = "i9") -> Draws:
+    return Draws(draws=tuple(Draw(at=at, amount=1, incident=incident, run=n, step="cut") for n in range(1, count + 1)))
+
+
+# --- changes an hour --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scope", "most", "told"),
+    [
+        ("changes:global", 30, "30 changes of all runbooks, limit 30 per 1h"),
+        ("changes:runbook:cut", 10, "10 changes by cut, limit 10 per 1h"),
+        ("changes:service:risk-api", 10, "10 changes to risk-api, limit 10 per 1h"),
+    ],
+)
+def test_changes_are_counted_for_all_for_the_runbook_and_for_the_service(scope: str, most: int, told: str) -> None:
+    assert changes(case({scope: drawn(most - 1)})).answer is Answer.ALLOW
+    refused = changes(case({scope: drawn(most)}))
+    assert (refused.answer, refused.reason) == (Answer.DENY, told)
+    assert changes(case({scope: drawn(most, T0 - HOUR)})).answer is Answer.ALLOW, "an hour later they are forgotten"
+    passed = changes(case({scope: drawn(most)}, brake=True))
+    assert (passed.answer, passed.warn, passed.reason) == (Answer.ALLOW, True, f"brake passes: {told}")
+
+
+def test_a_step_that_is_tried_again_is_one_change() -> None:
+    own = Draws(draws=(*drawn(9).draws, Draw(at=T0, amount=1, incident="i1", run=1, step="cut")))
+    assert changes(case({"changes:runbook:cut": own})).answer is Answer.ALLOW
+
+
+def test_what_reads_and_what_takes_back_is_not_counted() -> None:
+    full = case({"changes:global": drawn(30)})
+    assert changes(replace(full, plan=a_plan(Effect.READ))).answer is Answer.ALLOW
+    back = replace(full, run=full.run.model_copy(update={"cause": Cause.UNDO}))
+    assert changes(back).answer is Answer.ALLOW
+
+
+# --- storm ------------------------------------------------------------------------------------------------------------
+
+
+def after_openings(*times: int, storm: AutomationStorm | None = None) -> Openings:
+    body = Openings()
+    given = storm or AutomationStorm(incidents=3)
+    for at in times:
+        scope: ScopeText = {OPENINGS: body.model_dump_json()}.get
+        (change,) = openings_after(told(opened()).model_copy(update={"opened_at": at}), given, scope)
+        assert isinstance(change.body, Openings)
+        body = change.body
+    return body
+
+
+def test_a_storm_begins_with_the_third_within_five_minutes_and_is_over_after_five_calm_ones() -> None:
+    assert after_openings(T0, T0 + MINUTE, T0 + 5 * MINUTE).until is None
+    assert after_openings(T0, T0 + MINUTE, T0 + 5 * MINUTE - 1).until == T0 + 10 * MINUTE
+    longer = after_openings(T0, T0 + MINUTE, T0 + 2 * MINUTE, T0 + 3 * MINUTE)
+    assert longer.until == T0 + 11 * MINUTE, "another one makes it longer"
+    over = after_openings(T0, T0 + MINUTE, T0 + 2 * MINUTE, T0 + HOUR)
+    assert (over.until, over.latest) == (T0 + 10 * MINUTE, (T0 + MINUTE, T0 + 2 * MINUTE, T0 + HOUR))
+
+
+def test_in_a_storm_only_brakes_act() -> None:
+    body = {OPENINGS: Openings(until=T0 + 3 * MINUTE)}
+    held = storm(case(body))
+    assert (held.answer, held.until) == (Answer.WAIT, T0 + 3 * MINUTE)
+    assert "10 incidents or more began within 5m" in held.reason
+    assert storm(case(body, brake=True)).warn
+    assert storm(case({OPENINGS: Openings(until=T0)})).reason == "no storm"
+    acted = case(body)
+    from_before = acted.run.model_copy(update={"cause": Cause.RESTORE})
+    assert storm(replace(acted, run=from_before)).answer is Answer.ALLOW
+
+
+def test_replays_and_schedules_make_no_storm() -> None:
+    replayed = told(opened()).model_copy(update={"namespace": "replay/x"})
+    assert openings_after(replayed, AutomationStorm(), NOTHING) == []
+    assert openings_after(told(opened()), None, NOTHING) == []
+
+
+# --- relapse ----------------------------------------------------------------------------------------------------------
+
+
+def relapsing(fixed: list[int], begun: list[int]) -> dict[str, Recorded]:
+    return {RUNS: RunCount(started=tuple(T0 - m * MINUTE for m in begun), fixed=tuple(T0 - m * MINUTE for m in fixed))}
+
+
+def test_the_second_relapse_is_left_to_people() -> None:
+    first = relapse(case(relapsing([20], [25])))
+    assert (first.answer, "relapse 1 within 30m" in first.reason) == (Answer.ALLOW, True)
+    second = relapse(case(relapsing([50, 20], [55, 25])))
+    assert (second.answer, "relapse 2 within 30m" in second.reason) == (Answer.DENY, True)
+    assert relapse(case(relapsing([50, 20], [55, 25]), brake=True)).warn
+    late = relapse(case(relapsing([80, 30], [85, 55])))
+    assert (late.answer, late.reason) == (Answer.ALLOW, "not fixed within the last 30m")
+    old = 24 * 60
+    assert relapse(case(relapsing([old + 50, 20], [old + 25, 25]))).answer is Answer.ALLOW, (
+        "a day later it is forgotten"
+    )
+
+
+# --- success ----------------------------------------------------------------------------------------------------------
+
+
+def ends(*good: bool, last: int, began: int | None = None) -> dict[str, Recorded]:
+    """Ends five minutes apart, the latest `last` µs ago."""
+    times = [T0 - last - 5 * MINUTE * n for n in reversed(range(len(good)))]
+    return {
+        "results:cut": Results(ends=tuple(RunEnd(at=t, good=g) for t, g in zip(times, good, strict=True)), began=began)
+    }
+
+
+def test_a_runbook_that_stopped_helping_is_left_out_and_tried_again_after_an_hour() -> None:
+    bad = (True, False, False, False)
+    refused = success(case(ends(*bad, last=MINUTE)))
+    assert (refused.answer, "1 of 4 runs of cut helped, at least 50% must" in refused.reason) == (Answer.DENY, True)
+    assert success(case(ends(*bad, last=MINUTE), brake=True)).warn
+    assert success(case(ends(*bad, last=HOUR - 1))).answer is Answer.DENY
+    tried = success(case(ends(*bad, last=HOUR)))
+    assert (tried.answer, tried.reason.endswith("this run is tried")) == (Answer.ALLOW, True)
+    second = success(case(ends(*bad, last=HOUR, began=T0 - SECOND)))
+    assert (second.answer, "one run is being tried" in second.reason) == (Answer.DENY, True)
+
+
+@pytest.mark.parametrize("good", [(), (False, False, False), (True, False, True, False), (True, True, False)])
+def test_few_runs_and_half_of_them_prove_nothing(good: tuple[bool, ...]) -> None:
+    assert success(case(ends(*good, last=MINUTE))).answer is Answer.ALLOW
+
+
+def test_a_trial_that_helped_forgives_what_was_before() -> None:
+    before = tuple(RunEnd(at=T0 - 3 * HOUR + n * MINUTE, good=False) for n in range(4))
+    helped = Results(ends=(*before, RunEnd(at=T0 - HOUR, good=True)))
+    assert success(case({"results:cut": helped})).reason == "1 of 1 runs of cut helped"
+    failed = Results(ends=(*before, RunEnd(at=T0 - MINUTE, good=False)))
+    assert success(case({"results:cut": failed})).answer is Answer.DENY
+    old = Results(ends=tuple(replace_at(e, T0 - DAY) for e in before))
+    assert success(case({"results:cut": old})).answer is Answer.ALLOW, "a day later it is forgotten"
+
+
+def replace_at(end: RunEnd, at: int) -> RunEnd:
+    return end.model_copy(update={"at": at})
