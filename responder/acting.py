@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from pydantic import JsonValue
 
@@ -45,7 +45,7 @@ PROBES = 5
 """How often a probe is asked that gives no clear answer, with growing patience: half a minute in all."""
 
 HELD_BACK = 60 * SECOND
-"""A machine's next step that could not begin within this time is for people: what called for it is old."""
+"""What a promise or a person started and could not begin within this time is for people: what called for it is old."""
 
 SETTLED = (StepStatus.DONE, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.UNKNOWN)
 
@@ -118,7 +118,8 @@ def _acted(run: Run, runbook: Runbook) -> Next:
     if any(s.status is StepStatus.UNKNOWN for s in run.steps):
         return Finish(f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown_why(run)))
     if not run.acted and not failed:
-        why = "every step went well" if run.cause is Cause.SCHEDULE else "there was nothing to change"
+        well = run.by_hand or run.cause is Cause.SCHEDULE
+        why = "every step went well" if well else "there was nothing to change"
         return Finish(f.RunEnded(run=run.number, result=Result.OBSERVED, why=why))
     return Finish(f.RunEnded(run=run.number, result=Result.UNVERIFIED, why="the runbook has no verification"))
 
@@ -154,19 +155,24 @@ def _stopped(view: View, run: Run, runbook: Runbook) -> Next | None:
         return _leave(run, f"stopped by {run.stopped.actor}")
     if run.cause is Cause.RESTORE:
         return None
-    if view.incident.taken_over is not None:
-        return _leave(run, f"taken over by {view.incident.taken_over.actor}")
+    over = view.incident.taken_over
+    # Whoever has it may start what they want to have done.
+    if over is not None and (run.cause is not Cause.PERSON or over.at > run.started_at):
+        return _leave(run, f"taken over by {over.actor}")
     if run.cause is Cause.UNDO:
         # Harm is undone whatever the alert says by now, but not over what people have done about it meanwhile.
         return _held_back(view, run)
     if not view.incident.called and not finishing(run, runbook):
         return _leave(run, "the alert resolved before the next change")
-    return _held_back(view, run) if run.cause is Cause.UNLESS_FIXED else None
+    if run.cause is Cause.PERSON and run.waits_until is None:
+        return None
+    return _held_back(view, run) if run.cause in (Cause.UNLESS_FIXED, Cause.PERSON) else None
 
 
 def _held_back(view: View, run: Run) -> Finish | None:
     """What called for it is old by now."""
-    if run.acted or run.approval is not None or view.now - run.started_at <= HELD_BACK:
+    begun = run.acted or run.by_hand or run.approval is not None
+    if begun or view.now - run.started_at <= HELD_BACK:
         return None
     why = f"held back for {format_duration((view.now - run.started_at) // SECOND * SECOND)}: people decide now"
     return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=why))
@@ -298,11 +304,17 @@ def plan_digest(run: Run, step: str, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def approval_wanted(step: Step, modes: Collection[Mode], verdicts: Iterable[Verdict]) -> Approval | None:
+    """Whose yes a change by this step needs, or None: its own, one of the mode `approve`, or of a gate that asks."""
+    if step.approval is not None:
+        return step.approval
+    return Approval() if Mode.APPROVE in modes or any(v.answer is Answer.ASK for v in verdicts) else None
+
+
 def _approval(view: View, run: Run, step: Step, plan: Plan, verdicts: tuple[Verdict, ...]) -> Ask | tuple[Verdict, ...]:
     """The question to people, or the verdict that this change needs no answer any more. What only reads asks nobody."""
     asking = [v.reason for v in verdicts if v.answer is Answer.ASK]
-    always = Mode.APPROVE in (run.mode, view.ceiling) or bool(asking)
-    wanted = step.approval if step.approval is not None else Approval() if always else None
+    wanted = approval_wanted(step, (run.mode, view.ceiling), verdicts)
     if wanted is None or plan.effect is Effect.READ or run.cause is Cause.RESTORE:
         return ()
     asked, digest = run.approval, plan_digest(run, step.id, plan)

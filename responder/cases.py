@@ -47,12 +47,17 @@ class Case:
     @property
     def brake(self) -> bool:
         """True for a step that can only lower risk. Putting back what a brake did is none."""
-        return not self.run.takes_back and (self.runbook.brake if self.step.brake is None else self.step.brake)
+        return not self.run.takes_back and _lowers(self.runbook, self.step)
 
     @property
     def by_person(self) -> bool:
         """True when a person asked for exactly this."""
         return self.run.cause is Cause.RESTORE
+
+    @property
+    def confirmed_brake(self) -> bool:
+        """A person started it and confirmed it, and no step of it can raise risk: the pause does not hold it back."""
+        return self.run.cause is Cause.PERSON and only_lowers(self.runbook)
 
     @property
     def begun(self) -> bool:
@@ -68,6 +73,16 @@ class Case:
     def services(self) -> tuple[str, ...]:
         """The names of the services that the step uses."""
         return tuple(service.name for service in self.touched)
+
+
+def only_lowers(runbook: Runbook) -> bool:
+    """No step that a machine does can raise risk."""
+    steps = [step for step in runbook.steps if step.action is not None]
+    return bool(steps) and all(_lowers(runbook, step) for step in steps)
+
+
+def _lowers(runbook: Runbook, step: Step) -> bool:
+    return runbook.brake if step.brake is None else step.brake
 
 
 Gate = Callable[[Case], Verdict]

@@ -147,12 +147,14 @@ def _approve(command: Command, draft: Draft, incident: Incident) -> f.Fact | Non
     asked = _asked(command, draft, incident)
     if command.plan is None:
         raise Rejected(f"say which plan you approve: {asked.plan}, which is {asked.preview}")
+    run = incident.runs[-1]
+    if run.cause is Cause.PERSON and run.actor == command.actor:
+        raise Rejected(f"{command.actor} started this run, so somebody else with the role {asked.role} must approve it")
     if any(person.actor == command.actor for person in asked.approved):
         if asked.people > 1:
             raise Rejected(f"{command.actor} has approved already; {asked.people} different people must")
         return None
-    number = incident.runs[-1].number
-    return f.Approved(run=number, step=asked.step, plan=asked.plan, note=command.note)
+    return f.Approved(run=run.number, step=asked.step, plan=asked.plan, note=command.note)
 
 
 def _deny(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:

@@ -206,6 +206,8 @@ def _start(view: View) -> Next | None:
     blocked = active is not None or incident.closed or incident.taken_over or incident.blocked
     if blocked or runbook is None or not incident.called:
         return None
+    if incident.trigger is Trigger.PERSON:
+        return None  # nobody but a person starts it again
     if incident.trigger is Trigger.SCHEDULE:
         return Tell(_started(view, runbook, Cause.SCHEDULE)) if incident.result is None else None
     if not incident.runs:

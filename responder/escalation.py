@@ -49,8 +49,8 @@ Hours = Mapping[str, Calendar]
 def climbs(incident: Incident, policy: Policy) -> bool:
     """True while levels go on being told."""
     stopped = incident.closed or incident.somebody is not None or incident.result is Result.FIXED
-    # A scheduled run calls nobody as long as it goes well.
-    quiet = incident.trigger is Trigger.SCHEDULE and incident.urgent is None
+    # What a schedule or a person has started calls nobody as long as it goes well.
+    quiet = incident.trigger is not Trigger.ALERT and incident.urgent is None
     # Whoever is one of many is told by the storm's own page.
     alone = incident.storm is None and incident.severity not in policy.chat_only
     return incident.live and not stopped and not quiet and alone

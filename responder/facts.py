@@ -178,6 +178,10 @@ class RunStarted(Recorded):
     restores: str | None = None
     machine: str | None = None
     """The `"round:index"` of the `unless_fixed` entry that started it."""
+    reason: str = ""
+    """Why a person started it."""
+    confirmed: tuple[Verdict, ...] = ()
+    """What the gates warned of when that person confirmed it."""
 
 
 class Gathered(Recorded):

@@ -2,7 +2,8 @@
 
 `LOCAL` need nothing from outside and come first, so that after a local refusal nothing is asked (design 5.5);
 `INFORMED` judge the gathered answers. A brake passes cooldown, run limits and other runs' locks with a warning that
-pages; hours too. It never passes the pause, a root cause that it yields to, nor its parameter's floor and total.
+pages; hours too. It passes the pause only when a person started and confirmed it, and never a root cause that it
+yields to, nor its parameter's floor and total.
 """
 
 from __future__ import annotations
@@ -43,12 +44,18 @@ GATHERED_MAX_AGE = 30 * SECOND
 
 
 def pause(case: Case) -> Verdict:
-    """Automation is switched on, for this runbook and these services too; a person's own command passes."""
+    """Automation is switched on, for this runbook and these services too.
+
+    What a person puts back passes, and the brake that a person started and confirmed.
+    """
     reason = case.halted or _paused(case)
     if reason is None:
         return allow("pause", "automation is on")
     if case.by_person:
         return allow("pause", f"{reason}; a person asked for this")
+    if case.confirmed_brake:
+        passes = f"{reason}; a person confirmed this, and it only lowers risk"
+        return Verdict(gate="pause", answer=Answer.ALLOW, reason=passes, warn=True)
     return wait("pause", reason, case.now + RECHECK)
 
 

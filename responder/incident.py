@@ -159,6 +159,10 @@ class Run(Recorded):
     brake: bool = False
     restores: str | None = None
     """The attempt whose change this run puts back (causes `restore` and `undo`)."""
+    reason: str = ""
+    """Why a person started it."""
+    confirmed: tuple[str, ...] = ()
+    """The gates whose warnings that person has seen and confirmed."""
     phase: Phase = Phase.ACTING
     steps: tuple[StepState, ...]
     attempts: tuple[Attempt, ...] = ()
@@ -366,8 +370,8 @@ class Incident(Recorded):
 
     @property
     def called(self) -> bool:
-        """Something still calls for a run: an alert that fires, or a schedule, which no alert can end."""
-        return bool(self.firing) or self.trigger is Trigger.SCHEDULE
+        """Something still calls for a run: an alert that fires, or a schedule or person, whom no alert can end."""
+        return bool(self.firing) or self.trigger is not Trigger.ALERT
 
     @property
     def closed(self) -> bool:

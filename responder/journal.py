@@ -23,7 +23,7 @@ from responder.incident import (
     StepState,
 )
 from responder.people_folds import PEOPLE, copy, ladder_anew, urgent
-from responder.recorded import Answer, Phase, Result, StepStatus, Trigger
+from responder.recorded import Answer, Cause, Phase, Result, StepStatus, Trigger
 
 
 def opened(event: f.Event) -> Incident:
@@ -132,17 +132,25 @@ def _severity_rose(incident: Incident, fact: f.SeverityRose, event: f.Event) -> 
             severity=fact.severity,
             policy=fact.policy,
             **ladder_anew(incident, event),
-            clock_from=event.at,
-            clock_round=incident.clock_round + 1,
+            **_clock_anew(incident, event),
         ),
     )
 
 
 def _schedule_due(incident: Incident, fact: f.ScheduleDue, event: f.Event) -> Incident:
-    """Each time stands for itself: what was wrong with the last one is told again when it is still wrong."""
-    told: dict[str, Any] = {"urgent": None, "urgent_told": incident.urgent_number, **ladder_anew(incident, event)}
+    anew = _stands_for_itself(incident, event)
     rules = {"rules_hash": fact.rules_hash, "policy": fact.policy}
-    return cast(Incident, copy(incident, result=None, rejoined=False, recheck=False, **told, **rules))
+    return cast(Incident, copy(incident, rejoined=False, recheck=False, **anew, **rules))
+
+
+def _stands_for_itself(incident: Incident, event: f.Event) -> dict[str, Any]:
+    """Each time for itself: what was wrong with the last one is told again when it is still wrong."""
+    told = {"urgent": None, "urgent_told": incident.urgent_number, "result": None}
+    return {**told, **ladder_anew(incident, event)}
+
+
+def _clock_anew(incident: Incident, event: f.Event) -> dict[str, Any]:
+    return {"clock_from": event.at, "clock_round": incident.clock_round + 1}
 
 
 def _problem_found(incident: Incident, fact: f.ProblemFound, event: f.Event) -> Incident:
@@ -165,9 +173,14 @@ def _run_started(incident: Incident, fact: f.RunStarted, event: f.Event) -> Inci
         actor=event.actor,
         brake=fact.brake,
         restores=fact.restores,
+        reason=fact.reason,
+        confirmed=tuple(v.gate for v in fact.confirmed),
         steps=tuple(StepState(id=s) for s in fact.steps),
     )
-    after = cast(Incident, copy(incident, runs=(*incident.runs, run)[-RUNS_KEPT:], recheck=False, rejoined=False))
+    asked = fact.cause is Cause.PERSON and bool(incident.runs)
+    anew = {**_stands_for_itself(incident, event), **_clock_anew(incident, event)} if asked else {}
+    runs = (*incident.runs, run)[-RUNS_KEPT:]
+    after = cast(Incident, copy(incident, runs=runs, recheck=False, rejoined=False, **anew))
     return after if fact.machine is None else _machine(after, fact.machine, starts=None)
 
 
@@ -209,8 +222,9 @@ def _attempt_intended(incident: Incident, fact: f.AttemptIntended, event: f.Even
         spent = {"plan": None, "plan_step": None, "waits_until": None, "verdicts": fact.verdicts}
         return cast(Run, copy(started, attempts=(*run.attempts, attempt), **spent))
 
-    passed = "; ".join(v.reason for v in fact.verdicts if v.warn)
     after = _with_run(incident, fact.run, change)
+    confirmed = next((r.confirmed for r in after.runs if r.number == fact.run), ())
+    passed = "; ".join(v.reason for v in fact.verdicts if v.warn and v.gate not in confirmed)
     return urgent(after, passed) if passed else after
 
 
@@ -246,7 +260,7 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
     after = cast(Incident, copy(after, **changes))
     if holds or fact.result in (Result.CANCELLED, Result.OBSERVED):
         return after
-    if incident.trigger is Trigger.SCHEDULE:
+    if incident.trigger is not Trigger.ALERT:
         # Who acknowledged the run while it went on has not seen how it ended.
         after = cast(Incident, copy(after, acknowledged=None, snoozed=None, still_since=None))
     return urgent(after, f"{fact.result.value}: {fact.why}")
@@ -255,7 +269,7 @@ def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident
 def _relapsed(incident: Incident, fact: f.Relapsed, event: f.Event) -> Incident:
     anew: dict[str, Any] = {"result": None, "watch_holds": False, "recheck": False, "rejoined": False}
     if fact.restarts:
-        anew |= {"clock_from": event.at, "clock_round": incident.clock_round + 1}
+        anew |= _clock_anew(incident, event)
     if incident.result is Result.FIXED:
         # Only a fix had stopped the climb. Where it goes on, newcomers must not put the next level off again and again.
         # Who had acknowledged it had it until it was fixed.

@@ -86,6 +86,7 @@ class Cause(StrEnum):
     RESTORE = "restore"
     UNDO = "undo"
     SCHEDULE = "schedule"
+    PERSON = "person"
 
 
 class Trigger(StrEnum):
@@ -93,6 +94,7 @@ class Trigger(StrEnum):
 
     ALERT = "alert"
     SCHEDULE = "schedule"
+    PERSON = "person"
 
 
 class Phase(StrEnum):

@@ -32,7 +32,7 @@ log = logging.getLogger("responder.security")
 RESPONDER: Final = "responder"
 """The role of whoever is on call: sees to incidents."""
 OPERATOR: Final = "operator"
-"""The role of whoever runs the responder: settles, unlocks, pauses, reloads."""
+"""The role of whoever runs the responder: settles, unlocks, pauses, reloads, starts runbooks by hand."""
 EVERY_ROLE: Final = "*"
 """Held by the local operator of an installation where nobody is configured, and by nobody else unless configured so."""
 
@@ -52,6 +52,8 @@ NEEDED: Final[Mapping[str, frozenset[str]]] = {
     "reload": frozenset({OPERATOR}),
     "notifications": frozenset({RESPONDER, OPERATOR}),
     "replay": frozenset({OPERATOR}),
+    "plan": frozenset({RESPONDER, OPERATOR}),
+    "run": frozenset({OPERATOR}),
 }
 """Verb -> the roles of which one is enough. `restore`, `approve` and `deny` are not here: their step names the role."""
 

@@ -157,8 +157,8 @@ def closing(view: View) -> Next | None:
     incident = view.incident
     if incident.closed or incident.firing or incident.active_run is not None:
         return None
-    if incident.trigger is Trigger.SCHEDULE:
-        return _scheduled_end(incident)
+    if incident.trigger is not Trigger.ALERT:
+        return _uncalled_end(incident)
     if incident.members:
         over = f"all {incident.members} incidents are over"
         return Finish(f.Closed(why=over)) if incident.members_open == 0 else None
@@ -178,11 +178,12 @@ def closing(view: View) -> Next | None:
     return None
 
 
-def _scheduled_end(incident: Incident) -> Next | None:
+def _uncalled_end(incident: Incident) -> Next | None:
     """No alert ends it: a run that went well does, and after any other a person's word."""
     run, person = incident.run, incident.acknowledged or incident.taken_over
     if incident.result in (Result.FIXED, Result.OBSERVED, Result.CANCELLED) and incident.urgent is None:
-        return Finish(f.Closed(why=f"the scheduled run is over: {run.why if run is not None else ''}"))
+        what = "the scheduled run" if incident.trigger is Trigger.SCHEDULE else "the run"
+        return Finish(f.Closed(why=f"{what} is over: {run.why if run is not None else ''}"))
     seen = person is not None and incident.result is not None and person.at >= ((run and run.ended_at) or 0)
     return Finish(f.Closed(why=f"seen by {person.actor}")) if seen and person is not None else None
 

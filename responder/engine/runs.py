@@ -260,7 +260,8 @@ class Runs:
         runbook = rules.runbooks.get(incident.runbook or "") if rules else None
         if rules is None or runbook is None:
             return []
-        seen = {rules.inputs_of(runbook, e.labels).get(entry.each): None for e in incident.episodes.values()}
+        told = [rules.inputs_of(runbook, e.labels).get(entry.each) for e in incident.episodes.values()]
+        seen = dict.fromkeys([values.get(entry.each), *told])  # the first is what a person gave by hand
         return [{**values, entry.each: value} for value in seen if value is not None]
 
     # --- doing --------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from responder.web.parts import (
 )
 from responder.web.replays import Replays
 from responder.web.reports import Reports
+from responder.web.runs import ManualRuns
 from responder.web.slack import SlackDoor
 from responder.web.verbs import Verbs
 from responder.web.webhook import AlertmanagerWebhook
@@ -32,7 +33,7 @@ from responder.web.webhook import AlertmanagerWebhook
 def create_web(parts: Parts) -> Starlette:
     """The application. The webhook stands first and in no middleware: every alert passes there."""
     stored, replays = Notifications(parts), Replays(parts)
-    reports = Reports(parts)
+    reports, by_hand = Reports(parts), ManualRuns(parts)
     webhook, api, verbs, ops = AlertmanagerWebhook(parts), Api(parts), Verbs(parts), Ops(parts)
     slack, pagerduty = SlackDoor(parts), PagerDutyDoor(parts)
     routes = [
@@ -49,6 +50,8 @@ def create_web(parts: Parts) -> Starlette:
         Route("/api/v1/incidents/{id}/{verb}", guarded(verbs.verb), methods=["POST"]),
         Route("/api/v1/notifications", guarded(stored.notifications), methods=["GET"]),
         Route("/api/v1/replays/{name}/notifications", guarded(replays.notification), methods=["POST"]),
+        Route("/api/v1/runbooks/{name}/plan", guarded(by_hand.plan), methods=["POST"]),
+        Route("/api/v1/runbooks/{name}/run", guarded(by_hand.run), methods=["POST"]),
         Route("/api/v1/pause", guarded(verbs.pause), methods=["POST"]),
         Route("/api/v1/resume", guarded(verbs.resume), methods=["POST"]),
         Route("/api/v1/status", guarded(api.status), methods=["GET"]),

@@ -18,6 +18,7 @@ from responder.desk import Desk
 from responder.metrics import Metrics
 from responder.notifiers.pagerduty import PagerDuty
 from responder.notifiers.slack import Slack
+from responder.planning import Prepares
 from responder.presses import Presses
 from responder.security import Authenticator, Grant, Person, SlackSignatures, WebhookCredential, WebhookSignature
 from responder.services import Basic, Endpoint
@@ -54,6 +55,8 @@ class Parts:
     """Takes the heartbeats out of a notification: they open no incident."""
     health: Callable[[], Mapping[str, Any]] = dict
     """What the program finds about itself, for the status."""
+    performs: Callable[[], Prepares] | None = None
+    """Who makes the steps of a run by hand ready, as of today; None: no run is started here."""
 
     @property
     def alert_limits(self) -> alert.Limits:

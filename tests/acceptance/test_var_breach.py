@@ -156,3 +156,30 @@ def test_a_strange_symbol_pages_and_the_cut_is_made_all_the_same() -> None:
         assert stage.world.kelly == 0.1
         assert stage.pages == [("0:00", "trading-oncall")]
         assert all("vector(1)" not in query for query in stage.world.asked)
+
+
+def test_an_alert_of_staging_changes_nothing_of_prod() -> None:
+    with playing(shipped()) as stage:
+        breach(stage, helps=False)
+        stage.fires({**ALERT, "env": "staging"})
+        stage.at("10:00")
+        assert stage.did == []
+        assert (stage.incident.runbook, stage.incident.runs) == (None, ())
+        assert stage.incident.target == "alert:VaRBreach:edge-risk:staging"
+
+
+def test_a_cut_whose_outcome_nobody_knows_stops_no_promised_halt() -> None:
+    with playing(shipped()) as stage:
+        breach(stage, helps=False)
+        stage.world.lost, stage.world.slow = "applied", 2
+        stage.fires(ALERT)
+        stage.at("0:01")
+        stage.world.blind = True
+        stage.at("1:00")
+        assert len(stage.incident.unsettled) == 1, "it may have been cut: people are told, and nothing is sent again"
+        assert stage.pages[0][1] == "trading-oncall"
+        stage.world.lost, stage.world.blind, stage.world.slow = "", False, 0
+        stage.at("5:01")
+        assert stage.did == [("0:02", "/api/risk/emergency-reduce"), ("5:00", "/api/stop-trading")]
+        assert stage.world.trading == "halted"
+        assert len(stage.incident.unsettled) == 1, "only a person settles it"

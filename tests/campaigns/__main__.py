@@ -14,8 +14,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.campaigns import escalation, outage, timers
@@ -27,11 +29,12 @@ TOLD = 20
 
 
 def outages(seed: int, *, small: bool) -> list[outage.Setting]:
-    """C10: refused and hanging calls, each with and without a storm."""
-    size = {"incidents": 6, "lasts": 35 * MINUTE, "opening": 2 * MINUTE} if small else {"incidents": 5_000}
+    """C10: refused and hanging calls, each with and without a storm. The large ones are for pagers alone."""
+    few: dict[str, Any] = {"incidents": 6, "lasts": 35 * MINUTE, "opening": 2 * MINUTE}
+    size = few if small else {"incidents": 5_000}
     limit = 3 if small else 10
     return [
-        outage.Setting(**size, storm=storm, hangs=hangs, seed=seed)
+        outage.Setting(**size, storm=storm, hangs=hangs, seed=seed, chat=small)
         for hangs in (0, 10 * SECOND)
         for storm in (0, limit)
     ]
@@ -41,8 +44,10 @@ def c10(seed: int, incidents: int | None, *, small: bool) -> Iterator[Result]:
     """`incidents`: another number of them than 5,000, in two hours instead of six."""
     settings = outages(seed, small=small)
     if incidents is not None:
-        fewer = {"incidents": incidents, "lasts": 2 * HOUR, "opening": HOUR}
+        fewer: dict[str, Any] = {"incidents": incidents, "lasts": 2 * HOUR, "opening": HOUR}
         settings = [outage.Setting(**fewer, storm=s.storm, hangs=s.hangs, seed=seed) for s in settings]
+    elif not small:
+        settings += [replace(s, incidents=500, lasts=2 * HOUR, opening=HOUR, chat=True) for s in settings]
     with ProcessPoolExecutor(CORES) as pool:
         yield from pool.map(play_outage, settings)
 

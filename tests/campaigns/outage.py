@@ -45,11 +45,14 @@ class Setting:
     storm: int = 0
     hangs: int = 0
     seed: int = 1
+    chat: bool = True
+    """Whether a chat is told as well, and down too: its lines are nine of ten messages that wait."""
 
     def __str__(self) -> str:
         fails = f"calls hang {format_duration(self.hangs)}" if self.hangs else "calls are refused"
         storm = f"storm from {self.storm} on" if self.storm else "no storm"
-        return f"{self.incidents:,} incidents, {format_duration(self.lasts)}, {fails}, {storm}"
+        alone = "" if self.chat else ", pagers alone"
+        return f"{self.incidents:,} incidents, {format_duration(self.lasts)}, {fails}, {storm}{alone}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class Outage:
         down: dict[str, Any] = {"down_from": START, "down_until": START + setting.lasts, "hangs": setting.hangs}
         wires = {name: Wire(latency=LATENCY, **down) for name in (*PAGERS, CHAT)}
         policy = {
-            "chat": [CHAT],
+            "chat": [CHAT] if setting.chat else [],
             "grace": "2m",
             "acknowledgement": 0,
             "levels": [

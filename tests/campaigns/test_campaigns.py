@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,12 +11,12 @@ from responder.timing import MINUTE, SECOND
 from tests.campaigns import escalation, outage, timers
 from tests.campaigns.model import Told
 
-SHORT = {"incidents": 6, "lasts": 35 * MINUTE, "opening": 2 * MINUTE}
+SHORT: dict[str, Any] = {"incidents": 6, "lasts": 35 * MINUTE, "opening": 2 * MINUTE}
 
 
-@pytest.mark.parametrize("storm", [0, 3])
-def test_after_an_outage_everybody_is_told_once(storm: int) -> None:
-    judged = outage.Outage(outage.Setting(**SHORT, storm=storm)).run()
+@pytest.mark.parametrize(("storm", "chat"), [(0, True), (3, True), (0, False)])
+def test_after_an_outage_everybody_is_told_once(storm: int, chat: bool) -> None:
+    judged = outage.Outage(outage.Setting(**SHORT, storm=storm, chat=chat)).run()
     assert judged.failures == []
     assert judged.figures["told"] > 0
 
