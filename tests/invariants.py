@@ -223,6 +223,7 @@ def _pages(found: Found) -> Iterator[str]:
         wanted = Counter(to for x in case.facts(f.LevelReached) for to in x.page)
         wanted.update(to for x in case.facts(f.MachineFired) for to in x.page)
         wanted.update(to for x in case.facts(f.AcknowledgementExpired) for to in x.page)
+        wanted.update(to for x in case.facts(f.UrgentTold) for to in x.page)
         written = Counter(m.destination for m in rows if ">" not in m.id)
         if case.incident.live and wanted != written:
             yield f"I3: {case.row.id}: pages wanted {dict(wanted)}, rows written {dict(written)}"
@@ -277,7 +278,7 @@ def _counts(found: Found) -> Iterator[str]:
     started: Counter[str] = Counter()
     for case in found.cases:
         for run in case.incident.runs:
-            started[runs_name(run.runbook, run.target)] += run.acted and run.cause is not Cause.RESTORE
+            started[runs_name(run.runbook, run.target)] += run.acted and not run.takes_back
     for name, count in started.items():
         row = found.scopes.get(name)
         counted = parsed(RunCount, row.body if row else None) or RunCount()

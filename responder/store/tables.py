@@ -11,9 +11,9 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """The schema that this version of the program writes (`meta` row `schema`)."""
-COMPATIBLE_FROM: Final = 2
+COMPATIBLE_FROM: Final = 3
 """The oldest program, by its schema, that may work with a database of this one (`meta` row `compatible_from`)."""
 
 metadata = MetaData()
