@@ -54,8 +54,7 @@ def pause(case: Case) -> Verdict:
     if case.by_person:
         return allow("pause", f"{reason}; a person asked for this")
     if case.confirmed_brake:
-        passes = f"{reason}; a person confirmed this, and it only lowers risk"
-        return Verdict(gate="pause", answer=Answer.ALLOW, reason=passes, warn=True)
+        return Verdict(gate="pause", answer=Answer.ALLOW, reason=f"brake passes: {reason}", warn=True)
     return wait("pause", reason, case.now + RECHECK)
 
 

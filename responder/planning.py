@@ -7,8 +7,8 @@ say of the answers, and the beginning of the run, are transactions (`manual_runs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from responder.desk import Desk
@@ -67,7 +67,7 @@ class Planner:
         checks = await self._checks(wish, incident, run)
         seen = run.model_copy(update={"observations": checks})
         values = values_of(incident, seen)
-        steps = tuple(await asyncio.gather(*(self._foreseen(wish, step, values) for step in wish.runbook.steps)))
+        steps = _in_order(await asyncio.gather(*(self._foreseen(wish, step, values) for step in wish.runbook.steps)))
         name = self._desk.new_id()
         return await self._desk.submit(lambda shelf: JudgeByHand(name, wish, steps, checks, shelf))
 
@@ -136,6 +136,19 @@ def _checks_of(runbook: Runbook) -> list[str]:
     """All that are asked before a change, and the one that tells afterwards whether it helped: people want to know."""
     named = [given.check for given in (runbook.only_if, runbook.verify) if given is not None]
     return list(dict.fromkeys([*named, *(name for step in runbook.steps for name in sorted(step.checks_named))]))
+
+
+def _in_order(steps: Iterable[Foreseen]) -> tuple[Foreseen, ...]:
+    """What is already so may not be so any more when its turn comes: trading runs until the first step stops it."""
+    found: list[Foreseen] = []
+    for one in steps:
+        changed = any(before.doing in _MAY_CHANGE for before in found)
+        later = replace(one, doing=Doing.LATER, text=f"{one.text}, as things are now")
+        found.append(later if changed and one.doing is Doing.NOTHING else one)
+    return tuple(found)
+
+
+_MAY_CHANGE = (Doing.CHANGE, Doing.MANUAL, Doing.LATER, Doing.FAILED)
 
 
 def _speaks_of_steps(text: str) -> bool:

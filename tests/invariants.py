@@ -192,7 +192,8 @@ def _effect(place: str, attempts: list[Attempt], calls: list[Call]) -> Iterator[
     effect, applied = attempts[0].plan.effect, sum(call.applied for call in calls)
     if effect is Effect.READ and calls:
         yield f"I2: {place} only reads, but sent {calls}"
-    if effect is Effect.UNSAFE and len(calls) > 1:
+    refused = sum(a.outcome is Outcome.TEMPORARY for a in attempts)  # it is known that nothing was done
+    if effect is Effect.UNSAFE and len(calls) > 1 + refused:
         yield f"I2: {place} is unsafe and was sent {len(calls)} times"
     if effect in (Effect.UNSAFE, Effect.PROBED, Effect.KEYED) and applied > 1:
         yield f"I2: {place} ({effect}) was done {applied} times"
@@ -331,8 +332,20 @@ def _paged_at_once(case: Case, first_page: int) -> Iterator[str]:
 
 def _kept_lock(found: Found, case: Case, run: Run) -> Iterator[str]:
     lock = _lock(found, run.target)
+    if lock is None and _unlocked(found, run):
+        return
     if lock is None or ((lock.incident, lock.run) == (case.row.id, run.number) and not lock.unknown):
         yield f"I6: {case.row.id} run {run.number} is unknown, and {run.target} is not locked: {lock}"
+
+
+def _unlocked(found: Found, run: Run) -> bool:
+    """A person has released the target since the run began: of an unknown they know by then."""
+    return any(
+        event.fact.target == run.target and event.at >= run.started_at
+        for case in found.cases
+        for event in case.events
+        if isinstance(event.fact, f.Unlocked)
+    )
 
 
 def _lock(found: Found, target: str) -> Lock | None:

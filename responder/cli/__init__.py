@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "status": Entry("status:command", "What is open and what it waits for, locks, changes in force."),
     "incidents": Entry("incidents:command", "List incidents, newest first."),
     "incident": Entry("incident:command", "Tell one incident: what happened, what is next, who has it."),
+    "run": Entry("run:command", "Start a runbook by hand: show its plan, ask, begin."),
     "handover": Entry("handover:command", "What the next shift must know: open, unsettled, in force, due."),
     "dead-letters": Entry("dead_letters:command", "What could not be understood, and what nobody took."),
     "preview": Entry("preview:command", "Render a message template over an incident or a sample."),

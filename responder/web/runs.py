@@ -20,7 +20,6 @@ from responder.mistakes import closest
 from responder.planning import Planner
 from responder.runbook import Approval, Promise
 from responder.security import NEEDED, Person
-from responder.timing import format_duration
 from responder.web.access import Refusal, allowed, as_json, known
 from responder.web.bodies import Disconnected, TooLarge, read_body
 from responder.web.parts import Parts
@@ -163,4 +162,4 @@ def _verdict(one: Judged) -> dict[str, Any]:
 
 
 def _promise(after: int, promise: Promise) -> dict[str, Any]:
-    return {"after": format_duration(after), "page": list(promise.page), "run": promise.run}
+    return {"after": seconds(after), "page": list(promise.page), "run": promise.run}

@@ -290,9 +290,18 @@ def test_a_brake_by_a_person_passes_the_pause_that_holds_every_other_back(scope:
         assert [verdict.gate for verdict in plan.warnings] == ["pause"]
         Desk(stage).starts("halt", "flash crash")
         assert stage.world.trading == "halted"
-        assert any("although" in line and "paused by alice: false alarms" in line for line in stage.thread)
+        assert any("who has seen: brake passes: " in line and "by alice: false alarms" in line for line in stage.thread)
         if scope != pause_name("runbook", "halt"):
             assert "paused by alice" in reasons(Desk(stage).plans("a"))
+
+
+def test_a_pause_that_was_confirmed_wakes_nobody_when_it_helps() -> None:
+    with playing(own(a_runbook(brake=True))) as stage:
+        risky(stage)
+        stage.pauses("alice")
+        Desk(stage).starts("cut")
+        stage.after("5m")
+        assert (stage.last_run.result, by_hand(stage).closed, stage.pages) == (Result.FIXED, True, [])
 
 
 def test_what_was_confirmed_pages_nobody_and_the_end_does() -> None:
@@ -381,6 +390,7 @@ def test_a_run_that_is_held_back_for_a_minute_is_for_people() -> None:
         Desk(stage).starts("a")
         stage.after("10m")
         assert stage.last_run.active, "a person may take their time"
+        assert stage.pages == []
         stage.pauses("alice")
         stage.person("done", "otto")
         stage.after("10m")

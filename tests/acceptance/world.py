@@ -85,6 +85,8 @@ class Connection:
     def _status(self, call: HttpCall) -> HttpAnswer:
         if self.world.blind:
             raise Temporary(f"{self.service}: {call.path}: connection refused")
+        if call.path == "/api/ready":
+            return self._answer(call, 200, {"ready": True})
         assert call.path == "/api/status", f"nobody foresaw GET {call.path}"
         return self._answer(call, 200, {"kelly_fraction": self.world.kelly, "trading": self.world.trading})
 
@@ -111,6 +113,8 @@ class Connection:
             world.kelly = body["kelly_fraction"]
         if call.path == "/api/stop-trading":
             world.trading = "halted"
+        if call.path == "/api/start-trading":
+            world.trading = "running"
 
     def _number(self, call: HttpCall) -> HttpAnswer:
         world, query = self.world, str((call.form or {}).get("query"))

@@ -1,7 +1,7 @@
-"""`python -m tests.campaigns [--small] [--seed N] [--json FILE] [c10|c11|c12 …]`: plays them, prints a table.
+"""`python -m tests.campaigns [--small] [--seed N] [--json FILE] [c4|c10|c11|c12|c21 …]`: plays them, prints a table.
 
-Exit status 1 when something was wrong; the first failures are told with how to play them again alone. Batches of C11
-and settings of C10 run in as many processes as there are cores.
+Exit status 1 when something was wrong; the first failures are told with how to play them again alone. Batches of C4,
+C11 and C21 and settings of C10 run in as many processes as there are cores.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from responder.timing import HOUR, MINUTE, SECOND
-from tests.campaigns import escalation, outage, timers
+from tests.campaigns import escalation, outage, simulation, timers
 from tests.campaigns.report import Result, as_json, table
 
 CORES = len(os.sched_getaffinity(0))
@@ -82,7 +83,25 @@ def c12(seed: int, incidents: int | None, *, small: bool) -> Iterator[Result]:
     yield Result("C12", f"{setting.timers:,} timers", seed, time.monotonic() - began, figures, failures)
 
 
-CAMPAIGNS = {"c10": c10, "c11": c11, "c12": c12}
+def simulated(name: str, seed: int, seeds: int | None, *, small: bool) -> Iterator[Result]:
+    """C4 or C21. `seeds`: another number of them than 20,000."""
+    count, began, whole = 60 if small else seeds or 20_000, time.monotonic(), simulation.Tally()
+    last = seed + count
+    batches = [range(first, min(first + simulation.BATCH, last)) for first in range(seed, last, simulation.BATCH)]
+    with ProcessPoolExecutor(CORES) as pool:
+        for tally in pool.map(simulation.batch, repeat(name), batches):
+            whole.add(tally)
+    figures = simulation.figures(whole)
+    yield Result(name.upper(), f"{count:,} seeds", seed, time.monotonic() - began, figures, whole.failures)
+
+
+CAMPAIGNS: dict[str, Callable[..., Iterator[Result]]] = {
+    "c4": partial(simulated, "c4"),
+    "c10": c10,
+    "c11": c11,
+    "c12": c12,
+    "c21": partial(simulated, "c21"),
+}
 
 
 def main() -> int:
@@ -92,7 +111,8 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="as continuous integration runs them")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--incidents", type=int, help="another number of incidents")
-    parser.add_argument("--only", metavar="SEED:NUMBER", help="one incident of C11 alone")
+    parser.add_argument("--seeds", type=int, help="another number of worlds of C4 and C21")
+    parser.add_argument("--only", metavar="SEED[:NUMBER]", help="the world of a seed, or one incident of C11, alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(CAMPAIGNS))
@@ -100,14 +120,23 @@ def main() -> int:
         parser.error(f"there is no campaign {', '.join(unknown)}: there are {', '.join(CAMPAIGNS)}")
     logging.disable(logging.CRITICAL)
     if given.only:
-        seed, _, number = given.only.partition(":")
-        tally = escalation.Batch(int(seed), [int(number)]).run()
-        sys.stdout.write("\n".join(tally.failures or ["as it must be"]) + "\n")
-        return bool(tally.failures)
+        return _alone(given.names[0] if given.names else "c11", given.only)
     results: list[Result] = []
     for name in given.names or list(CAMPAIGNS):
-        results += CAMPAIGNS[name](given.seed, given.incidents, small=given.small)
+        size = given.seeds if name in simulation.NAMES else given.incidents
+        results += CAMPAIGNS[name](given.seed, size, small=given.small)
     return _told(results, given.json)
+
+
+def _alone(name: str, which: str) -> int:
+    seed, _, number = which.partition(":")
+    if name in simulation.NAMES:
+        played = simulation.play(name, int(seed))
+        sys.stdout.write(f"{played.story}\n{played.digest}\n")
+        return bool(played.violations)
+    tally = escalation.Batch(int(seed), [int(number)]).run()
+    sys.stdout.write("\n".join(tally.failures or ["as it must be"]) + "\n")
+    return bool(tally.failures)
 
 
 def _told(results: list[Result], path: Path | None) -> int:

@@ -201,6 +201,7 @@ class Office:
             emergency=self.emergencies.append,
             reload=self._reload,
             unready=lambda: self.unready,
+            performs=self._settings.get("performs"),
         )
 
     async def _reload(self) -> str:
@@ -247,8 +248,8 @@ class Office:
 
 @asynccontextmanager
 async def serving(path: Path, *managers: FakeAlertmanager, **settings: Any) -> AsyncIterator[Office]:
-    """The application over a store in `path`. `settings`: webhook (tokens, credentials), nobody, limits, rules, signing
-    (Slack's secrets), presses (what `Presses` is made with)."""
+    """The application over a store in `path`. `settings`: webhook (tokens, credentials), nobody, limits, rules,
+    performs (who makes steps ready), signing (Slack's secrets), presses (what `Presses` is made with)."""
     office = Office(settings, list(managers))
     await asyncio.to_thread(office.open, path)
     transport = httpx.ASGITransport(create_web(office.parts()))

@@ -1,0 +1,407 @@
+"""What no sequence of alerts, times, deaths, faults and people may lead to, judged from outside (reliability.md I4).
+
+It reads journals, what arrived at the platform and what the runbooks say, and shares no code with the gates: limits are
+counted anew from the times of intents. A brake passes what the design says that it passes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from responder import facts as f
+from responder.automation import Automation
+from responder.incident import Attempt, Run
+from responder.recorded import Answer, Cause, Effect, Mode, Result
+from responder.records import Sending
+from responder.rules import Rules
+from responder.runbook import Approval, Runbook, Step
+from responder.timing import DAY, MINUTE, SECOND
+from responder.written import Rate
+from tests.campaigns.edge import Paused
+from tests.campaigns.services import KELLY, Write
+from tests.invariants import Case, Found
+
+BACK = (Cause.RESTORE, Cause.UNDO)
+PASSED_BY_BRAKES = frozenset(
+    {"calendar", "cooldown", "runs", "ineffective", "lock", "changes", "storm", "relapse", "success"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An intent to change something, with all that is known about it."""
+
+    case: Case
+    run: Run
+    attempt: Attempt
+    event: f.Event
+    runbook: Runbook
+    step: Step
+
+    @property
+    def at(self) -> int:
+        """When it was intended (µs)."""
+        return self.event.at
+
+    @property
+    def brake(self) -> bool:
+        """It can only lower risk."""
+        own = self.runbook.brake if self.step.brake is None else self.step.brake
+        return own and self.run.cause not in BACK
+
+    @property
+    def first(self) -> bool:
+        """No attempt of its run was before it."""
+        return self.attempt is next(a for a in self.run.attempts if a.plan.effect is not Effect.READ)
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.case.row.id} run {self.run.number} ({self.run.runbook}, {self.run.cause}) {self.attempt.id}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything that is judged beside what `invariants` judges."""
+
+    found: Found
+    rules: Rules
+    automation: Automation
+    writes: tuple[Write, ...]
+    floor: float
+    total: float
+    paused: tuple[Paused, ...]
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """Every intent to change something, in the order of time."""
+        made = []
+        for case, run, attempt in self.found.attempts():
+            if attempt.plan.effect is Effect.READ:
+                continue
+            event = next(e for e in case.events if getattr(e.fact, "attempt", None) == attempt.id)
+            runbook = self.rules.runbooks[run.runbook]
+            made.append(Change(case, run, attempt, event, runbook, runbook.step(attempt.step)))
+        return sorted(made, key=lambda change: (change.at, change.attempt.id))
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Change]:
+        """The intents by what they sent as their key."""
+        return {change.attempt.key: change for change in reversed(self.changes)}
+
+
+def judge_safety(seen: Seen) -> list[str]:
+    """Every violation, as text; empty when all is well."""
+    return [line for rule in RULES for line in rule(seen)]
+
+
+# --- the parameter ----------------------------------------------------------------------------------------------------
+
+
+def _parameter(seen: Seen) -> Iterator[str]:
+    """Never past the budget of a day, never below the floor, never raised but by a person's word."""
+    ours = [write for write in seen.writes if write.key]
+    for write in ours:
+        change = seen.by_key.get(write.key)
+        if change is None:
+            yield f"budget: nobody intended {write}"
+        elif write.after > write.before and not (change.run.cause in BACK or write.after < _before(change)):
+            yield f"raised: {change}: {write}"
+        if write.after < seen.floor - 1e-9:
+            yield f"floor: {write}"
+    down = [w for w in ours if w.after < w.before]
+    for last in down:
+        spent = sum(w.before - w.after for w in down if last.at - DAY < w.at <= last.at)
+        if spent > seen.total + 1e-9:
+            yield f"budget: {spent:g} taken off {KELLY} within a day, {seen.total:g} are allowed"
+
+
+def _before(change: Change) -> float:
+    """What was found before: a value that somebody lowered meanwhile may come out higher, never above this one."""
+    before = change.attempt.plan.before
+    return before if isinstance(before, float | int) else 0.0
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def _runs(seen: Seen) -> Iterator[str]:
+    """Cooldown, runs and useless runs of a runbook on a target."""
+    for change in seen.changes:
+        if change.brake or not change.first or change.run.cause in BACK:
+            continue
+        limits = change.runbook.limits
+        ends = [(at, result) for at, result, run in _ends(seen, change) if at <= change.at and run is not change.run]
+        for at, _ in ends:
+            if change.at < at + limits.cooldown:
+                yield f"cooldown: {change} {(change.at - at) / SECOND:g} s after the last end"
+        starts = [c for c in _begun(seen, change) if c.at < change.at]
+        useless = [at for at, result in ends if result in (Result.INEFFECTIVE, Result.HARMFUL)]
+        yield from _over(change, "runs", limits.runs, [c.at for c in starts])
+        yield from _over(change, "ineffective", limits.ineffective, useless)
+
+
+def _begun(seen: Seen, change: Change) -> list[Change]:
+    same = (change.run.runbook, change.run.target)
+    return [c for c in seen.changes if c.first and c.run.cause not in BACK and (c.run.runbook, c.run.target) == same]
+
+
+def _ends(seen: Seen, change: Change) -> list[tuple[int, Result | None, Run]]:
+    """When the runs that acted ended, of this runbook on this target."""
+    return [(c.run.ended_at, c.run.result, c.run) for c in _begun(seen, change) if c.run.ended_at is not None]
+
+
+def _over(change: Change, what: str, rate: Rate | None, times: list[int]) -> Iterator[str]:
+    if rate is None:
+        return
+    count = sum(1 for at in times if change.at - rate.window < at <= change.at)
+    if count >= rate.count:
+        yield f"{what}: {change} though there were {count}, limit {rate}"
+
+
+def _changes(seen: Seen) -> Iterator[str]:
+    """Changes of all, of a runbook, to a service; a step that is tried again takes no more."""
+    counted: dict[str, list[int]] = defaultdict(list)
+    known: set[tuple[str, int, str]] = set()
+    for change in seen.changes:
+        step = (change.case.row.id, change.run.number, change.step.id)
+        if step in known:
+            continue
+        known.add(step)
+        for key, rate in _rates(seen, change):
+            if not change.brake and change.run.cause not in BACK:
+                yield from _over(change, f"changes {key}", rate, counted[key])
+            counted[key].append(change.at)
+
+
+def _rates(seen: Seen, change: Change) -> list[tuple[str, Rate | None]]:
+    given, service = seen.automation, change.step.with_.get("service", "risk-api")
+    return [
+        ("global", given.changes),
+        (change.run.runbook, given.changes_per_runbook),
+        (f"service {service}", given.changes_per_service),
+    ]
+
+
+# --- one at a time ----------------------------------------------------------------------------------------------------
+
+
+def _one_at_a_time(seen: Seen) -> Iterator[str]:
+    """No two changing runs on a target, and none where nobody knows what happened, until a person says so."""
+    for change in seen.changes:
+        if change.brake:
+            continue
+        for other in seen.changes:
+            same = other.run is change.run or other.run.target != change.run.target
+            if same or other.at > change.at or (other.at == change.at and other.attempt.id > change.attempt.id):
+                continue
+            if _holds(seen, other, change.at):
+                yield f"two at once: {change} while {other} goes on, or is unknown"
+
+
+def _holds(seen: Seen, change: Change, at: int) -> bool:
+    """Its run is under way at that time, or left something unknown that nobody has settled."""
+    run, case = change.run, change.case
+    if _unlocked(seen, run.target, change.at, at):
+        return False
+    if run.ended_at is None or run.ended_at > at:
+        return True
+    settled = {e.fact.attempt for e in case.events if isinstance(e.fact, f.Settled) and e.at <= at}
+    unknown = {a.id for a in case.incident.unsettled} | {a.id for a in run.attempts if a.settled}
+    return change.attempt.id in unknown - settled
+
+
+def _unlocked(seen: Seen, target: str, since: int, until: int) -> bool:
+    return any(
+        since <= event.at <= until and event.fact.target == target
+        for case in seen.found.cases
+        for event in case.events
+        if isinstance(event.fact, f.Unlocked)
+    )
+
+
+# --- people's words ---------------------------------------------------------------------------------------------------
+
+
+def _pauses(seen: Seen) -> Iterator[str]:
+    """Nothing is sent after a pause and one second, but what a person puts back."""
+    for call in seen.found.ledger.calls:
+        change = seen.by_key.get(call.key)
+        if call.method in ("GET", "HEAD") or change is None or change.run.cause in (Cause.RESTORE, Cause.PERSON):
+            continue
+        service = call.place.partition(" ")[0]
+        for scope in ("pause:global", f"pause:runbook:{change.run.runbook}", f"pause:service:{service}"):
+            since = _paused_since(seen, scope, call.at)
+            if since is not None and call.at > since + SECOND:
+                yield f"pause: {change} was sent {(call.at - since) / SECOND:g} s after {scope}"
+
+
+def _paused_since(seen: Seen, scope: str, at: int) -> int | None:
+    since = None
+    for one in seen.paused:
+        if one.scope == scope and one.at <= at:
+            since = (since if since is not None else one.at) if one.paused else None
+    return since
+
+
+def _stopped(seen: Seen) -> Iterator[str]:
+    """Nothing new after a take-over, a stop, the end of the run, or of the incident."""
+    for change in seen.changes:
+        earlier = [e for e in change.case.events if e.seq < change.event.seq]
+        for event in earlier:
+            fact = event.fact
+            over = isinstance(fact, f.TakenOver) and change.run.cause not in (Cause.RESTORE, Cause.PERSON)
+            over |= isinstance(fact, f.Closed) and change.run.cause is not Cause.RESTORE
+            over |= isinstance(fact, f.RunStopped | f.RunEnded) and fact.run == change.run.number
+            if over:
+                yield f"stopped: {change} after {fact.kind}"
+
+
+def _called_for(seen: Seen) -> Iterator[str]:
+    """Nothing is changed any more when every alert has resolved, but a sequence that must be finished."""
+    for change in seen.changes:
+        if change.run.cause in (*BACK, Cause.PERSON):
+            continue
+        firing: set[str] = set()
+        begun = False
+        for event in (e for e in change.case.events if e.seq < change.event.seq):
+            if isinstance(event.fact, f.AlertFired):
+                firing.add(event.fact.fingerprint)
+            elif isinstance(event.fact, f.AlertResolved):
+                firing.discard(event.fact.fingerprint)
+            begun |= isinstance(event.fact, f.AttemptIntended | f.ManualDone) and event.fact.run == change.run.number
+        if not firing and not (change.runbook.finish_once_started and begun):
+            yield f"resolved: {change} though no alert fires"
+
+
+def _approvals(seen: Seen) -> Iterator[str]:
+    """Who must say yes has said it, to exactly this, in time, and nobody no."""
+    for change in seen.changes:
+        wanted = change.step.approval or (Approval() if change.run.mode is Mode.APPROVE else None)
+        if change.run.mode is Mode.OBSERVE:
+            yield f"mode: {change} in mode observe"
+        if wanted is None or change.run.cause is Cause.RESTORE or change.attempt.number > 1:
+            continue
+        asked: f.ApprovalAsked | None = None
+        yes: set[str] = set()
+        for event in (e for e in change.case.events if e.seq < change.event.seq):
+            fact = event.fact
+            if isinstance(fact, f.ApprovalAsked) and (fact.run, fact.step) == (change.run.number, change.step.id):
+                asked, yes = fact, set()
+            elif isinstance(fact, f.Approved) and asked is not None and fact.plan == asked.plan:
+                yes.add(event.actor)
+            elif isinstance(fact, f.Denied):
+                asked = None
+        yes -= {change.run.actor} if change.run.cause is Cause.PERSON else set()
+        if asked is None or len(yes) < wanted.people or change.at >= asked.until:
+            yield f"approval: {change}: asked {asked}, yes of {sorted(yes)}"
+        elif asked.preview != change.attempt.plan.preview:
+            yield f"approval: {change}: {asked.preview} was approved, {change.attempt.plan.preview} was done"
+
+
+# --- brakes, machines, evidence ---------------------------------------------------------------------------------------
+
+
+def _brakes(seen: Seen) -> Iterator[str]:
+    """No limit, and no unknown of others, holds back what can only lower risk."""
+    for case in seen.found.cases:
+        runs = {run.number: run for run in case.incident.runs}
+        for fact in (e.fact for e in case.events if isinstance(e.fact, f.Waiting | f.Refused)):
+            run = runs[fact.run]
+            runbook = seen.rules.runbooks[run.runbook]
+            own = runbook.step(fact.step).brake
+            last = fact.verdicts[-1]
+            brake = (runbook.brake if own is None else own) and run.cause not in BACK
+            if brake and last.gate in PASSED_BY_BRAKES and last.answer is not Answer.ALLOW:
+                yield f"brake held back: {case.row.id} run {run.number}: {last.reason}"
+
+
+def _machines(seen: Seen) -> Iterator[str]:
+    """A machine's next step comes only after its countdown, and on evidence that it is not fixed."""
+    for case in seen.found.cases:
+        announced: dict[tuple[int, int], int] = {}
+        gathered: dict[tuple[int, int], f.MachineGathered] = {}
+        for event in case.events:
+            fact = event.fact
+            if isinstance(fact, f.MachineAnnounced):
+                announced[fact.round, fact.index] = fact.at
+            elif isinstance(fact, f.MachineGathered):
+                gathered[fact.round, fact.index] = fact
+            elif isinstance(fact, f.MachineFired) and fact.runbook is not None:
+                key = (fact.round, fact.index)
+                seen_then = gathered.get(key)
+                if seen_then is None or seen_then.observation.missing or seen_then.holds:
+                    yield f"machine: {case.row.id} starts {fact.runbook} on {seen_then}"
+                countdown = seen.rules.runbooks[case.incident.runbook or ""].promises[fact.index][1].countdown
+                if countdown and (key not in announced or event.at < announced[key]):
+                    yield f"machine: {case.row.id} starts {fact.runbook} before its countdown is over"
+
+
+def _evidence(seen: Seen) -> Iterator[str]:
+    """The first change of a run comes on the evidence that `only_if` asks for, if it asks."""
+    for change in seen.changes:
+        given = change.runbook.only_if
+        if given is None or not change.first or change.run.cause in BACK:
+            continue
+        got = [
+            (e.at, o)
+            for e in change.case.events
+            if e.seq < change.event.seq and isinstance(e.fact, f.Gathered) and e.fact.run == change.run.number
+            for o in e.fact.observations
+            if o.check == given.check
+        ]
+        at, last = got[-1] if got else (0, None)
+        missing = last is None or last.missing
+        if missing and given.if_missing == "act_and_page":
+            continue
+        old = change.at - at > MINUTE
+        if missing or old or last is None or not isinstance(last.value, float | int) or last.value <= 1:
+            yield f"only_if: {change} on {last}"
+
+
+# --- nobody is forgotten ----------------------------------------------------------------------------------------------
+
+
+def _heard_of(seen: Seen) -> Iterator[str]:
+    """An open incident was told to somebody, somebody has it, or something will come by itself."""
+    for case in seen.found.cases:
+        incident = case.incident
+        if incident.closed or incident.somebody is not None or not incident.live:
+            continue
+        told = any(m.template == "page" and m.state is Sending.SENT for m in case.messages)
+        comes = any(due.kind == "level" for due in incident.agenda) or incident.result is Result.FIXED
+        if not told and not comes:
+            yield f"unheard: {case.row.id} ({incident.runbook}) is open: {incident.status}, agenda {incident.agenda}"
+
+
+def _promises(seen: Seen) -> Iterator[str]:
+    """What `unless_fixed` promises comes, unless it was fixed, closed or taken over before."""
+    over = f.TakenOver | f.Closed | f.Relapsed | f.SeverityRose
+    for case in seen.found.cases:
+        runbook = seen.rules.runbooks.get(case.incident.runbook or "")
+        good = [e.at for e in case.events if isinstance(e.fact, f.RunEnded) and e.fact.result is Result.FIXED]
+        ends = [*good, *(e.at for e in case.events if isinstance(e.fact, over)), seen.found.now - 3 * MINUTE]
+        held = any(isinstance(e.fact, f.CountdownHeld) for e in case.events)
+        fired = {(x.round, x.index) for x in case.facts(f.MachineFired)}
+        for index, (after, _) in enumerate(runbook.promises if runbook is not None and not held else ()):
+            if case.incident.opened_at + after < min(ends) and (0, index) not in fired:
+                yield f"promise: {case.row.id}: nothing came of {after // SECOND} s"
+
+
+RULES: tuple[Callable[[Seen], Iterable[str]], ...] = (
+    _parameter,
+    _runs,
+    _changes,
+    _one_at_a_time,
+    _pauses,
+    _stopped,
+    _called_for,
+    _approvals,
+    _brakes,
+    _machines,
+    _evidence,
+    _heard_of,
+    _promises,
+)
