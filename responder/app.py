@@ -165,6 +165,7 @@ class App:
             unready=self._unready,
             heard=self.health.take,
             health=self.health.status,
+            performs=lambda: self.runs.performer,
         )
 
     def _know_slack(self, config: Config) -> None:

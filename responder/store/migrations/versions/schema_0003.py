@@ -1,6 +1,6 @@
 """No table changes: journals hold facts since this schema that an older program cannot read, so it must not work here.
 
-They are what the Alertmanagers said of an incident's alerts, and silences.
+They are what the Alertmanagers said of an incident's alerts, silences, and runs that a person started.
 """
 
 from __future__ import annotations
