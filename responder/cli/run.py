@@ -258,12 +258,19 @@ def _followed(asked: Asked, incident: str, number: int) -> int:
         now = now_of(date)
         for event in answer["events"]:
             seen = event["seq"]
-            if not asked.json:
+            if not asked.json and _has_line(event):
                 paper().print(text(f"{clock(moment(event['at']) or now, now)} {plain(event['text'])}"))
         run = next(one for one in answer["runs"] if one["number"] == number)
         if run["phase"] == "ended":
             return _ended(asked, answer, run)
         time.sleep(_POLL)
+
+
+def _has_line(event: dict[str, Any]) -> bool:
+    """As in the thread: what another line says is not told twice."""
+    from responder.telling import SILENT
+
+    return event["kind"] not in SILENT and (event["kind"], event["fact"].get("outcome")) != ("attempt_ended", "ok")
 
 
 def _ended(asked: Asked, incident: dict[str, Any], run: dict[str, Any]) -> int:
