@@ -10,7 +10,7 @@ from responder.alert import Alert
 from responder.answers import CheckAnswer, Cue, StepAnswer
 from responder.assumptions import Assumption
 from responder.incident import Incident, Run
-from responder.recorded import Result
+from responder.recorded import Plan, Result
 from responder.rules import Rules
 from responder.runbook import target_inputs
 from responder.simulated_services import Heard
@@ -114,7 +114,8 @@ class Replay:
     def moved(self) -> dict[str, Beginning]:
         """The parameters that matter here: those that a step was made ready for."""
         plans = (getattr(line.event.fact, "plan", None) for tale in self.tales for line in tale.lines)
-        names = {plan.params.get("parameter") for plan in plans if plan is not None}
+        # The plan of a question to people is a digest: what it is about was made ready before.
+        names = {plan.params.get("parameter") for plan in plans if isinstance(plan, Plan)}
         return {name: known for name, known in sorted(self.parameters.items()) if name in names}
 
 

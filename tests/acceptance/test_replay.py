@@ -368,3 +368,15 @@ def test_wrong_use_is_said_with_its_cure_and_status_2(words: str, capsys: pytest
 def flat(text: str) -> str:
     """Without the frame and the line breaks of the terminal."""
     return " ".join(text.replace("│", " ").split())
+
+
+def test_a_runbook_that_asks_for_approval_is_told_to_its_end(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"rules": ["./own.yaml"], "services": {n: {"kind": "http", "url": f"http://{n}"} for n in ("risk-api",)}}
+    (tmp_path / "responder.yaml").write_text(json.dumps(settings))
+    step = call_step(approval="operator")
+    (tmp_path / "own.yaml").write_text(json.dumps(a_runbook(steps=[step], checks={}, verify=None, escalation=None)))
+    monkeypatch.chdir(tmp_path)
+    assert run(["replay", "--json", "--alert", "TooMuchRisk", "severity=critical"]) == 1
+    assert "approval_asked" in kinds(json.loads(capsys.readouterr().out))
