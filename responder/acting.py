@@ -30,7 +30,7 @@ from responder.recorded import (
     StepStatus,
     Verdict,
 )
-from responder.render import Position, TemplateError, parse_template, render_template
+from responder.render import instruction
 from responder.runbook import Approval, Runbook, Step
 from responder.timing import SECOND, format_duration
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
@@ -202,10 +202,7 @@ def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
 
 def _asked(view: View, run: Run, step: Step, manual: str) -> Next:
     """A person is asked, in words that may name inputs, checks and what earlier steps answered."""
-    try:
-        told = str(render_template(parse_template(manual, Position.TEXT), values_of(view.incident, run)))
-    except TemplateError:  # of a check without a value, say: the person is asked all the same
-        told = manual
+    told = instruction(manual, values_of(view.incident, run))
     if run.mode is Mode.OBSERVE:
         preview = f"a person would be asked: {told}"
         return Tell(f.Previewed(run=run.number, step=step.id, preview=preview, verdicts=()))
@@ -484,5 +481,5 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
 
 def _outdated(view: View, run: Run, runbook: Runbook) -> bool:
     """What the Alertmanagers said before the first try is too old to send again by."""
-    asked = run.alerts is not None and asks_alerts(view.incident, run, runbook)
-    return asked and run.alerts is not None and not _recent(view, run.alerts.observed_at)
+    seen = run.alerts
+    return seen is not None and asks_alerts(view.incident, run, runbook) and not _recent(view, seen.observed_at)

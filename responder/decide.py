@@ -15,7 +15,7 @@ from responder.expressions import explain, parse_expression
 from responder.guards import finishing, why_missing
 from responder.incident import Attempt, Incident, Run
 from responder.policies import Level
-from responder.recorded import Cause, Effect, Mode, Phase, Result, StepStatus, Trigger
+from responder.recorded import Cause, Effect, Mode, Phase, Result, StepStatus, Trigger, strictest
 from responder.runbook import Runbook, Verify, target_inputs, target_with
 from responder.timing import MINUTE, SECOND, format_duration
 from responder.verification import closing, idle, verifying, watching
@@ -273,7 +273,7 @@ def _started(view: View, runbook: Runbook, cause: Cause, machine: str | None = N
     incident = view.incident
     own = cause is not Cause.UNLESS_FIXED
     inputs = {n: v for n, v in incident.inputs.items() if n in runbook.inputs}
-    ceiling = min((runbook.mode, view.ceiling), key=list(Mode).index)
+    ceiling = strictest(runbook.mode, view.ceiling)
     return f.RunStarted(
         number=incident.runs[-1].number + 1 if incident.runs else 1,
         runbook=runbook.runbook,

@@ -21,7 +21,7 @@ from responder.incident import Due, Incident, Run
 from responder.journal import apply, opened
 from responder.people_folds import copy
 from responder.policies import Policy
-from responder.recorded import Mode, Plan, Trigger
+from responder.recorded import Mode, Plan, Trigger, strictest
 from responder.records import (
     DeadLetterRow,
     EpisodeRow,
@@ -37,6 +37,7 @@ from responder.records import (
 )
 from responder.rules import Broken, Rules
 from responder.runbook import Runbook, Step
+from responder.scopes import asked_of
 from responder.scoping import ScopeChange, openings_after, opens_after, scopes_after
 from responder.telling import AUTHOR, told
 from responder.timing import SECOND
@@ -104,6 +105,12 @@ class Book(Protocol):
     def total(self, scope: str) -> float | None:
         """How much may be taken off a parameter in 24 hours, by the scope's name; None when it is not configured."""
         ...
+
+
+def scopes_of(book: Book, runbook: Runbook, target: str) -> frozenset[str]:
+    """The scopes that a run of this runbook asks for, so that they are loaded in one round."""
+    used = {service.name for step in runbook.steps for service in book.touched(step)}
+    return asked_of(runbook.runbook, target, used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,8 +351,7 @@ class Draft:
     def _ceiling(self, incident: Incident) -> Mode:
         """No run goes further than today's configuration and today's version of the runbook."""
         today = self.book.current.runbooks.get(incident.runbook or "")
-        modes = [self.book.current.ceiling, *([today.mode] if today else [])]
-        return min(modes, key=list(Mode).index)
+        return strictest(self.book.current.ceiling, *([today.mode] if today else []))
 
     def _work(self, incident_id: str, following: Gather | Perform) -> Turn:
         if not self._claim(incident_id):

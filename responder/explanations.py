@@ -18,7 +18,7 @@ from responder.contracts import Parameter
 from responder.incident import Incident, Run
 from responder.mistakes import likely
 from responder.policies import Policy
-from responder.recorded import Answer, Cause, Mode
+from responder.recorded import Answer, Cause, Mode, strictest
 from responder.rules import Route, Rules
 from responder.runbook import Check, Runbook, target_inputs
 from responder.timing import format_duration
@@ -175,7 +175,7 @@ class _Judged:
     @property
     def mode(self) -> Mode:
         """As far as the ceiling lets it go."""
-        return min(self.runbook.mode, self.rules.ceiling, key=list(Mode).index)
+        return strictest(self.runbook.mode, self.rules.ceiling)
 
     @property
     def case(self) -> Case:

@@ -19,7 +19,6 @@ from responder.incident import Incident, Run
 from responder.recorded import AlertState, Answer, Cause, Effect, Mode, Observation, Trigger, Verdict
 from responder.runbook import Hours, Runbook
 from responder.scopes import (
-    PAUSE,
     Draws,
     Lock,
     Opens,
@@ -28,6 +27,7 @@ from responder.scopes import (
     lock_name,
     opens_name,
     parsed,
+    paused_what,
     pauses_of,
     runs_name,
 )
@@ -53,17 +53,15 @@ def pause(case: Case) -> Verdict:
         return allow("pause", "automation is on")
     if case.by_person:
         return allow("pause", f"{reason}; a person asked for this")
-    if case.confirmed_brake:
-        return Verdict(gate="pause", answer=Answer.ALLOW, reason=f"brake passes: {reason}", warn=True)
-    return wait("pause", reason, case.now + RECHECK)
+    held = wait("pause", reason, case.now + RECHECK)
+    return limit(case, held) if case.confirmed_brake else held
 
 
 def _paused(case: Case) -> str | None:
     for name in pauses_of(case.run.runbook, case.services):
         body = parsed(Pause, case.scope(name))
         if body is not None and body.holds(case.now):
-            what = name.removeprefix("pause:").replace(":", " ") if name != PAUSE else "automation"
-            return f"{what} is paused by {body.actor}" + (f": {body.reason}" if body.reason else "")
+            return f"{paused_what(name)} is paused by {body.actor}" + (f": {body.reason}" if body.reason else "")
     return None
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from responder import facts as f
 from responder.alert import Alert, BadAlert, Dialect, Notification
-from responder.draft import Book, Draft, Turn, Worker
+from responder.draft import Book, Draft, Turn, Worker, scopes_of
 from responder.policies import severity_rank
-from responder.recorded import LIVE, Mode
+from responder.recorded import LIVE, Mode, Trigger
 from responder.records import (
     Change,
     DeadLetterRow,
@@ -27,7 +27,7 @@ from responder.records import (
 )
 from responder.rules import Route
 from responder.runbook import Runbook
-from responder.scopes import OPENINGS, asked_of, storm_name
+from responder.scopes import OPENINGS, storm_name
 from responder.storms import join_storm
 from responder.telling import AUTHOR
 
@@ -134,7 +134,7 @@ class _Taking:
                 ends.add(known.incident)
             elif alert.firing and (known is None or not known.firing):
                 begins.append(self._route(alert))
-        scopes = [asked_of(r.runbook.runbook, r.target) for r in begins if r.runbook is not None]
+        scopes = [scopes_of(self.op.book, r.runbook, r.target) for r in begins if r.runbook is not None]
         scopes.append(frozenset(self._storms(begins)))
         keys = frozenset(open_key(namespace, _name(r.runbook), r.target) for r in begins)
         self.draft.state.want(Keys(frozenset(ends), open_keys=keys, scopes=frozenset().union(*scopes)))
@@ -310,6 +310,31 @@ def opening(op: Ingest, alert: Alert, route: Route, now: int) -> f.Opened:
         links=links,
         channel=runbook.channel if runbook else None,
     )
+
+
+def open_uncalled(
+    draft: Draft, runbook: Runbook, target: str, inputs: Mapping[str, str], trigger: Trigger, actor: str = AUTHOR
+) -> str:
+    """Begin the incident of a run that no alert called for. Answers its id."""
+    rules = draft.book.current
+    fact = f.Opened(
+        id=incident_id(draft.id, LIVE, runbook.runbook, target),
+        runbook=runbook.runbook,
+        rules_hash=rules.hash,
+        policy=rules.policy_for(runbook, None, draft.now),
+        target=target,
+        title=runbook.title,
+        impact=runbook.impact,
+        severity=None,
+        mode=runbook.mode,
+        labels={},
+        inputs=dict(inputs),
+        links=dict(runbook.links),
+        channel=runbook.channel,
+        trigger=trigger,
+    )
+    draft.open(fact, actor)
+    return fact.id
 
 
 def incident_id(op_id: str, namespace: str, runbook: str | None, target: str) -> str:

@@ -16,16 +16,15 @@ from enum import StrEnum
 from responder import facts as f
 from responder.acting import approval_wanted
 from responder.cases import Case, deny, only_lowers
-from responder.draft import Book, Draft, Turn, Worker
+from responder.draft import Book, Draft, Turn, Worker, scopes_of
 from responder.errors import Rejected
 from responder.guards import INFORMED, LOCAL, holds_back, judge
 from responder.incident import Incident, Run, StepState
-from responder.ingest import incident_id
-from responder.recorded import LIVE, Answer, Cause, Mode, Observation, Plan, Trigger, Verdict
+from responder.ingest import open_uncalled
+from responder.recorded import LIVE, Answer, Cause, Mode, Observation, Plan, Trigger, Verdict, strictest
 from responder.records import Change, Keys, State, Writes, open_key
 from responder.rules import Rules
 from responder.runbook import Approval, Runbook, Step, target_inputs, target_with
-from responder.scopes import asked_of
 
 UNPREPARED = "prepare"
 """What stands as the gate where the first step cannot be made ready."""
@@ -49,7 +48,7 @@ class Wish:
     @property
     def mode(self) -> Mode:
         """As far as the configuration lets it go."""
-        return min(self.runbook.mode, self.rules.ceiling, key=list(Mode).index)
+        return strictest(self.runbook.mode, self.rules.ceiling)
 
     @property
     def key(self) -> str:
@@ -180,8 +179,7 @@ class JudgeByHand:
 
     def reads(self) -> Keys:
         """What gates look at, and the incident that may be open for it."""
-        scopes = asked_of(self.wish.runbook.runbook, self.wish.target)
-        return Keys(open_keys=frozenset({self.wish.key}), scopes=scopes)
+        return _reads(self.wish, self.book)
 
     def apply(self, state: State) -> Change[RunPlan]:
         """See the class."""
@@ -217,6 +215,10 @@ def _news(judged: Sequence[Judged], verdicts: Iterable[Verdict]) -> list[Verdict
     known = [one.verdict for one in judged]
     refusing = {verdict.gate for verdict in known if holds_back(verdict)}
     return [verdict for verdict in verdicts if verdict not in known and verdict.gate not in refusing]
+
+
+def _reads(wish: Wish, book: Book) -> Keys:
+    return Keys(open_keys=frozenset({wish.key}), scopes=scopes_of(book, wish.runbook, wish.target))
 
 
 def _same_rules(wish: Wish, book: Book) -> None:
@@ -269,8 +271,7 @@ class StartByHand:
 
     def reads(self) -> Keys:
         """What gates look at, and the incident that may be open for it."""
-        wish = self.plan.wish
-        return Keys(open_keys=frozenset({wish.key}), scopes=asked_of(wish.runbook.runbook, wish.target))
+        return _reads(self.plan.wish, self.book)
 
     def apply(self, state: State) -> Change[Turn]:
         """See the class."""
@@ -278,7 +279,10 @@ class StartByHand:
         _same_rules(wish, self.book)
         self._refuse(draft)
         found = draft.open_incident(wish.key)
-        name = found.id if found is not None else self._opened(draft)
+        if found is not None:
+            name = found.id
+        else:
+            name = open_uncalled(draft, wish.runbook, wish.target, wish.inputs, Trigger.PERSON, wish.actor)
         draft.record(name, self._started(draft.incident(name)), wish.actor)
         turn = draft.advance(name)
         return Change(draft.writes(), turn)
@@ -293,28 +297,6 @@ class StartByHand:
         refused = [verdict.reason for verdict in verdicts if holds_back(verdict)]
         if refused:
             raise Rejected(refused[0])
-
-    def _opened(self, draft: Draft) -> str:
-        wish = self.plan.wish
-        runbook, rules = wish.runbook, wish.rules
-        fact = f.Opened(
-            id=incident_id(draft.id, LIVE, runbook.runbook, wish.target),
-            runbook=runbook.runbook,
-            rules_hash=rules.hash,
-            policy=rules.policy_for(runbook, None, draft.now),
-            target=wish.target,
-            title=runbook.title,
-            impact=runbook.impact,
-            severity=None,
-            mode=runbook.mode,
-            labels={},
-            inputs=dict(wish.inputs),
-            links=dict(runbook.links),
-            channel=runbook.channel,
-            trigger=Trigger.PERSON,
-        )
-        draft.open(fact, wish.actor)
-        return fact.id
 
     def _started(self, incident: Incident) -> f.RunStarted:
         wish = self.plan.wish

@@ -19,7 +19,7 @@ from responder.guards import why_missing
 from responder.incident import Incident, Run
 from responder.manual_runs import Doing, Foreseen, JudgeByHand, RunPlan, StartByHand, Wish, prospect
 from responder.recorded import Effect, Observation, Plan
-from responder.render import Position, TemplateError, has_placeholder, parse_template, render_template, template_strings
+from responder.render import has_placeholder, instruction, template_strings
 from responder.runbook import Check, Runbook, Step
 from responder.timing import SECOND, format_duration
 from responder.view import values_of
@@ -107,7 +107,7 @@ class Planner:
             if not evaluate(parse_expression(step.when), values).holds:
                 return Foreseen(step, Doing.SKIPPED, f"left out: {step.when} is not true")
         if step.manual is not None:
-            return Foreseen(step, Doing.MANUAL, _instruction(step.manual, values))
+            return Foreseen(step, Doing.MANUAL, instruction(step.manual, values))
         if any(_speaks_of_steps(text) for _, text in template_strings(step.with_) if has_placeholder(text)):
             return Foreseen(step, Doing.LATER, f"{step.action}, with what earlier steps answer")
         return await self._prepared(wish, step, values)
@@ -153,11 +153,3 @@ _MAY_CHANGE = (Doing.CHANGE, Doing.MANUAL, Doing.LATER, Doing.FAILED)
 
 def _speaks_of_steps(text: str) -> bool:
     return "steps." in text
-
-
-def _instruction(manual: str, values: Values) -> str:
-    """As a person would be asked; what only earlier steps know stays as it is written."""
-    try:
-        return str(render_template(parse_template(manual, Position.TEXT), values))
-    except TemplateError:
-        return manual

@@ -97,6 +97,11 @@ class Trigger(StrEnum):
     PERSON = "person"
 
 
+def strictest(*modes: Mode) -> Mode:
+    """The one that lets least be done."""
+    return min(modes, key=list(Mode).index)
+
+
 class Phase(StrEnum):
     """Where a run is."""
 

@@ -183,6 +183,14 @@ def _written(child: nodes.Expr, encoder: str) -> nodes.Expr:
     return nodes.Filter(child, f"written as {encoder}", [], [], None, None, lineno=child.lineno)
 
 
+def instruction(manual: str, values: Mapping[str, object]) -> str:
+    """What a person is asked to do; as it is written where something has no value: they are asked all the same."""
+    try:
+        return str(render_template(parse_template(manual, Position.TEXT), values))
+    except TemplateError:
+        return manual
+
+
 def render_template(template: Template, values: Mapping[str, object], limit_bytes: int = MAX_BYTES) -> object:
     """The text of `template` over `values` (a tree of JSON values); a lone JSON placeholder keeps its type.
 

@@ -13,7 +13,7 @@ from responder.cron import Schedule, next_after
 from responder.draft import Book, Draft, Turn, Worker
 from responder.guards import closed_hours
 from responder.incident import Due
-from responder.ingest import incident_id
+from responder.ingest import open_uncalled
 from responder.recorded import LIVE, Trigger
 from responder.records import Change, Keys, State, TimerRow, open_key
 from responder.runbook import Runbook
@@ -126,7 +126,7 @@ def _in_its_hours(draft: Draft, runbook: Runbook) -> bool:
 
 def _begun(draft: Draft, runbook: Runbook, due: int) -> Turn:
     found = draft.open_incident(_key(runbook))
-    name = found.id if found is not None else _opened(draft, runbook)
+    name = found.id if found is not None else open_uncalled(draft, runbook, runbook.target, {}, Trigger.SCHEDULE)
     late = draft.now - due
     if found is None or found.active_run is None:
         rules, late = draft.book.current, late if late > MINUTE else 0
@@ -139,25 +139,3 @@ def _begun(draft: Draft, runbook: Runbook, due: int) -> Turn:
 
 def _key(runbook: Runbook) -> str:
     return open_key(LIVE, runbook.runbook, runbook.target, Trigger.SCHEDULE)
-
-
-def _opened(draft: Draft, runbook: Runbook) -> str:
-    rules = draft.book.current
-    fact = f.Opened(
-        id=incident_id(draft.id, LIVE, runbook.runbook, runbook.target),
-        runbook=runbook.runbook,
-        rules_hash=rules.hash,
-        policy=rules.policy_for(runbook, None, draft.now),
-        target=runbook.target,
-        title=runbook.title,
-        impact=runbook.impact,
-        severity=None,
-        mode=runbook.mode,
-        labels={},
-        inputs={},
-        links=dict(runbook.links),
-        channel=runbook.channel,
-        trigger=Trigger.SCHEDULE,
-    )
-    draft.open(fact)
-    return fact.id

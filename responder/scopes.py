@@ -6,7 +6,7 @@ the same transaction as the intent that uses them (design 5.5). Times are intege
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from pydantic import JsonValue
@@ -22,6 +22,9 @@ SCHEDULE = "schedule:"
 
 PAUSE = "pause:global"
 """The scope that stops all automation."""
+
+PAUSES = "pause:"
+"""What the scope of every pause begins with."""
 
 OPENINGS = "openings:live"
 """The scope that counts the incidents of alerts, for the storm that holds automation back."""
@@ -174,9 +177,19 @@ def pause_name(what: str, name: str) -> str:
     return f"pause:{what}:{name}"
 
 
+def paused_what(name: str) -> str:
+    """What a pause's scope is about, for people: `automation`, `runbook NAME`, `service NAME`."""
+    return "automation" if name == PAUSE else name.removeprefix(PAUSES).replace(":", " ", 1)
+
+
 def pauses_of(runbook: str, services: Iterable[str]) -> tuple[str, ...]:
     """The scopes any of which pauses a step of this runbook that uses these services."""
     return (PAUSE, pause_name("runbook", runbook), *(pause_name("service", name) for name in services))
+
+
+def change_keys(runbook: str, services: Iterable[str]) -> tuple[str, ...]:
+    """What a change counts for: see `changes_name`."""
+    return ("global", f"runbook:{runbook}", *(f"service:{name}" for name in services))
 
 
 def changes_name(key: str) -> str:
@@ -204,11 +217,12 @@ def in_force_name(target: str) -> str:
     return f"in_force:{target}"
 
 
-def asked_of(runbook: str, target: str) -> frozenset[str]:
-    """The scopes that every judgement of a run's step asks for, so that an operation can name them beforehand."""
-    changes = (changes_name("global"), changes_name(f"runbook:{runbook}"))
+def asked_of(runbook: str, target: str, services: Collection[str] = ()) -> frozenset[str]:
+    """The scopes that the judgement of a run's steps, which use these services, asks for: an operation names them
+    beforehand."""
+    changes = (changes_name(key) for key in change_keys(runbook, services))
     own = (lock_name(target), runs_name(runbook, target), results_name(runbook))
-    return frozenset({*pauses_of(runbook, ()), OPENINGS, *own, *changes})
+    return frozenset({*pauses_of(runbook, services), OPENINGS, *own, *changes})
 
 
 ScopeText = Callable[[str], str | None]

@@ -29,6 +29,7 @@ from responder.scopes import (
     RunCount,
     RunEnd,
     ScopeText,
+    change_keys,
     changes_name,
     in_force_name,
     lock_name,
@@ -99,8 +100,8 @@ def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope
         yield ScopeChange(name, count.model_copy(update={"started": started}))
         results = parsed(Results, scope(results_name(run.runbook))) or Results()
         yield ScopeChange(results_name(run.runbook), results.model_copy(update={"began": event.at}))
-    keys = ("global", f"runbook:{run.runbook}", *(f"service:{name}" for name in fact.services))
-    for name, amount in {**fact.plan.draws, **{changes_name(key): 1.0 for key in keys}}.items():
+    counted = {changes_name(key): 1.0 for key in change_keys(run.runbook, fact.services)}
+    for name, amount in {**fact.plan.draws, **counted}.items():
         before = parsed(Draws, scope(name)) or Draws()
         more = amount - before.own(incident.id, run.number, fact.step)
         if more > 0:

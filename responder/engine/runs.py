@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from responder.alertmanagers import NOBODY
 from responder.contracts import PagerState, Probe
 from responder.desk import Desk, Shelf
-from responder.draft import Intended, Turn
+from responder.draft import Intended, Turn, UnknownRules, scopes_of
 from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
 from responder.incident import Episode, Incident, Run
 from responder.operations import Ended, Learned, Readings, Report
@@ -138,6 +138,20 @@ class Runs:
         if not task.cancelled() and task.exception() is not None:
             LOG.error("a task of the engine failed; its timer tries again", exc_info=task.exception())
 
+    def _scopes(self, incident: Incident) -> frozenset[str]:
+        """What the next judgement of the run under way will ask for. Never raises: no outcome may be lost for it."""
+        run = incident.active_run
+        if run is None:
+            return frozenset()
+        try:
+            rules = self._desk.shelf.rules(run.rules_hash)
+        except UnknownRules:
+            rules = None
+        runbook = None if rules is None else rules.runbooks.get(run.runbook)
+        if runbook is None:
+            return asked_of(run.runbook, run.target)
+        return scopes_of(self._desk.shelf, runbook, run.target)
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def _read(self, turn: Turn) -> None:
@@ -156,7 +170,7 @@ class Runs:
                 turn.epoch,
                 shelf,
                 self._desk.worker,
-                _scopes(incident),
+                self._scopes(incident),
             )
         )
 
@@ -270,7 +284,7 @@ class Runs:
         doing = turn.next
         assert isinstance(doing, Intended)
         performed = await self._perform(doing)
-        await self._outcome(doing, performed, _scopes(turn.incident))
+        await self._outcome(doing, performed, self._scopes(turn.incident))
 
     async def _perform(self, doing: Intended) -> Performed:
         """Never past the deadline, up to which the lease holds: a process that was stopped meanwhile sends nothing."""
@@ -315,9 +329,3 @@ class Runs:
 def _reading(turn: Turn) -> tuple[str, bool]:
     """What is read only once at a time: an incident's checks, and apart from them what its pagers say."""
     return turn.incident.id, isinstance(turn.next, Gather) and turn.next.level is not None
-
-
-def _scopes(incident: Incident) -> frozenset[str]:
-    """What the next judgement of the run under way will ask for."""
-    run = incident.active_run
-    return frozenset() if run is None else asked_of(run.runbook, run.target)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from responder import __version__
 from responder.incident import Incident
 from responder.recorded import LIVE, Recorded
-from responder.scopes import PAUSE, InForce, Lock, Pause, parsed
+from responder.scopes import PAUSE, PAUSES, InForce, Lock, Pause, parsed, paused_what
 from responder.web.access import Refusal, as_json, reader
 from responder.web.parts import Parts
 from responder.web.replays import is_replay
@@ -85,8 +85,7 @@ class Api:
                 "version": __version__,
                 "now": moment(now),
                 "rules": {"hash": desk.shelf.current.hash, "runbooks": len(desk.shelf.current.runbooks)},
-                "pause": await self._pause(),
-                "paused": await self._paused(now),
+                **await self._pauses(now),
                 "halted": desk.shelf.halted,
                 "incidents": [{**summary(i), "waits_for": waits_for(i, now)} for i in opened],
                 "locks": await self._scopes("lock:", Lock),
@@ -100,17 +99,12 @@ class Api:
             }
         )
 
-    async def _pause(self) -> dict[str, Any] | None:
-        rows = await self._parts.desk.store.scopes(PAUSE)
-        now = self._parts.desk.now()
-        found = (parsed(Pause, row.body) for row in rows if row.name == PAUSE)
-        return next((shown(pause) for pause in found if pause is not None and pause.holds(now)), None)
-
-    async def _paused(self, now: int) -> list[dict[str, Any]]:
-        """The runbooks and services that are paused apart from everything."""
-        rows = await self._parts.desk.store.scopes("pause:")
-        bodies = ((r.name.split(":", 2), parsed(Pause, r.body)) for r in rows if r.name != PAUSE)
-        return [{**shown(b), "what": f"{n[1]} {n[2]}"} for n, b in bodies if b is not None and b.holds(now)]
+    async def _pauses(self, now: int) -> dict[str, Any]:
+        """The pause of everything, and those of single runbooks and services."""
+        rows = await self._parts.desk.store.scopes(PAUSES)
+        held = {r.name: shown(body) for r in rows if (body := parsed(Pause, r.body)) is not None and body.holds(now)}
+        single = [{**held[name], "what": paused_what(name)} for name in held if name != PAUSE]
+        return {"pause": held.get(PAUSE), "paused": single}
 
     async def _scopes(self, prefix: str, model: type[Body]) -> list[dict[str, Any]]:
         rows = await self._parts.desk.store.scopes(prefix)

@@ -80,7 +80,7 @@ class Reports:
             closed=tuple([one async for one in self._closed(since)]),
             locked=await self._locked(locks, frozenset(i.id for i in opened)),
             waits={i.id: waits_for(i, now) for i in opened},
-            pause=pause if pause is not None and pause.paused else None,
+            pause=pause if pause is not None and pause.holds(now) else None,
             locks=locks,
             in_force=await self._scopes(_IN_FORCE, InForce),
             schedules=await self._scopes(SCHEDULE, Scheduled),

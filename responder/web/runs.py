@@ -7,10 +7,9 @@ is told in `planning` and `manual_runs`.
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,16 +20,9 @@ from responder.planning import Planner
 from responder.runbook import Approval, Promise
 from responder.security import NEEDED, Person
 from responder.web.access import Refusal, allowed, as_json, known
-from responder.web.bodies import Disconnected, TooLarge, read_body
+from responder.web.asked import asked_body
 from responder.web.parts import Parts
 from responder.web.shapes import seconds, shown, summary
-
-LARGEST: Final = 65_536
-"""Bytes of a request's body."""
-LONGEST: Final = 4_000
-"""Characters of a reason, and of an input."""
-
-_unstorable: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 class AskedRun(Strict):
@@ -50,13 +42,13 @@ class ManualRuns:
     async def plan(self, request: Request) -> Response:
         """What would be done now, and what every gate says. Services are read, and nothing is changed."""
         person = self._person(request, "plan")
-        wish = self._wish(request, person, await _asked(request))
+        wish = self._wish(request, person, await asked_body(request, AskedRun, "reason", "; inputs are texts"))
         return as_json(shown_plan(await self._planner.plan(wish)))
 
     async def run(self, request: Request) -> Response:
         """Begin the run of the plan with this digest."""
         person = self._person(request, "run")
-        asked = await _asked(request)
+        asked = await asked_body(request, AskedRun, "reason", "; inputs are texts")
         wish = self._wish(request, person, asked)
         if asked.plan is None:
             raise Refusal(400, "say which plan you confirm: ask for it with …/plan, and send its digest as `plan`")
@@ -91,25 +83,6 @@ class ManualRuns:
         if problems:
             raise Refusal(400, "; ".join(problems))
         return Wish(runbook, rules, asked.inputs, person.name, asked.reason.strip())
-
-
-async def _asked(request: Request) -> AskedRun:
-    """The body. Raises Refusal 400 and 413."""
-    try:
-        raw = await read_body(request.scope, request.receive, LARGEST)
-        asked = AskedRun.model_validate_json(raw) if raw.strip() else AskedRun()
-    except TooLarge:
-        raise Refusal(413, f"a body of more than {LARGEST} bytes; shorten the reason") from None
-    except Disconnected:
-        raise Refusal(400, "the body did not arrive") from None
-    except ValidationError as error:
-        found = (f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_input=False))
-        fields = ", ".join(AskedRun.model_fields)
-        raise Refusal(400, f"{'; '.join(found)}; the body is a JSON object of {fields}; inputs are texts") from None
-    texts = (asked.reason, asked.plan or "", *asked.inputs, *asked.inputs.values())
-    if any(len(text) > LONGEST or _unstorable.search(text) for text in texts):
-        raise Refusal(400, f"a text has more than {LONGEST} characters, or a NUL in it; shorten or correct it")
-    return asked
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

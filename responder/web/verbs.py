@@ -5,11 +5,10 @@ The rules of a verb are in `commands`; here are only who may use it, what its bo
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,16 +23,9 @@ from responder.security import NEEDED, OPERATOR, Person
 from responder.timing import SECOND
 from responder.web.access import Refusal, allowed, as_json, known
 from responder.web.api import find
-from responder.web.bodies import Disconnected, TooLarge, read_body
+from responder.web.asked import asked_body
 from responder.web.parts import Parts
 from responder.web.shapes import shown, summary
-
-LARGEST: Final = 65_536
-"""Bytes of a request's body."""
-LONGEST: Final = 4_000
-"""Characters of a note."""
-
-_unstorable: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 class Said(Strict):
@@ -103,7 +95,7 @@ class Verbs:
         person = known(self._parts, request)
         if verb in NEEDED:  # before anything is read: who may not do it learns nothing about incidents
             allowed(self._parts, person, verb, NEEDED[verb])
-        said = await _said(request)
+        said = await asked_body(request, Said, "note")
         incident = await find(self._parts, request.path_params["id"])
         if verb not in NEEDED:
             allowed(self._parts, person, verb, {await needed_role(self._parts.desk, incident, verb)})
@@ -142,7 +134,7 @@ class Verbs:
     async def _switch(self, request: Request, verb: str) -> Response:
         person = known(self._parts, request)
         allowed(self._parts, person, verb, NEEDED[verb])
-        said = await _said(request)
+        said = await asked_body(request, Said, "note")
         reason = said.reason or said.note
         if verb == "pause" and not reason.strip():
             raise Refusal(400, 'say a reason, as in {"reason": "exchange maintenance"}: others will wonder')
@@ -172,26 +164,3 @@ def _scope(said: Said, known: dict[str, frozenset[str]]) -> str:
             raise Refusal(404, f"there is no {what} {name!r}; there are {', '.join(sorted(known[what])) or 'none'}")
         return pause_name(what, name)
     return PAUSE
-
-
-async def _said(request: Request) -> Said:
-    """The body. Raises Refusal 400 and 413."""
-    try:
-        raw = await read_body(request.scope, request.receive, LARGEST)
-        said = Said.model_validate_json(raw) if raw.strip() else Said()
-    except TooLarge:
-        raise Refusal(413, f"a body of more than {LARGEST} bytes; shorten the note") from None
-    except Disconnected:
-        raise Refusal(400, "the body did not arrive") from None
-    except ValidationError as error:
-        raise Refusal(400, _mistakes(error)) from None
-    texts = (said.note, said.reason, said.step or "", said.attempt or "", said.plan or "")
-    if any(len(text) > LONGEST or _unstorable.search(text) for text in texts):
-        raise Refusal(400, f"a text has more than {LONGEST} characters, or a NUL in it; shorten or correct it")
-    return said
-
-
-def _mistakes(error: ValidationError) -> str:
-    """Which fields are wrong; never their values."""
-    found = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_input=False)]
-    return f"{'; '.join(found)}; the body is a JSON object of {', '.join(Said.model_fields)}"

@@ -217,6 +217,15 @@ async def test_one_runbook_or_service_is_paused_for_a_while(tmp_path: Path) -> N
         assert (await office.call("GET", "/status", "anna")).json()["paused"] == []
 
 
+async def test_a_pause_that_has_run_out_is_no_pause_to_the_next_shift(tmp_path: Path) -> None:
+    async with serving(tmp_path) as office:
+        await office.call("POST", "/pause", "otto", {"reason": "odd", "lasts": 3600})
+        assert (await office.call("GET", "/handover", "anna")).json()["pause"]["reason"] == "odd"
+        office.time += 3600 * SECOND
+        assert (await office.call("GET", "/handover", "anna")).json()["pause"] is None
+        assert (await office.call("GET", "/status", "anna")).json()["pause"] is None
+
+
 @pytest.mark.parametrize(
     ("said", "status", "told"),
     [

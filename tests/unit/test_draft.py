@@ -8,7 +8,7 @@ import pytest
 
 from responder import facts as f
 from responder.desk import Shelf
-from responder.draft import Draft, Worker
+from responder.draft import Draft, Worker, scopes_of
 from responder.errors import Rejected
 from responder.incident import Due
 from responder.recorded import Mode
@@ -16,7 +16,7 @@ from responder.records import IncidentRow, Lane, ScopeRow, State, Writes, open_k
 from responder.scopes import InForce, Lock, asked_of
 from responder.scoping import ScopeChange
 from responder.timing import HOUR, MINUTE, SECOND
-from tests.builders import T0, a_plan, a_runbook, fired, intended, opened, rules_of, started, told
+from tests.builders import T0, a_plan, a_runbook, call_step, fired, intended, opened, rules_of, started, told
 
 BOOK = Shelf(rules_of(a_runbook()), "test")
 ONE = Worker("one")
@@ -159,3 +159,9 @@ def test_bookkeeping_is_no_event() -> None:
     draft.bookkeep("i1", watched_at=T0)
     writes = draft.writes()
     assert (len(writes.incidents), writes.events, writes.messages) == (1, (), ())
+
+
+def test_what_a_run_asks_for_is_named_beforehand_with_the_services_of_its_steps() -> None:
+    runbook = rules_of(a_runbook(steps=[call_step()])).runbooks["cut"]
+    named = scopes_of(BOOK, runbook, TARGET)
+    assert {"pause:service:risk-api", "changes:service:risk-api", *SCOPES} == named
