@@ -1,4 +1,4 @@
-"""Connections to the configured HTTP services, shared by the actions, which must not import each other.
+"""Connections to the configured services, shared by the actions, which must not import each other.
 
 One client with many connections collapses under load (design 7), so a service gets a set of transports of one
 connection each, opened when needed and used last in, first out. `httpx.AsyncClient` itself was rejected: it keeps
@@ -25,7 +25,8 @@ import httpx
 from responder.contracts import Service
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
-from responder.services import Endpoint, HttpService
+from responder.redis_connections import LibraryWire, OpenWire, RedisConnection, load_library
+from responder.services import Endpoint, HttpService, RedisService
 from responder.timing import SECOND
 
 USER_AGENT = "responder"
@@ -230,22 +231,33 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 class Connections:
-    """The connections to all configured services, each opened when it is first asked for."""
+    """The connections to all configured services, each made when it is first asked for."""
 
-    def __init__(self, services: Mapping[str, Service], opener: OpenTransport) -> None:
+    def __init__(
+        self, services: Mapping[str, Service], opener: OpenTransport, open_wire: OpenWire = LibraryWire
+    ) -> None:
         self._services = services
         self._open = opener
-        self._connections: dict[str, HttpConnection] = {}
+        self._open_wire = open_wire
+        self._connections: dict[str, HttpConnection | RedisConnection] = {}
+        if any(isinstance(service, RedisService) for service in services.values()):
+            load_library()
 
-    def connect(self, name: str) -> HttpConnection:
+    def connect(self, name: str) -> HttpConnection | RedisConnection:
         """The connection to a service. Raises Permanent for a name that the configuration does not have."""
         if name not in self._connections:
-            service = self._services.get(name)
-            if not isinstance(service, Endpoint):
-                known = ", ".join(sorted(n for n, s in self._services.items() if isinstance(s, Endpoint))) or "none"
-                raise Permanent(f"there is no HTTP service {name!r}: add it under `services` (there are: {known})")
-            self._connections[name] = HttpConnection(name, service, self._open)
+            self._connections[name] = self._made(name)
         return self._connections[name]
+
+    def _made(self, name: str) -> HttpConnection | RedisConnection:
+        service = self._services.get(name)
+        if isinstance(service, Endpoint):
+            return HttpConnection(name, service, self._open)
+        if isinstance(service, RedisService):
+            return RedisConnection(name, service, self._open_wire)
+        usable = (n for n, s in self._services.items() if isinstance(s, Endpoint | RedisService))
+        known = ", ".join(sorted(usable)) or "none"
+        raise Permanent(f"there is no service {name!r}: add it under `services` (there are: {known})")
 
     async def close(self) -> None:
         """Close every connection; requests under way end first."""

@@ -1,11 +1,13 @@
-"""The kinds of HTTP service that can be configured.
+"""The kinds of service that can be configured.
 
 An alert can never choose a host: a step names a service, and only the configuration says where that is. How one
-is spoken to is `connections`; this module loads no network library, so reading a configuration stays quick.
+is spoken to is `connections` and `redis_connections`; this module loads no network library, so reading a configuration
+stays quick.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -97,5 +99,51 @@ class PrometheusService(Endpoint):
     kind: Literal["prometheus"] = "prometheus"
 
 
-SERVICES: Mapping[str, type[Service]] = {"http": HttpService, "prometheus": PrometheusService}
+def _redis_url(text: str) -> str:
+    """The message never shows the value: people put passwords into addresses."""
+    try:
+        url = urlsplit(text)
+        port = url.port  # read for its check
+    except ValueError:
+        raise ValueError("this is no address: write it like redis://redis.example:6379") from None
+    if url.scheme not in {"redis", "rediss"} or not url.hostname or port == 0:
+        raise ValueError("an address begins with redis:// (rediss:// for TLS) and a host")
+    if "@" in url.netloc:
+        raise ValueError("an address holds no user or password: use `username` and `password` with {env: NAME}")
+    database = url.path.strip("/")
+    if not (database == "" or re.fullmatch("[0-9]{1,4}", database)) or "?" in text or "#" in text:
+        raise ValueError("an address ends with the port or the number of a database, such as /0")
+    return text.rstrip("/")
+
+
+class RedisService(Service):
+    """A Redis server, or anything that speaks its protocol (Valkey, KeyDB). One host: no cluster, no Sentinel.
+
+    Give it a user of its own (ACL SETUSER) that may only do what runbooks ask: their pages name the commands.
+    """
+
+    kind: Literal["redis"] = "redis"
+    url: Annotated[str, AfterValidator(_redis_url)]
+    """`redis://HOST:PORT/DATABASE`, `rediss://` for TLS; port 6379 and database 0 may be left out."""
+    username: str | None = None
+    """The user of its access control list; without one the password is that of `default`."""
+    password: Secret | None = None
+    """The user's password."""
+    ca_file: str | None = None
+    """PEM file of the authorities that sign its certificate, instead of the well-known ones."""
+    connections: Annotated[int, Field(ge=1, le=64)] = 8
+    """Commands in flight at most; each has a connection of its own."""
+    timeout: Duration = 5 * SECOND
+    """No command waits longer for its answer, whatever the step's timeout."""
+
+    @model_validator(mode="after")
+    def _whole_credential(self) -> RedisService:
+        if self.username is not None and self.password is None:
+            raise ValueError("`username` needs its `password`: {env: NAME} or {file: PATH}")
+        if self.ca_file is not None and not self.url.startswith("rediss:"):
+            raise ValueError("`ca_file` needs TLS: write the address with rediss://")
+        return self
+
+
+SERVICES: Mapping[str, type[Service]] = {"http": HttpService, "prometheus": PrometheusService, "redis": RedisService}
 """The kinds of service by the word in `kind`."""

@@ -7,6 +7,16 @@ from collections.abc import Mapping
 from responder.actions.http import HttpRequest
 from responder.actions.parameter import ParameterReduce
 from responder.actions.prometheus import PrometheusQuery
+from responder.actions.redis import (
+    RedisClientList,
+    RedisDiagnose,
+    RedisGet,
+    RedisHgetall,
+    RedisInfo,
+    RedisLatency,
+    RedisSlowlog,
+    RedisXrevrange,
+)
 from responder.actions.wait import Wait
 from responder.contracts import Action
 
@@ -14,5 +24,13 @@ ACTIONS: Mapping[str, type[Action]] = {
     "http.request": HttpRequest,
     "parameter.reduce": ParameterReduce,
     "prometheus.query": PrometheusQuery,
+    "redis.client_list": RedisClientList,
+    "redis.diagnose": RedisDiagnose,
+    "redis.get": RedisGet,
+    "redis.hgetall": RedisHgetall,
+    "redis.info": RedisInfo,
+    "redis.latency": RedisLatency,
+    "redis.slowlog": RedisSlowlog,
+    "redis.xrevrange": RedisXrevrange,
     "wait": Wait,
 }

@@ -37,7 +37,20 @@ INTERRUPTED = 130
 OPENING = {
     Scenario.VAR_BREACH: "A VaR breach on a small trading platform, answered by the runbook var-breach.",
     Scenario.VAR_BREACH_UNFIXED: "A VaR breach that the cut does not cure: people are paged, trading is halted.",
+    Scenario.MODEL_SWITCHING: "A model router that switches too often, paused by the runbook model-switching.",
+    Scenario.REDIS_LATENCY: "A slow Redis: its likely cause is named, and a person restarts it.",
+    Scenario.HOT_RELOAD_REFUSED: "A hot reload that is refused, because VaR is too high for it.",
+    Scenario.BREAKER_RESET: "An open circuit breaker: first the cause is treated, then a reset is approved.",
 }
+TELLS = {
+    Scenario.VAR_BREACH: "when the cut helps",
+    Scenario.VAR_BREACH_UNFIXED: "when the cut does not help",
+    Scenario.MODEL_SWITCHING: "a brake, and evidence of Redis",
+    Scenario.REDIS_LATENCY: "a person's step",
+    Scenario.HOT_RELOAD_REFUSED: "a gate that refuses a person",
+    Scenario.BREAKER_RESET: "the cause first, then approval",
+}
+"""What each story is worth being seen for."""
 
 
 def command(
@@ -46,10 +59,11 @@ def command(
     json: Json = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's folder: rules, configuration, logs.")] = False,
     built_in: Annotated[
-        bool, typer.Option("--built-in", help="Do without Prometheus and Alertmanager, even if they are installed.")
+        bool,
+        typer.Option("--built-in", help="Do without Prometheus, Alertmanager and Redis, even if they are installed."),
     ] = False,
 ) -> None:
-    """Watch a VaR breach being answered on a small trading platform.
+    """Watch the responder at work on a small trading platform: a VaR breach, unless --scenario names another story.
 
     Everything runs on loopback in a folder of its own and ends by itself within a minute. Exit status 0: the story
     ended as it should.
@@ -103,12 +117,11 @@ def _closing(course: Course) -> Iterator[str]:
 
 
 def _next(scenario: Scenario) -> Iterator[str]:
-    if scenario is Scenario.VAR_BREACH:
-        yield "responder demo --scenario var-breach-unfixed   when the cut does not help"
-    else:
-        yield "responder demo                                 when the cut helps"
-    yield "responder demo --keep                          and look at the files of a demo"
-    yield "responder serve --help                         for your own alerts"
+    for other, what in TELLS.items():
+        if other is not scenario:
+            yield f"responder demo --scenario {other.value:<20} {what}"
+    yield f"responder demo --keep {'':<24} and look at the files of a demo"
+    yield f"responder serve --help {'':<23} for your own alerts"
 
 
 async def _played(stage: Stage) -> Course:

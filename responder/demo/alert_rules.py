@@ -1,33 +1,23 @@
 """Reads the alert rules that we ship and gives them times of seconds, so that the demo raises the very alerts that
 production would, only sooner.
 
-It understands what the shipped rules use, and refuses the rest by name: this is no Prometheus. What is needed is one
-comparison of one metric with a number, and annotations that print labels and the value.
+It understands the annotations that the shipped rules use, which print labels and the value, and refuses the rest by
+name: this is no Prometheus. What a condition may say is `promql`'s matter.
 """
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
+from responder.demo.scaled_rules import scaled_ranges
 from responder.errors import BadConfig
-from responder.timing import format_duration
+from responder.timing import format_duration, parse_duration
 
-COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-
-_threshold = re.compile(r"\s*([a-zA-Z_:][\w:]*)\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*")
 _placeholder = re.compile(r"\{\{(.*?)\}\}")
 _label = re.compile(r"\s*\$labels\.([a-zA-Z_]\w*)\s*")
 _value = re.compile(r"""\s*(?:printf\s+"(%\.\df%{0,2})"\s+)?\$value\s*""")
@@ -44,19 +34,6 @@ class AlertRule:
     annotations: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """The condition `metric comparison limit` of a rule."""
-
-    metric: str
-    comparison: str
-    limit: float
-
-    def holds(self, value: float) -> bool:
-        """Whether a series at `value` meets the condition; NaN meets none but `!=`, as in Prometheus."""
-        return COMPARISONS[self.comparison](value, self.limit)
-
-
 def shipped_alerting() -> Path:
     """The folder `alertmanager/`: package data of a wheel, or the one of the checkout. Raises BadConfig."""
     package = Path(__file__).resolve().parent.parent
@@ -67,7 +44,8 @@ def shipped_alerting() -> Path:
 
 
 def shortened(text: str, names: Sequence[str], holds_for: int) -> tuple[AlertRule, ...]:
-    """The rules called `names` out of the rule file `text`, with `for` set to `holds_for` microseconds.
+    """The rules called `names` out of the rule file `text`: with a `for` of at most `holds_for` microseconds, and
+    looking back less far, as everything in the story is shorter.
 
     Raises BadConfig when the file has no rule of a name.
     """
@@ -95,16 +73,6 @@ def rule_file(rules: Sequence[AlertRule], interval: int) -> str:
     return yaml.safe_dump({"groups": [group]}, sort_keys=False)
 
 
-def threshold(rule: AlertRule) -> Threshold:
-    """The condition of `rule`. Raises BadConfig for an expression that only Prometheus can evaluate."""
-    read = _threshold.fullmatch(rule.expr)
-    if read is None:
-        raise BadConfig(
-            f"{rule.name}: the built-in evaluator reads `METRIC > NUMBER`, not {rule.expr!r}: put prometheus on PATH"
-        )
-    return Threshold(read[1], read[2], float(read[3]))
-
-
 def expanded(rule: AlertRule, labels: Mapping[str, str], value: float) -> AlertRule:
     """`rule` with the placeholders of its labels and annotations filled in for one series."""
 
@@ -121,8 +89,8 @@ def expanded(rule: AlertRule, labels: Mapping[str, str], value: float) -> AlertR
 def _rule(read: Mapping[str, object], holds_for: int) -> AlertRule:
     return AlertRule(
         name=str(read["alert"]),
-        expr=str(read["expr"]).strip(),
-        holds_for=holds_for,
+        expr=scaled_ranges(str(read["expr"]).strip()),
+        holds_for=min(holds_for, parse_duration(str(read.get("for", "0")))),
         labels=_texts(read.get("labels")),
         annotations=_texts(read.get("annotations")),
     )

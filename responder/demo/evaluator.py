@@ -19,9 +19,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from responder.alert import fingerprint
-from responder.demo.alert_rules import AlertRule, expanded, threshold
+from responder.demo.alert_rules import AlertRule, expanded
 from responder.demo.notification import Route, SentAlert, Told, payload, told_by, worth_telling
-from responder.demo.promql import Sample, Scrape
+from responder.demo.promql import Moment, Sample, Scrape, parse
 from responder.timing import MILLISECOND, SECOND, backoff
 
 FLUSH_DEADLINE = 10 * SECOND
@@ -92,7 +92,7 @@ class Evaluator:
     def __init__(self, settings: EvaluatorSettings, client: httpx.AsyncClient) -> None:
         self._settings = settings
         self._client = client
-        self._thresholds = [(rule, threshold(rule)) for rule in settings.rules]
+        self._expressions = [(rule, parse(rule.expr)) for rule in settings.rules]
         self._conditions: dict[str, Condition] = {}
         self._groups: dict[tuple[str, ...], Group] = {}
         self._next_scrape = 0
@@ -110,7 +110,7 @@ class Evaluator:
             self._next_scrape = now + self._settings.times.scrape_interval
             scrape = await self._scrape(now)
             self.scrapes.append(scrape)
-            self._evaluate(scrape, now)
+            self._evaluate(now)
         for key, group in list(self._groups.items()):
             await self._flush(group, now)
             if not group.alerts and group.delivery is None:
@@ -132,13 +132,13 @@ class Evaluator:
             return Scrape(now, (Sample("up", labels, 0.0),))
         return Scrape(now, (*samples, Sample("up", labels, 1.0)))
 
-    def _evaluate(self, scrape: Scrape, now: int) -> None:
+    def _evaluate(self, now: int) -> None:
         met: dict[str, Condition] = {}
-        for rule, condition in self._thresholds:
-            for sample in scrape.samples:
-                if sample.name == condition.metric and condition.holds(sample.value):
-                    alert = self._alert(rule, sample, now)
-                    met[alert.fingerprint] = self._continued(alert, rule, now)
+        for rule, expression in self._expressions:
+            found = expression(Moment(self.scrapes, now))
+            for sample in found if isinstance(found, tuple) else ():
+                alert = self._alert(rule, sample, now)
+                met[alert.fingerprint] = self._continued(alert, rule, now)
         ended = [known for identity, known in self._conditions.items() if identity not in met]
         self._conditions = met
         for known in met.values():

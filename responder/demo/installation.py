@@ -7,12 +7,13 @@ gets: only addresses, credentials and notifiers are replaced. Every pager and ch
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from responder.demo.imagined import ON_CALL, QUANT, RISK_MANAGER
 from responder.demo.scaled_rules import copy_scaled
 from responder.sources import shipped_rules
 
@@ -28,16 +29,23 @@ class Addresses:
     listen: str
     platform: str
     metrics: str
+    cache: str
     alertmanager: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The credentials of one demo, made for it: the platform's, the webhook's, a person's."""
+    """The credentials of one demo, made for it: the platform's, the webhook's, of the one who looks on, of the
+    responder's user of Redis and the demo's own, and of the imagined people."""
 
     platform: str = field(repr=False)
     webhook: str = field(repr=False)
     person: str = field(repr=False)
+    cache: str = field(repr=False)
+    cache_owner: str = field(repr=False)
+    on_call: str = field(repr=False)
+    risk_manager: str = field(repr=False)
+    quant: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +81,8 @@ class Installation:
 
 def installed(folder: Path) -> Installation:
     """Writes the tokens and the scaled rules below `folder`, which exists."""
-    tokens = Tokens(*(secrets.token_urlsafe(24) for _ in range(3)))
-    for whose in ("platform", "webhook", "person"):
+    tokens = Tokens(*(secrets.token_urlsafe(24) for _ in fields(Tokens)))
+    for whose in ("platform", "webhook", "person", "cache", "on_call", "risk_manager", "quant"):
         path = folder / f"{whose}.token"
         path.touch(mode=0o600)
         path.write_text(f"{getattr(tokens, whose)}\n")
@@ -92,9 +100,10 @@ def write_config(installation: Installation, addresses: Addresses) -> None:
 
 
 def _configured(example: dict[str, Any], installation: Installation, addresses: Addresses) -> dict[str, Any]:
-    urls = {"risk-api": addresses.platform, "metrics": addresses.metrics}
+    urls = {"risk-api": addresses.platform, "metrics": addresses.metrics, "cache": addresses.cache}
     services = {name: {**given, "url": urls[name]} for name, given in example["services"].items()}
     services["risk-api"]["bearer"] = {"file": "platform.token"}
+    services["cache"]["password"] = {"file": "cache.token"}
     peers = [] if addresses.alertmanager is None else [{"url": addresses.alertmanager}]
     roles = example["auth"]["people"][PERSON]["roles"]
     return {
@@ -108,6 +117,11 @@ def _configured(example: dict[str, Any], installation: Installation, addresses: 
         "notifiers": {name: {"kind": "console"} for name in example["notifiers"]},
         "auth": {
             "webhook": [{"bearer": {"file": "webhook.token"}}],
-            "people": {PERSON: {"token": {"file": "person.token"}, "roles": [*roles, "responder"]}},
+            "people": {
+                PERSON: {"token": {"file": "person.token"}, "roles": [*roles, "responder"]},
+                ON_CALL: {"token": {"file": "on_call.token"}, "roles": ["operator"]},
+                RISK_MANAGER: {"token": {"file": "risk_manager.token"}, "roles": ["operator", "risk-manager"]},
+                QUANT: {"token": {"file": "quant.token"}, "roles": ["operator", "quant"]},
+            },
         },
     }

@@ -1,4 +1,4 @@
-"""How the demo platform's risk behaves: VaR that follows the Kelly fraction, a breaker, trading that can be halted.
+"""How the demo platform behaves: VaR that follows the Kelly fraction, a breaker, a router that switches, its Redis.
 
 A pure model, apart from HTTP, so that its story ("stress, cut, relief") is tested with numbers instead of waiting. It
 moves between two instants exactly: targets only change by a call, so every level is a first-order lag towards a
@@ -17,6 +17,11 @@ from enum import StrEnum
 VAR_LIMIT_PCT = 2.0
 VAR_ALERT_PCT = 1.8
 BREAKER_VAR_PCT = 2.5
+
+SWITCHES_A_MINUTE = 6.0
+"""Of a router at rest; the alert's limit is 20."""
+REDIS_P99_US = 900.0
+"""Microseconds; the alert's limit is 5000."""
 
 WOBBLE = 0.01
 """Share by which a reported level swings around the model's. Bounded, and a function of time alone: a threshold that
@@ -71,6 +76,12 @@ class Market:
     trading: bool = True
     routing: bool = True
     breaker: Breaker = Breaker.CLOSED
+    switches_a_minute: float = SWITCHES_A_MINUTE
+    switches: float = 0.0
+    """So many since the start; not whole, or a rate over seconds would jump."""
+    slow_redis_us: float = REDIS_P99_US
+    """Where Redis' latency is going, as VaR does."""
+    redis_p99_us: float = REDIS_P99_US
 
 
 def opened(instruments: tuple[Instrument, ...], kelly: float, time_constant: float, now: float) -> Market:
@@ -93,9 +104,12 @@ def advanced(market: Market, now: float) -> Market:
     Between two calls VaR moves in one direction, so its two ends are enough to see whether the limit was passed.
     """
     remaining = math.exp(-max(0.0, now - market.at) / market.time_constant)
+    passed = max(0.0, now - market.at)
     moved = replace(
         market,
         at=max(now, market.at),
+        switches=market.switches + (market.switches_a_minute / 60 * passed if market.routing else 0.0),
+        redis_p99_us=_lagged(market.redis_p99_us, market.slow_redis_us, remaining),
         exposure=_lagged(market.exposure, _exposure_target(market), remaining),
         var_pct=tuple(
             _lagged(level, target, remaining)

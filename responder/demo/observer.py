@@ -16,6 +16,8 @@ from responder.errors import Permanent
 
 TIMEOUT = 5.0
 """Seconds for one answer, on loopback."""
+REDIS_ALERT_US = 5000
+"""Of the alert RedisLatencyHigh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,18 @@ class Seen:
     calls: tuple[Call, ...]
     incidents: tuple[Mapping[str, Any], ...]
     messages_wait: bool
+    routing: bool = True
+    breaker: str = "CLOSED"
+    redis_p99_us: float = 0.0
 
     @property
     def incident(self) -> Mapping[str, Any] | None:
         """The newest one."""
         return self.incidents[0] if self.incidents else None
+
+    def incident_of(self, runbook: str) -> Mapping[str, Any] | None:
+        """The newest one that began with this runbook."""
+        return next((one for one in self.incidents if one.get("runbook") == runbook), None)
 
     @property
     def over(self) -> bool:
@@ -73,6 +82,9 @@ class Observer:
             calls=tuple(Call(call["path"], call["status"], call["body"]) for call in calls),
             incidents=tuple(incidents),
             messages_wait=waiting,
+            routing=status["router"] == "running",
+            breaker=status["circuit_breaker"],
+            redis_p99_us=status["redis_latency_p99_us"],
         )
 
 
@@ -87,6 +99,14 @@ def news(before: Seen, now: Seen) -> Iterator[str]:
         yield f"Kelly fraction is {now.kelly_fraction:.2f} now, was {before.kelly_fraction:.2f}"
     if before.trading and not now.trading:
         yield "trading is halted"
+    if before.routing != now.routing:
+        yield "the router is paused" if before.routing else "the router runs again"
+    if before.breaker != now.breaker:
+        yield f"the circuit breaker is {now.breaker}, was {before.breaker}"
+    if before.redis_p99_us <= REDIS_ALERT_US < now.redis_p99_us:
+        yield f"Redis' latency passes the alert's {REDIS_ALERT_US} µs and rises"
+    if now.redis_p99_us <= REDIS_ALERT_US < before.redis_p99_us:
+        yield f"Redis' latency is back below {REDIS_ALERT_US} µs"
     if now.var_pct <= now.alert_pct < before.var_pct:
         yield f"VaR is back below {now.alert_pct:.2f} %"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
@@ -57,11 +57,17 @@ class EmergencyReduce(BaseModel):
 
 
 class Stress(BaseModel):
-    """Body of `POST /demo/stress`: VaR is multiplied by `factor`; `responds` false: cutting Kelly no longer helps."""
+    """Body of `POST /demo/stress`; without anything in it the platform is at rest again.
+
+    VaR is multiplied by `factor`; `responds` false: cutting Kelly no longer helps. The router switches so often a
+    minute, and Redis answers in so many microseconds at the 99th percentile.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    factor: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+    factor: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 1.0
     responds: bool = True
+    switches_a_minute: Annotated[float, Field(ge=0, le=6000, allow_inf_nan=False)] = market.SWITCHES_A_MINUTE
+    redis_p99_us: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = market.REDIS_P99_US
 
 
 def create_platform(settings: PlatformSettings, clock: Clock) -> Starlette:
@@ -121,7 +127,13 @@ class _Platform:
     async def _stress(self, request: Request) -> Response:
         def stressed(present: Market, body: object) -> Market:
             stress = Stress.model_validate(body)
-            return replace(present, stress=stress.factor, responds=stress.responds)
+            return replace(
+                present,
+                stress=stress.factor,
+                responds=stress.responds,
+                switches_a_minute=stress.switches_a_minute,
+                slow_redis_us=stress.redis_p99_us,
+            )
 
         status, answer, _body = self._apply(request, await request.body(), stressed)
         return JSONResponse(answer, status)
@@ -175,6 +187,7 @@ def status_of(present: Market) -> dict[str, object]:
         "circuit_breaker": present.breaker.value,
         "var_pct": {symbol: round(level, 4) for symbol, level in market.reported_var(present).items()},
         "volatility_age_seconds": round(present.at - present.volatility_since, 3),
+        "redis_latency_p99_us": round(present.redis_p99_us, 1),
         "limits": {
             "var_pct": market.VAR_LIMIT_PCT,
             "var_alert_pct": market.VAR_ALERT_PCT,
@@ -266,6 +279,8 @@ class _Measurements:
         yield GaugeMetricFamily(
             "volatility_age_seconds", "Age of the volatility estimates", value=now.at - now.volatility_since
         )
+        yield CounterMetricFamily("model_switch", "Switches of the model router", value=now.switches)
+        yield GaugeMetricFamily("redis_latency_p99", "Redis latency, microseconds", value=now.redis_p99_us)
 
 
 def _by_symbol(name: str, documentation: str, levels: dict[str, float]) -> Metric:

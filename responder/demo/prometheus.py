@@ -22,7 +22,11 @@ from responder.demo.alert_rules import AlertRule, rule_file
 from responder.errors import BadConfig, Permanent
 from responder.timing import SECOND, format_duration
 
-NAMES = {"prometheus": ("prometheus",), "alertmanager": ("alertmanager", "prometheus-alertmanager")}
+NAMES = {
+    "prometheus": ("prometheus",),
+    "alertmanager": ("alertmanager", "prometheus-alertmanager"),
+    "redis": ("redis-server",),
+}
 """Each server and the names its binary goes by; Debian's comes second."""
 
 START_SECONDS = 30.0
@@ -97,7 +101,7 @@ class Server:
 
 
 def find_binary(name: str) -> Path | None:
-    """The binary of `prometheus` or `alertmanager`: on PATH, else the checkout's launcher; None without either."""
+    """The binary of a server of `NAMES`: on PATH, else the checkout's launcher; None without either."""
     found = [shutil.which(known, path=path) for path in (None, str(UNPACKED)) for known in NAMES[name]]
     return next((Path(path) for path in found if path is not None), None)
 

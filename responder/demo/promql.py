@@ -1,13 +1,14 @@
 """As much of PromQL as the shipped runbooks ask, over what the built-in evaluator has scraped. Pure.
 
-Selectors with `=`, ranges under `avg_over_time`, arithmetic, comparisons that filter, `and` with and without `on()`,
-`max min sum avg count`, `abs`, `scalar` and `timestamp`. Whatever else is asked is refused with its place, so that a
-check fails loudly instead of being told something made up. Semantics are Prometheus' own: a comparison keeps the left
-side's samples, arithmetic drops names, an aggregate of nothing is nothing.
+Selectors with `=`, ranges under `avg_over_time` and `rate`, arithmetic, comparisons that filter, `and` with and without
+`on()`, `max min sum avg count`, `abs`, `scalar` and `timestamp`. Whatever else is asked is refused with its place, so
+that a check fails loudly instead of being told something made up. Semantics are Prometheus' own: a comparison keeps the
+left side's samples, arithmetic drops names, an aggregate of nothing is nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import re
@@ -15,9 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from responder.demo.alert_rules import COMPARISONS
 from responder.errors import BadSyntax
 from responder.timing import SECOND, parse_duration
+
+COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 
 LOOKBACK: Final = 300 * SECOND
 """How old a sample may be and still answer, in microseconds: Prometheus' own default."""
@@ -79,7 +88,9 @@ _ARITHMETIC: Final[Mapping[str, Callable[[float, float], float]]] = {
     "*": operator.mul,
     "/": lambda a, b: a / b if b else math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a * b or a),
 }
-_FUNCTIONS: Final = frozenset({*_AGGREGATES, "abs", "scalar", "timestamp", "avg_over_time"})
+_RANGED: Final = ("avg_over_time", "rate")
+"""Functions of a range."""
+_FUNCTIONS: Final = frozenset({*_AGGREGATES, *_RANGED, "abs", "scalar", "timestamp"})
 
 
 def parse(query: str) -> Node:
@@ -178,7 +189,7 @@ class _Parser:
         if name not in _FUNCTIONS:
             self._place = place
             raise self._refusal()
-        return self._averaged() if name == "avg_over_time" else _applied(name, self._bracketed())
+        return self._ranged(name) if name in _RANGED else _applied(name, self._bracketed())
 
     def _bracketed(self) -> Node:
         self._depth += 1
@@ -190,7 +201,7 @@ class _Parser:
         self._depth -= 1
         return inner
 
-    def _averaged(self) -> Node:
+    def _ranged(self, function: str) -> Node:
         self._expect("(")
         if self._kind != "name":
             raise self._refusal()
@@ -199,7 +210,8 @@ class _Parser:
             raise self._refusal()
         span = parse_duration(self._step()[1:-1])
         self._expect(")")
-        return lambda moment: _averages(chosen, span, moment)
+        reduce = _average if function == "avg_over_time" else _rate
+        return lambda moment: _over_time(chosen, span, moment, reduce)
 
     def _selector(self, name: str) -> _Selector:
         wanted: dict[str, str] = {}
@@ -238,13 +250,42 @@ def _selecting(selector: _Selector) -> Node:
     return lambda moment: selector.chosen(moment.latest) if moment.latest else ()
 
 
-def _averages(selector: _Selector, span: int, moment: Moment) -> Vector:
-    series: dict[tuple[tuple[str, str], ...], list[float]] = {}
+Window = Sequence[tuple[int, float]]
+"""The samples of one series within a range: time in microseconds and value, oldest first."""
+
+
+def _over_time(
+    selector: _Selector, span: int, moment: Moment, reduce: Callable[[Window, int, int], float | None]
+) -> Vector:
+    """`reduce` over each series' samples within `span` before the moment; a series that it answers None for is none."""
+    series: dict[tuple[tuple[str, str], ...], list[tuple[int, float]]] = {}
     for scrape in moment.scrapes:
         if moment.at - span < scrape.at <= moment.at:
             for sample in selector.chosen(scrape):
-                series.setdefault(_key(sample), []).append(sample.value)
-    return tuple(Sample("", dict(labels), math.fsum(values) / len(values)) for labels, values in series.items())
+                series.setdefault(_key(sample), []).append((scrape.at, sample.value))
+    found = ((labels, reduce(window, moment.at - span, moment.at)) for labels, window in series.items())
+    return tuple(Sample("", dict(labels), value) for labels, value in found if value is not None)
+
+
+def _average(window: Window, _begins: int, _ends: int) -> float:
+    return math.fsum(value for _, value in window) / len(window)
+
+
+def _rate(window: Window, begins: int, ends: int) -> float | None:
+    """Per second, as Prometheus does: resets are added up, and what is near the edges of the range is extrapolated."""
+    if len(window) < 2:
+        return None
+    (first_at, first), (last_at, last) = window[0], window[-1]
+    resets = math.fsum(before for (_, before), (_, after) in itertools.pairwise(window) if after < before)
+    increase, sampled = last - first + resets, last_at - first_at
+    between = sampled / (len(window) - 1)
+    before, after = (
+        float(edge) if edge < between * 1.1 else between / 2 for edge in (first_at - begins, ends - last_at)
+    )
+    if increase > 0 and first >= 0:
+        # A counter is never below zero, so it cannot have begun longer ago than this.
+        before = min(before, sampled * first / increase)
+    return increase * (sampled + before + after) / sampled / ((ends - begins) / SECOND)
 
 
 def _applied(name: str, inner: Node) -> Node:

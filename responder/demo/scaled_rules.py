@@ -1,8 +1,8 @@
 """A copy of shipped rules whose times are seconds, so that a story of an hour is seen within one minute.
 
-What is scaled is what people wait for: settling, verification, countdowns, levels. Time limits of single calls and
-pauses between retries stay, as they bound the network and not the story. Everything else is the shipped text's own
-content; only comments are lost on the way.
+What is scaled is what people wait for: settling, verification, countdowns, levels, and how far a query looks back. Time
+limits of single calls and pauses between retries stay, as they bound the network and not the story. Everything else is
+the shipped text's own content; only comments are lost on the way.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ FRESHEST: Final = 5 * SECOND
 """No `max_age` below this: samples are as old as a scrape interval, however short the story is."""
 
 _SCALED: Final = frozenset(
-    {"settle", "hold", "countdown", "cooldown", "grace", "acknowledgement", "remind", "runs", "ineffective"}
+    {"settle", "hold", "countdown", "cooldown", "grace", "acknowledgement", "remind", "runs", "ineffective", "for"}
 )
+_range = re.compile(r"(?<=\[)[0-9a-z]+(?=\])")
 _duration = re.compile(r"\d+(?:y|w|d|h|ms|m|s)(?:\d+(?:y|w|d|h|ms|m|s))*")
 
 
@@ -50,6 +51,11 @@ def scaled(duration: str, scale: int) -> str:
     return format_duration(max(MILLISECOND, parse_duration(duration) // scale // MILLISECOND * MILLISECOND))
 
 
+def scaled_ranges(query: str) -> str:
+    """A query that looks back as much shorter as its story is: `rate(switches[5m])` is `rate(switches[15s])`."""
+    return _range.sub(lambda found: scaled(found[0], SCALE), query)
+
+
 def _scaled(value: Any) -> Any:
     match value:
         case dict():
@@ -68,7 +74,12 @@ def _entry(key: object, value: Any) -> Any:
         return _scaled(value)
     if key in _SCALED:
         return _duration.sub(lambda found: scaled(found[0], SCALE), value)
-    own: Mapping[object, Callable[[str], str]] = {"after": _level, "max_age": _age, "within": _time}
+    own: Mapping[object, Callable[[str], str]] = {
+        "after": _level,
+        "max_age": _age,
+        "within": _time,
+        "query": scaled_ranges,
+    }
     return own[key](value) if key in own else value
 
 

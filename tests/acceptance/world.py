@@ -1,4 +1,4 @@
-"""The platform behind the performer: a risk API and a Prometheus as connections, with faults that a test switches on.
+"""The platform behind the performer: a risk API, a Prometheus and a Redis as connections, with faults to switch on.
 
 The real actions and the real performer run against it; only the wire is missing. Nothing that was not foreseen is
 answered: an unknown request ends the test.
@@ -14,6 +14,8 @@ from typing import Any
 from responder.contracts import Clock
 from responder.errors import Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
+from responder.redis_connections import RedisCall
+from responder.redis_replies import Reply
 from responder.simulate import sleep
 from responder.timing import SECOND
 
@@ -31,6 +33,9 @@ class World:
     clock: Clock
     kelly: float = 0.25
     trading: str = "running"
+    router: str = "running"
+    breaker: str = "CLOSED"
+    volatility_age: float = 5.0
     numbers: dict[str, Callable[[], Number]] = field(default_factory=dict)
     sample_age: int = 0
     dark: bool = False
@@ -45,14 +50,43 @@ class World:
     keys: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def connect(self, service: str) -> Connection:
+    replies: dict[tuple[str, ...], Reply] = field(default_factory=dict)
+    """What the Redis answers, by the words of the command; any other fails, as if it could not be reached."""
+
+    def connect(self, service: str) -> Connection | Cache:
         """As `Connections.connect`."""
-        return Connection(self, service)
+        return Cache(self) if service == "cache" else Connection(self, service)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What `/api/status` says."""
+        return {
+            "kelly_fraction": self.kelly,
+            "trading": self.trading,
+            "router": self.router,
+            "circuit_breaker": self.breaker,
+            "volatility_age_seconds": self.volatility_age,
+        }
 
     @property
     def done(self) -> list[str]:
         """The paths of the changes that happened, in order."""
         return [path for _, path, _ in self.changes]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The platform's Redis as an action sees it; it is only read."""
+
+    world: World
+
+    async def send(self, call: RedisCall, timeout: float) -> Reply:
+        """Answer a command, or raise what a connection raises."""
+        assert not call.changes
+        if call.words not in self.world.replies:
+            raise Temporary(f"cache: {' '.join(call.words)}: nothing was sent, no connection")
+        reply: Reply = self.world.replies[call.words]
+        return reply
 
 
 @dataclass(frozen=True)
@@ -88,7 +122,7 @@ class Connection:
         if call.path == "/api/ready":
             return self._answer(call, 200, {"ready": True})
         assert call.path == "/api/status", f"nobody foresaw GET {call.path}"
-        return self._answer(call, 200, {"kelly_fraction": self.world.kelly, "trading": self.world.trading})
+        return self._answer(call, 200, self.world.status)
 
     async def _change(self, call: HttpCall) -> HttpAnswer:
         world = self.world
@@ -111,10 +145,8 @@ class Connection:
         body: Mapping[str, Any] = call.json if isinstance(call.json, dict) else {}
         if call.path == "/api/risk/emergency-reduce":
             world.kelly = body["kelly_fraction"]
-        if call.path == "/api/stop-trading":
-            world.trading = "halted"
-        if call.path == "/api/start-trading":
-            world.trading = "running"
+        for name, value in _EFFECTS.get(call.path, {}).items():
+            setattr(world, name, value)
 
     def _number(self, call: HttpCall) -> HttpAnswer:
         world, query = self.world, str((call.form or {}).get("query"))
@@ -128,3 +160,13 @@ class Connection:
             value = world.numbers[query]() if query in world.numbers else 1.0
         result = [] if value is None else [{"metric": {}, "value": [now, str(value)]}]
         return self._answer(call, 200, {"status": "success", "data": {"resultType": "vector", "result": result}})
+
+
+_EFFECTS: Mapping[str, Mapping[str, Any]] = {
+    "/api/stop-trading": {"trading": "halted"},
+    "/api/start-trading": {"trading": "running"},
+    "/api/router/pause": {"router": "paused"},
+    "/api/router/resume": {"router": "running"},
+    "/api/circuit-breaker/reset": {"breaker": "HALF_OPEN"},
+    "/api/risk/refresh-volatility": {"volatility_age": 0.0},
+}

@@ -92,7 +92,7 @@ def _happening(chance: random.Random, runbooks: int, at: int, *, people: bool = 
 
 _ANYTHING = {
     "fires": 22, "resolves": 14, "both": 3, "garbage": 1, "person": 34, "pause": 6, "resume": 5, "dark": 3, "blind": 3,
-    "stale": 2, "light": 5, "value": 6, "by_hand": 2, "pagers": 3, "dies": 9,
+    "stale": 2, "light": 5, "value": 10, "by_hand": 5, "pagers": 3, "dies": 9,
 }  # fmt: skip
 _AMONG_PEOPLE = {**_ANYTHING, "person": 70, "pause": 14, "resume": 10, "fires": 16, "resolves": 16}
 
@@ -106,7 +106,7 @@ def _alert(chance: random.Random, runbooks: int) -> dict[str, Any]:
     return {
         "name": f"A{chance.randrange(runbooks)}" if chance.random() < 0.97 else "Unheard",
         "severity": chance.choice(("critical", "critical", "warning")),
-        "instance": chance.choice("ab"),
+        "instance": chance.choice("aaabcd"),
         "truncated": chance.choice((0, 0, 0, 0, 3)),
     }
 

@@ -64,8 +64,11 @@ def _config(chance: random.Random) -> Config:
 
 
 def _files(chance: random.Random) -> dict[str, str]:
-    count = chance.choice((1, 2, 2, 3))
-    books = [_runbook(chance, number) for number in range(count)]
+    count = chance.choice((1, 2, 2, 3, 3))
+    shared = chance.choice(TARGETS)
+    books = [
+        _runbook(chance, number, shared if chance.random() < 0.7 else chance.choice(TARGETS)) for number in range(count)
+    ]
     if any(p.get("run") for book in books for p in book.get("unless_fixed", {}).values()):
         books.append(_halt(chance))
     written: dict[str, Any] = {f"{book['runbook']}.yaml": book for book in books}
@@ -86,8 +89,7 @@ def _ladder(chance: random.Random) -> dict[str, Any]:
 # --- runbooks ---------------------------------------------------------------------------------------------------------
 
 
-def _runbook(chance: random.Random, number: int) -> dict[str, Any]:
-    target = chance.choice(TARGETS)
+def _runbook(chance: random.Random, number: int, target: str) -> dict[str, Any]:
     steps = [_step(chance, number, target, place) for place in range(chance.choice((1, 1, 2)))]
     brake = chance.random() < 0.3
     return {
@@ -95,7 +97,7 @@ def _runbook(chance: random.Random, number: int) -> dict[str, Any]:
         "title": f"Runbook {number}",
         "match": f"A{number}",
         "target": target,
-        "mode": chance.choice(("auto",) * 8 + ("approve", "approve", "observe")),
+        "mode": chance.choice(("auto",) * 12 + ("approve", "approve", "observe")),
         "brake": brake,
         "checks": {"risk": {"action": "prometheus.query", "with": {"service": "metrics", "query": f"risk{number}"}}},
         "steps": steps,

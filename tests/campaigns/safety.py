@@ -7,89 +7,21 @@ counted anew from the times of intents. A brake passes what the design says that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator
 
 from responder import facts as f
-from responder.automation import Automation
-from responder.incident import Attempt, Run
-from responder.recorded import Answer, Cause, Effect, Mode, Result
+from responder.incident import Run
+from responder.recorded import Answer, Outcome, ProbeAnswer, Result, StepStatus
 from responder.records import Sending
-from responder.rules import Rules
-from responder.runbook import Approval, Runbook, Step
 from responder.timing import DAY, MINUTE, SECOND
 from responder.written import Rate
-from tests.campaigns.edge import Paused
-from tests.campaigns.services import KELLY, Write
-from tests.invariants import Case, Found
+from tests.campaigns import words
+from tests.campaigns.intents import BACK, Change, Seen
+from tests.campaigns.services import KELLY
 
-BACK = (Cause.RESTORE, Cause.UNDO)
 PASSED_BY_BRAKES = frozenset(
     {"calendar", "cooldown", "runs", "ineffective", "lock", "changes", "storm", "relapse", "success"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An intent to change something, with all that is known about it."""
-
-    case: Case
-    run: Run
-    attempt: Attempt
-    event: f.Event
-    runbook: Runbook
-    step: Step
-
-    @property
-    def at(self) -> int:
-        """When it was intended (µs)."""
-        return self.event.at
-
-    @property
-    def brake(self) -> bool:
-        """It can only lower risk."""
-        own = self.runbook.brake if self.step.brake is None else self.step.brake
-        return own and self.run.cause not in BACK
-
-    @property
-    def first(self) -> bool:
-        """No attempt of its run was before it."""
-        return self.attempt is next(a for a in self.run.attempts if a.plan.effect is not Effect.READ)
-
-    def __str__(self) -> str:
-        """For people."""
-        return f"{self.case.row.id} run {self.run.number} ({self.run.runbook}, {self.run.cause}) {self.attempt.id}"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Everything that is judged beside what `invariants` judges."""
-
-    found: Found
-    rules: Rules
-    automation: Automation
-    writes: tuple[Write, ...]
-    floor: float
-    total: float
-    paused: tuple[Paused, ...]
-
-    @cached_property
-    def changes(self) -> list[Change]:
-        """Every intent to change something, in the order of time."""
-        made = []
-        for case, run, attempt in self.found.attempts():
-            if attempt.plan.effect is Effect.READ:
-                continue
-            event = next(e for e in case.events if getattr(e.fact, "attempt", None) == attempt.id)
-            runbook = self.rules.runbooks[run.runbook]
-            made.append(Change(case, run, attempt, event, runbook, runbook.step(attempt.step)))
-        return sorted(made, key=lambda change: (change.at, change.attempt.id))
-
-    @cached_property
-    def by_key(self) -> Mapping[str, Change]:
-        """The intents by what they sent as their key."""
-        return {change.attempt.key: change for change in reversed(self.changes)}
 
 
 def judge_safety(seen: Seen) -> list[str]:
@@ -177,11 +109,11 @@ def _changes(seen: Seen) -> Iterator[str]:
 
 
 def _rates(seen: Seen, change: Change) -> list[tuple[str, Rate | None]]:
-    given, service = seen.automation, change.step.with_.get("service", "risk-api")
+    given = seen.automation
     return [
         ("global", given.changes),
         (change.run.runbook, given.changes_per_runbook),
-        (f"service {service}", given.changes_per_service),
+        (f"service {change.service}", given.changes_per_service),
     ]
 
 
@@ -195,7 +127,10 @@ def _one_at_a_time(seen: Seen) -> Iterator[str]:
             continue
         for other in seen.changes:
             same = other.run is change.run or other.run.target != change.run.target
-            if same or other.at > change.at or (other.at == change.at and other.attempt.id > change.attempt.id):
+            # A brake may come second, over the lock of a run that goes on; nothing else may begin beside the brake.
+            passed = other.brake and (not change.first or other.at == change.at)
+            later = other.at > change.at or (other.at == change.at and other.attempt.id > change.attempt.id)
+            if same or passed or later:
                 continue
             if _holds(seen, other, change.at):
                 yield f"two at once: {change} while {other} goes on, or is unknown"
@@ -222,83 +157,17 @@ def _unlocked(seen: Seen, target: str, since: int, until: int) -> bool:
     )
 
 
-# --- people's words ---------------------------------------------------------------------------------------------------
-
-
-def _pauses(seen: Seen) -> Iterator[str]:
-    """Nothing is sent after a pause and one second, but what a person puts back."""
-    for call in seen.found.ledger.calls:
-        change = seen.by_key.get(call.key)
-        if call.method in ("GET", "HEAD") or change is None or change.run.cause in (Cause.RESTORE, Cause.PERSON):
-            continue
-        service = call.place.partition(" ")[0]
-        for scope in ("pause:global", f"pause:runbook:{change.run.runbook}", f"pause:service:{service}"):
-            since = _paused_since(seen, scope, call.at)
-            if since is not None and call.at > since + SECOND:
-                yield f"pause: {change} was sent {(call.at - since) / SECOND:g} s after {scope}"
-
-
-def _paused_since(seen: Seen, scope: str, at: int) -> int | None:
-    since = None
-    for one in seen.paused:
-        if one.scope == scope and one.at <= at:
-            since = (since if since is not None else one.at) if one.paused else None
-    return since
-
-
-def _stopped(seen: Seen) -> Iterator[str]:
-    """Nothing new after a take-over, a stop, the end of the run, or of the incident."""
+def _unknowns(seen: Seen) -> Iterator[str]:
+    """What may have happened is not told to have failed or to be left out, whatever a later attempt was answered."""
     for change in seen.changes:
-        earlier = [e for e in change.case.events if e.seq < change.event.seq]
-        for event in earlier:
-            fact = event.fact
-            over = isinstance(fact, f.TakenOver) and change.run.cause not in (Cause.RESTORE, Cause.PERSON)
-            over |= isinstance(fact, f.Closed) and change.run.cause is not Cause.RESTORE
-            over |= isinstance(fact, f.RunStopped | f.RunEnded) and fact.run == change.run.number
-            if over:
-                yield f"stopped: {change} after {fact.kind}"
+        state, one = change.run.step(change.attempt.step), change.attempt
+        later = [a for a in change.run.attempts_of(one.step) if a.number > one.number]
+        lost = one.outcome is Outcome.UNKNOWN and one.probe is not ProbeAnswer.NOT_APPLIED and not one.settled
+        if lost and not any(a.happened or a.settled for a in later) and state.status in _KNOWN:
+            yield f"unknown: {change} may have happened, and its step is {state.status}: {state.why}"
 
 
-def _called_for(seen: Seen) -> Iterator[str]:
-    """Nothing is changed any more when every alert has resolved, but a sequence that must be finished."""
-    for change in seen.changes:
-        if change.run.cause in (*BACK, Cause.PERSON):
-            continue
-        firing: set[str] = set()
-        begun = False
-        for event in (e for e in change.case.events if e.seq < change.event.seq):
-            if isinstance(event.fact, f.AlertFired):
-                firing.add(event.fact.fingerprint)
-            elif isinstance(event.fact, f.AlertResolved):
-                firing.discard(event.fact.fingerprint)
-            begun |= isinstance(event.fact, f.AttemptIntended | f.ManualDone) and event.fact.run == change.run.number
-        if not firing and not (change.runbook.finish_once_started and begun):
-            yield f"resolved: {change} though no alert fires"
-
-
-def _approvals(seen: Seen) -> Iterator[str]:
-    """Who must say yes has said it, to exactly this, in time, and nobody no."""
-    for change in seen.changes:
-        wanted = change.step.approval or (Approval() if change.run.mode is Mode.APPROVE else None)
-        if change.run.mode is Mode.OBSERVE:
-            yield f"mode: {change} in mode observe"
-        if wanted is None or change.run.cause is Cause.RESTORE or change.attempt.number > 1:
-            continue
-        asked: f.ApprovalAsked | None = None
-        yes: set[str] = set()
-        for event in (e for e in change.case.events if e.seq < change.event.seq):
-            fact = event.fact
-            if isinstance(fact, f.ApprovalAsked) and (fact.run, fact.step) == (change.run.number, change.step.id):
-                asked, yes = fact, set()
-            elif isinstance(fact, f.Approved) and asked is not None and fact.plan == asked.plan:
-                yes.add(event.actor)
-            elif isinstance(fact, f.Denied):
-                asked = None
-        yes -= {change.run.actor} if change.run.cause is Cause.PERSON else set()
-        if asked is None or len(yes) < wanted.people or change.at >= asked.until:
-            yield f"approval: {change}: asked {asked}, yes of {sorted(yes)}"
-        elif asked.preview != change.attempt.plan.preview:
-            yield f"approval: {change}: {asked.preview} was approved, {change.attempt.plan.preview} was done"
+_KNOWN = (StepStatus.FAILED, StepStatus.SKIPPED)
 
 
 # --- brakes, machines, evidence ---------------------------------------------------------------------------------------
@@ -395,10 +264,11 @@ RULES: tuple[Callable[[Seen], Iterable[str]], ...] = (
     _runs,
     _changes,
     _one_at_a_time,
-    _pauses,
-    _stopped,
-    _called_for,
-    _approvals,
+    _unknowns,
+    words.pauses,
+    words.stopped,
+    words.called_for,
+    words.approvals,
     _brakes,
     _machines,
     _evidence,

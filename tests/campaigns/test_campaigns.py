@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from responder.recorded import Cause
+from responder.runbook import Approval, Limits, OnlyIf
 from responder.timing import MINUTE, SECOND
-from tests.campaigns import escalation, outage, timers
+from tests.acceptance.stage import START
+from tests.campaigns import escalation, outage, simulation, timers
+from tests.campaigns.edge import Paused
+from tests.campaigns.intents import Seen
 from tests.campaigns.model import Told
+from tests.campaigns.safety import judge_safety
+from tests.campaigns.services import Write
+from tests.provision import CHECKOUT
 
+SEEDS = int(os.environ.get("RESPONDER_SEEDS", "60"))
+"""Worlds of C4 and of C21; a hundred take about five seconds on a machine that does nothing else."""
+FIRST = 301
 SHORT: dict[str, Any] = {"incidents": 6, "lasts": 35 * MINUTE, "opening": 2 * MINUTE}
 
 
@@ -34,6 +50,24 @@ def test_timers_survive_a_kill_and_are_drained(tmp_path: Path) -> None:
     assert figures["timers"] == 5_000
 
 
+@pytest.mark.parametrize("campaign", simulation.NAMES)
+def test_nothing_leads_past_the_limits(campaign: str) -> None:
+    tally = simulation.batch(campaign, range(FIRST, FIRST + SEEDS))
+    assert tally.failures == []
+    assert tally.counts["worlds"] == SEEDS
+    assert tally.counts["changes sent"] > SEEDS // 4
+
+
+def test_a_seed_tells_the_same_story_in_every_process() -> None:
+    """Byte for byte, whatever the order of sets is there."""
+    here = [simulation.play(campaign, 7).digest for campaign in simulation.NAMES]
+    assert here == [simulation.play(campaign, 7).digest for campaign in simulation.NAMES]
+    command = [sys.executable, "-m", "tests.campaigns", "c21", "--only", "7"]
+    hashing = {**os.environ, "PYTHONHASHSEED": "12"}
+    told = subprocess.run(command, cwd=CHECKOUT, env=hashing, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == here[1]
+
+
 # --- the judges themselves --------------------------------------------------------------------------------------------
 
 
@@ -49,3 +83,53 @@ def test_a_flood_is_found() -> None:
     assert outage.overflows([0, 0, 0, SECOND, 2 * SECOND], SECOND, 3) == 0
     assert outage.overflows([0, 0, 0, 0], SECOND, 3) == 1
     assert outage.densest([0, 1, 2, MINUTE], MINUTE) == 3
+
+
+def _books(seen: Seen, **changes: Any) -> Seen:
+    """The same as seen by who believes that the runbooks say something else."""
+    books = {name: book.model_copy(update=changes) for name, book in seen.rules.runbooks.items()}
+    return replace(seen, rules=replace(seen.rules, runbooks=books))
+
+
+def _asking(seen: Seen) -> Seen:
+    books = {}
+    for name, book in seen.rules.runbooks.items():
+        steps = tuple(step.model_copy(update={"approval": Approval(people=2)}) for step in book.steps)
+        books[name] = book.model_copy(update={"steps": steps})
+    return replace(seen, rules=replace(seen.rules, runbooks=books))
+
+
+STRICTER: dict[str, Callable[[Seen], Seen]] = {
+    "budget": lambda seen: replace(seen, total=0.01),
+    "floor": lambda seen: replace(seen, floor=0.3),
+    "pause": lambda seen: replace(seen, paused=(Paused(START - MINUTE, "pause:global", paused=True),)),
+    "cooldown": lambda seen: _books(seen, limits=Limits.model_validate({"cooldown": "1d"})),
+    "runs": lambda seen: _books(seen, limits=Limits.model_validate({"runs": "1 per 1d"})),
+    "approval": _asking,
+    "only_if": lambda seen: _books(seen, only_if=OnlyIf(check="nobody asked", expect="value > 1")),
+    "brake held back": lambda seen: _books(seen, brake=True),
+}
+
+
+@pytest.fixture(scope="module")
+def played() -> list[simulation.Played]:
+    """Worlds in which nothing is wrong; in at least one of them a runbook that is no brake has acted twice."""
+    worlds: list[simulation.Played] = []
+    for seed in range(70, 270):
+        worlds.append(simulation.play("c4", seed))
+        again = [c for c in worlds[-1].seen.changes if c.first and c.run.cause is Cause.RELAPSE and not c.brake]
+        if again and len(worlds) >= 25:
+            break
+    return worlds
+
+
+@pytest.mark.parametrize("what", STRICTER)
+def test_who_is_stricter_finds_something_wrong(what: str, played: list[simulation.Played]) -> None:
+    assert [line for one in played for line in judge_safety(one.seen)] == []
+    assert any(line.startswith(what) for one in played for line in judge_safety(STRICTER[what](one.seen)))
+
+
+def test_what_was_sent_without_an_intent_is_found(played: list[simulation.Played]) -> None:
+    secret = Write(START + SECOND, "nobody", 0.25, 0.1)
+    found = judge_safety(replace(played[0].seen, writes=(secret,)))
+    assert any(line.startswith("budget: nobody") for line in found)

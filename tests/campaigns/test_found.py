@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from responder.engine import delivery
+from responder.recorded import Result
 from responder.timing import HOUR, MINUTE, SECOND
-from tests.acceptance.stage import RISK, START, own, playing
-from tests.builders import a_runbook
+from tests.acceptance.stage import RISK, START, alert, own, playing, unverified
+from tests.builders import a_runbook, call_step
 from tests.campaigns.virtual import Played, Wire, gateway, loaded
 
 NO_RUN = a_runbook(steps=[], mode="observe", verify=None)
@@ -95,3 +96,49 @@ def test_what_somebody_has_is_not_paged_after_an_outage() -> None:
     arrived = pages(played, "first")
     played.close()
     assert arrived == []
+
+
+KEYED = a_runbook(steps=[call_step(service="keyed-api", retry={"attempts": 3, "first": "3s"})], verify=None)
+
+
+@pytest.mark.xfail(strict=True, reason="a retry after 429 has a key of its own, though an earlier attempt is unknown")
+def test_what_may_have_happened_is_tried_again_with_the_same_key() -> None:
+    """C21: done, answer lost, sent again with its key, refused for now, and then sent with a new key: done twice."""
+    with playing(own(KEYED)) as stage:
+        stage.world.lost = "applied"
+        stage.fires(RISK)
+        stage.at("0:01")
+        stage.world.lost, stage.world.refused = "", [429]
+        stage.at("1:00")
+        assert stage.did == [("0:00", "/api/orders")]
+
+
+@pytest.mark.xfail(strict=True, reason="the last attempt alone tells how the step ended, though an earlier is unknown")
+def test_what_may_have_happened_has_not_failed_because_the_next_attempt_was_refused() -> None:
+    """C21: done, answer lost, sent again and refused: the run says that it failed, and the target is free."""
+    with playing(own(KEYED)) as stage:
+        stage.world.lost = "applied"
+        stage.fires(RISK)
+        stage.at("0:01")
+        stage.world.lost, stage.world.refused = "", [400]
+        stage.at("1:00")
+        assert stage.did == [("0:00", "/api/orders")]
+        assert stage.last_run.result is Result.UNKNOWN
+        assert stage.scope("lock:risk-api/kelly_fraction") is not None
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a brake that passes another's lock takes none, so nothing protects it afterwards"
+)
+def test_nothing_begins_beside_a_brake_that_has_passed_a_lock() -> None:
+    """C21: the brake goes on when the run ends whose lock it has passed, and then a third run finds the target free."""
+    with playing(own(unverified("First"), unverified("Second", brake=True), unverified("Third"))) as stage:
+        stage.world.slow = 8.0
+        stage.fires(alert("First"))
+        stage.at("0:05")
+        stage.fires(alert("Second"))
+        stage.at("0:09")
+        stage.fires(alert("Third"))
+        stage.at("0:10")
+        runs = {i.runbook: i.active_run for i in stage.incidents()}
+        assert [name for name, run in runs.items() if run is not None and run.open_attempt is not None] == ["second"]

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from responder.actions import ACTIONS
 from responder.connections import Connections
-from responder.contracts import Parameter, ReadSpec, Secret, WriteSpec
+from responder.contracts import Parameter, ReadSpec, Secret, Service, WriteSpec
 from responder.perform import Ended, Performer
 from responder.recorded import Effect, Plan
+from responder.redis_connections import LibraryWire, OpenWire, Wire
 from responder.runbook import Runbook, Step
-from responder.services import Endpoint, HttpService, PrometheusService
+from responder.services import HttpService, PrometheusService, RedisService
 from responder.timing import SECOND
 
 NOW = 1_700_000_000 * SECOND
@@ -38,7 +40,7 @@ PARAMETERS = {
 
 @dataclass
 class World(httpx.AsyncBaseTransport):
-    """A platform and a Prometheus, with faults that can be switched on.
+    """A platform, a Prometheus and a Redis, with faults that can be switched on.
 
     `refuse`: no connection. `lose`: a change is done, its answer lost. `hang`: questions (False) or changes, once done
     (True), are never answered. `ignores`: the Kelly fraction is accepted and stays as it was.
@@ -119,9 +121,56 @@ class World(httpx.AsyncBaseTransport):
         self.orders["limit"] = 1 if request.method == "PUT" else 0
         return httpx.Response(204)
 
+    def wire(self, _service: RedisService, _patience: float) -> Wire:
+        """A connection to the Redis."""
+        return WorldWire(self)
+
     def _query(self, request: httpx.Request, _body: Any) -> httpx.Response:
         found = {"metric": {}, "value": [NOW / SECOND, "2.13"]}
         return httpx.Response(200, json={"status": "success", "data": {"resultType": "vector", "result": [found]}})
+
+
+INFO = b"# Clients\r\nconnected_clients:12\r\n# Memory\r\nused_memory:1000\r\nused_memory_rss:1500\r\nmaxmemory:0\r\n"
+SLOW = [7, NOW // SECOND - 20, 12000, [b"TS.RANGE", b"var_pct:BTC-USD", TOKEN.encode()], b"10.0.0.7:40000", b"web"]
+REPLIES: dict[str, Any] = {
+    "EXISTS var_pct:BTC-USD": 1,
+    "GETRANGE var_pct:BTC-USD 0 500": b"2.13",
+    "HLEN volatility_estimates": 2,
+    "HGETALL volatility_estimates": [b"BTC-USD", b"4.8", b"said", f"the {TOKEN}".encode()],
+    "XREVRANGE model.switch.log + - COUNT 20": [[b"2-0", [b"from", b"a", b"to", b"b"]]],
+    "INFO stats": b"# Stats\r\nevicted_keys:3\r\n",
+    "INFO clients": INFO,
+    "INFO memory": INFO,
+    "SLOWLOG GET 10": [SLOW],
+    "SLOWLOG GET 100": [SLOW],
+    "LATENCY HISTORY command": [[NOW // SECOND, 12]],
+    "CLIENT LIST": b"id=1 addr=10.0.0.7:40000 name=web tot-mem=2048 cmd=get\n",
+}
+
+
+@dataclass(frozen=True)
+class WorldWire:
+    """A connection to the world's Redis, which knows `REPLIES` and nothing else."""
+
+    world: World
+
+    async def connect(self) -> None:
+        """See Wire."""
+        if self.world.refuse:
+            raise RedisConnectionError("refused")
+
+    async def ask(self, words: tuple[str, ...]) -> Any:
+        """See Wire."""
+        asked = " ".join(words)
+        if asked not in REPLIES:
+            self.world.unexpected.append(asked)
+            raise AssertionError(f"unexpected command {asked}")
+        if self.world.hang is False:
+            await asyncio.Event().wait()
+        return REPLIES[asked]
+
+    async def close(self) -> None:
+        """See Wire."""
 
 
 @dataclass(frozen=True)
@@ -159,16 +208,25 @@ MEMBERS = {
     "query": Member(
         "prometheus.query", {"service": "metrics", "query": "max(var_pct)", "freshness": "var_pct"}, Effect.READ
     ),
+    "redis get": Member("redis.get", {"service": "cache", "key": "var_pct:BTC-USD"}, Effect.READ),
+    "redis hash": Member("redis.hgetall", {"service": "cache", "key": "volatility_estimates"}, Effect.READ),
+    "redis stream": Member("redis.xrevrange", {"service": "cache", "stream": "model.switch.log"}, Effect.READ),
+    "redis info": Member("redis.info", {"service": "cache"}, Effect.READ),
+    "redis slow log": Member("redis.slowlog", {"service": "cache"}, Effect.READ),
+    "redis latency": Member("redis.latency", {"service": "cache"}, Effect.READ),
+    "redis clients": Member("redis.client_list", {"service": "cache"}, Effect.READ),
+    "redis cause": Member("redis.diagnose", {"service": "cache"}, Effect.READ),
     "wait": Member("wait", {"for": "2s"}, Effect.READ),
 }
 
 
-def services() -> dict[str, Endpoint]:
+def services() -> dict[str, Service]:
     token = Secret("env RISK_TOKEN", lambda: TOKEN)
     return {
         "risk-api": HttpService(url="http://risk", bearer=token),
         "keyed": HttpService(url="http://keyed", bearer=token, idempotency_keys=True),
         "metrics": PrometheusService(url="http://prometheus", bearer=token),
+        "cache": RedisService(url="redis://redis", username="responder", password=token),
     }
 
 
@@ -176,15 +234,15 @@ async def no_wait(_seconds: float) -> None:
     """Virtual time: everything is over at once."""
 
 
-def performer(transport: httpx.AsyncBaseTransport) -> Performer:
-    connections = Connections(services(), lambda _service: transport)
+def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire = LibraryWire) -> Performer:
+    connections = Connections(services(), lambda _service: transport, open_wire)
     return Performer(ACTIONS, connections.connect, PARAMETERS, lambda: NOW, no_wait)
 
 
 async def prepare(world: World, member: Member) -> Plan:
     step = Step.model_validate({"id": "it", "action": member.action, "with": member.with_, "timeout": "10s"})
-    return await performer(world).prepare(RUNBOOK, step, {})
+    return await performer(world, world.wire).prepare(RUNBOOK, step, {})
 
 
 async def act(world: World, member: Member, plan: Plan, timeout_us: int = 10 * SECOND) -> Ended:
-    return await performer(world).act(member.action, plan, "inc1.run1.it.1", timeout_us)
+    return await performer(world, world.wire).act(member.action, plan, "inc1.run1.it.1", timeout_us)

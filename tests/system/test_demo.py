@@ -15,13 +15,32 @@ from typing import Any
 
 import pytest
 
-from responder.demo.scenario import Scenario
+from responder.demo.ending import PAUSE, RESET
+from responder.demo.scenario import READS_REDIS, Scenario
 from tests.provision import CHECKOUT, find
 from tests.system.outside import HALT, REDUCE
 
 WITHIN = 75.0
 """Seconds for one demo: it ends by itself within a minute, and a busy machine needs longer to start a process."""
-CHANGES = {Scenario.VAR_BREACH: [REDUCE], Scenario.VAR_BREACH_UNFIXED: [REDUCE, HALT]}
+AT_ONCE = 3
+"""Demos that play at the same time; they mostly wait."""
+CHANGES: dict[Scenario, list[str]] = {
+    Scenario.VAR_BREACH: [REDUCE],
+    Scenario.VAR_BREACH_UNFIXED: [REDUCE, HALT],
+    Scenario.MODEL_SWITCHING: [PAUSE],
+    Scenario.REDIS_LATENCY: [],
+    Scenario.HOT_RELOAD_REFUSED: [],
+    Scenario.BREAKER_RESET: [REDUCE, RESET],
+}
+TELLS = {
+    Scenario.VAR_BREACH: "VaR is back",
+    Scenario.VAR_BREACH_UNFIXED: "PAGE → pm",
+    Scenario.MODEL_SWITCHING: "the router is paused",
+    Scenario.REDIS_LATENCY: "imagined-on-call: done restart",
+    Scenario.HOT_RELOAD_REFUSED: "<= 1.5 is false",
+    Scenario.BREAKER_RESET: "imagined-risk-manager: approve reset",
+}
+"""A part of each story that no other one has."""
 
 
 def demo(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -51,37 +70,57 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 PLAYED = [
     (Scenario.VAR_BREACH, "prometheus"),
     (Scenario.VAR_BREACH_UNFIXED, "prometheus"),
-    (Scenario.VAR_BREACH_UNFIXED, "built-in"),  # the fourth is what a person sees, below
+    (Scenario.VAR_BREACH_UNFIXED, "built-in"),  # the other one is what a person sees, below
+    (Scenario.MODEL_SWITCHING, "prometheus"),
+    (Scenario.REDIS_LATENCY, "prometheus"),
+    (Scenario.REDIS_LATENCY, "built-in"),
+    (Scenario.HOT_RELOAD_REFUSED, "built-in"),
+    (Scenario.BREAKER_RESET, "prometheus"),
 ]
 
 
+class Playing:
+    """Every one of `PLAYED`, each with its folder; a few play while one is looked at."""
+
+    def __init__(self, made: pytest.TempPathFactory) -> None:
+        self._made = made
+        self.started: list[tuple[Path, subprocess.Popen[str]]] = []
+
+    def at(self, place: int) -> tuple[Path, subprocess.Popen[str]]:
+        """One of them, which is started now if it was not before, and the next ones with it."""
+        for scenario, monitoring in PLAYED[len(self.started) : place + AT_ONCE]:
+            folder = self._made.mktemp("demo")
+            flags = ["--built-in"] if monitoring == "built-in" else []
+            self.started.append((folder, demo(folder, "--scenario", scenario.value, "--json", *flags)))
+        return self.started[place]
+
+
 @pytest.fixture(scope="module")
-def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Path, subprocess.Popen[str]]]]:
-    """Every one of `PLAYED`, all at once: they mostly wait."""
-    find("prometheus")
-    find("alertmanager")
-    started = []
-    for scenario, monitoring in PLAYED:
-        folder = tmp_path_factory.mktemp("demo")
-        flags = ["--built-in"] if monitoring == "built-in" else []
-        started.append((folder, demo(folder, "--scenario", scenario.value, "--json", *flags)))
-    yield started
-    for _, process in started:
+def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
+    for server in ("prometheus", "alertmanager", "redis-server"):
+        find(server)
+    plays = Playing(tmp_path_factory)
+    yield plays
+    for _, process in plays.started:
         if process.poll() is None:
             process.terminate()
             process.communicate(timeout=WITHIN)
 
 
 @pytest.mark.parametrize("place", range(len(PLAYED)), ids=[" ".join(played) for played in PLAYED])
-def test_it_ends_as_the_scenario_promises(place: int, playing: list[tuple[Path, subprocess.Popen[str]]]) -> None:
-    (scenario, monitoring), (folder, process) = PLAYED[place], playing[place]
+def test_it_ends_as_the_scenario_promises(place: int, playing: Playing) -> None:
+    (scenario, monitoring), (folder, process) = PLAYED[place], playing.at(place)
     status, printed, timeline = finished(process)
     assert status == 0, f"{timeline}\n{printed}"
     ending: dict[str, Any] = json.loads(printed)
     assert (ending["good"], ending["monitoring"]) == (True, monitoring)
     assert [change["path"] for change in ending["changes"]] == CHANGES[scenario]
-    assert ending["kelly_fraction"] == {"before": 0.25, "after": 0.1}
+    cut = 0.1 if REDUCE in CHANGES[scenario] else 0.25
+    assert ending["kelly_fraction"] == {"before": 0.25, "after": cut}
+    assert ending["redis_p99_us"]["read"] == (scenario in READS_REDIS and monitoring == "prometheus")
+    assert TELLS[scenario] in timeline
     assert ("PAGE → pm" in timeline) == (scenario is Scenario.VAR_BREACH_UNFIXED)
+    assert max(len(line) for line in timeline.splitlines()) <= 80
     assert list(folder.iterdir()) == []
 
 

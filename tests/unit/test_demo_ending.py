@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from responder.demo.ending import HALT, REDUCE, Course, as_json, findings, paged, seconds, summary
+from responder.demo.ending import HALT, PAUSE, REDUCE, RESET, Course, as_json, findings, paged, seconds, summary
+from responder.demo.imagined import ON_CALL, RISK_MANAGER, Wished
 from responder.demo.observer import Call, Seen, news
 from responder.demo.scenario import Scenario
 from responder.timing import parse_time
@@ -130,3 +131,118 @@ def test_the_platforms_own_news() -> None:
         "VaR is back below 1.80 %",
     ]
     assert list(news(halted, halted)) == []
+
+
+def test_the_news_of_the_other_stories() -> None:
+    worse = replace(BEFORE, breaker="OPEN", redis_p99_us=9000.0)
+    better = replace(worse, breaker="HALF_OPEN", redis_p99_us=900.0, routing=False)
+    assert list(news(BEFORE, worse)) == [
+        "the circuit breaker is OPEN, was CLOSED",
+        "Redis' latency passes the alert's 5000 µs and rises",
+    ]
+    assert list(news(worse, better)) == [
+        "the router is paused",
+        "the circuit breaker is HALF_OPEN, was OPEN",
+        "Redis' latency is back below 5000 µs",
+    ]
+    assert list(news(better, replace(better, routing=True))) == ["the router runs again"]
+
+
+# --- the stories with people and Redis --------------------------------------------------------------------------------
+
+
+def of(runbook: str, *events: dict[str, object], **parts: Any) -> dict[str, Any]:
+    return {**incident("fixed", *events), "runbook": runbook, **parts}
+
+
+PAUSED = replace(
+    BEFORE,
+    routing=False,
+    calls=(Call(PAUSE, 200, None),),
+    incidents=(of("model-switching", {"kind": "evidence_gathered", "text": 'Evidence: {"lstm, tcn": 10}'}),),
+)
+RESTARTED = replace(
+    BEFORE,
+    redis_p99_us=901.0,
+    incidents=(
+        of(
+            "redis-latency",
+            {"kind": "manual_asked", "text": "Likely cause: commands (6 slow commands)"},
+            {"kind": "evidence_gathered", "text": "Evidence: EVAL"},
+            {"kind": "manual_done", "actor": ON_CALL},
+        ),
+    ),
+)
+ASKED: dict[str, object] = {"kind": "approval_asked", "at": "2026-11-20T17:00:08Z"}
+APPROVED: dict[str, object] = {"kind": "approved", "actor": RISK_MANAGER}
+RESETTED = replace(
+    BEFORE,
+    breaker="HALF_OPEN",
+    calls=(CUT, Call(RESET, 200, None)),
+    incidents=(of("circuit-breaker", ASKED, APPROVED), of("var-breach")),
+)
+HIGH = Wished(1.66, goes_ahead=False, refused=("value 1.66 <= 1.5 is false",), status=409)
+CALM = Wished(1.2, goes_ahead=True, refused=())
+STORIES = {
+    Scenario.MODEL_SWITCHING: PAUSED,
+    Scenario.REDIS_LATENCY: RESTARTED,
+    Scenario.BREAKER_RESET: RESETTED,
+    Scenario.HOT_RELOAD_REFUSED: BEFORE,
+}
+
+
+def told(scenario: Scenario, last: Seen, *wished: Wished, redis: bool = True) -> list[str]:
+    """What was not as promised."""
+    whole = Course(scenario, BEFORE, 2.16, last, BROKE, wished or (HIGH, CALM), redis)
+    return [finding.wanted for finding in findings(whole) if not finding.good]
+
+
+@pytest.mark.parametrize("scenario", STORIES)
+def test_the_other_stories_as_promised_are_good(scenario: Scenario) -> None:
+    assert told(scenario, STORIES[scenario]) == []
+    assert all(line.isprintable() for line in summary(Course(scenario, BEFORE, 2.16, STORIES[scenario], BROKE)))
+
+
+def test_without_a_redis_its_evidence_is_not_promised() -> None:
+    silent = replace(PAUSED, incidents=(of("model-switching"),))
+    assert told(Scenario.MODEL_SWITCHING, silent, redis=False) == []
+    assert told(Scenario.MODEL_SWITCHING, silent) == ["the last switches were shown by models"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "last"),
+    [
+        (Scenario.MODEL_SWITCHING, replace(PAUSED, routing=True)),
+        (Scenario.MODEL_SWITCHING, replace(PAUSED, calls=())),
+        (Scenario.REDIS_LATENCY, replace(RESTARTED, redis_p99_us=9000.0)),
+        (Scenario.REDIS_LATENCY, replace(RESTARTED, calls=(CUT,))),
+        (Scenario.REDIS_LATENCY, replace(RESTARTED, incidents=(of("redis-latency"),))),
+        (Scenario.BREAKER_RESET, replace(RESETTED, breaker="OPEN")),
+        (Scenario.BREAKER_RESET, replace(RESETTED, calls=RESETTED.calls[::-1])),
+        (Scenario.BREAKER_RESET, replace(RESETTED, incidents=RESETTED.incidents[:1])),
+        (Scenario.BREAKER_RESET, replace(RESETTED, incidents=(of("circuit-breaker", ASKED), of("var-breach")))),
+        (
+            Scenario.BREAKER_RESET,
+            replace(RESETTED, incidents=(RESETTED.incidents[0], of("var-breach", closed_at="2026-11-20T17:01:00Z"))),
+        ),
+        (Scenario.HOT_RELOAD_REFUSED, replace(BEFORE, calls=(CUT,))),
+        (Scenario.HOT_RELOAD_REFUSED, replace(BEFORE, incidents=(of("hot-reload"),))),
+    ],
+)
+def test_each_broken_promise_of_the_other_stories_fails_it(scenario: Scenario, last: Seen) -> None:
+    assert told(scenario, last)
+
+
+@pytest.mark.parametrize(
+    "wished",
+    [
+        (CALM,),
+        (HIGH,),
+        (replace(HIGH, goes_ahead=True), CALM),
+        (replace(HIGH, status=200), CALM),
+        (replace(HIGH, refused=("no",)), CALM),
+        (HIGH, replace(CALM, goes_ahead=False)),
+    ],
+)
+def test_each_broken_promise_of_the_refusal_fails_it(wished: tuple[Wished, ...]) -> None:
+    assert told(Scenario.HOT_RELOAD_REFUSED, BEFORE, *wished)

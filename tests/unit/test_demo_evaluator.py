@@ -16,8 +16,8 @@ from responder.demo.evaluator import Evaluator, EvaluatorSettings, Times
 from responder.demo.instant_query import create_query_api, number
 from responder.demo.notification import Route, SentAlert, payload, told_by, worth_telling
 from responder.demo.prometheus import ScrapeJob, Timing, alertmanager_config, prometheus_config
-from responder.demo.promql import Sample, Scrape
-from responder.errors import BadConfig
+from responder.demo.promql import Moment, Sample, Scrape, parse
+from responder.errors import BadConfig, BadSyntax
 from responder.timing import MILLISECOND, SECOND, format_time, parse_time
 
 # Sent by Alertmanager 0.25.0 for three alerts posted to its API, one of them ended; only the port was changed.
@@ -326,7 +326,8 @@ async def test_a_series_keeps_its_name_and_a_computed_one_has_none() -> None:
     "query",
     [
         "",
-        "rate(x[5m])",
+        "increase(x[5m])",
+        "rate(x)",
         "max(",
         "max()",
         "var_pct[5m]",
@@ -348,6 +349,32 @@ async def test_what_it_cannot_evaluate_is_an_error_in_prometheus_shape(query: st
     document = answer.json()
     assert (document["status"], document["errorType"]) == ("error", "bad_data")
     assert set(document) == {"status", "errorType", "error"}
+
+
+def counted(*values: float) -> list[Scrape]:
+    """A counter scraped every second, the last time now."""
+    first = START - (len(values) - 1) * SECOND
+    return [Scrape(first + n * SECOND, (Sample("c_total", {"job": "x"}, value),)) for n, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("values", "rate"),
+    [
+        ([100 + n for n in range(10)], 1.0),  # the whole range is covered
+        ([100 + n for n in range(30)], 1.0),
+        ([106, 107, 108, 109, 2, 3, 4, 5, 6, 7], 109.0 * 10 / 9 / 10 + -99.0 * 10 / 9 / 10),
+        ([100, 102], 0.3),  # two samples: half an interval is added before them, none after
+        ([0, 2], 0.2),  # it began at zero, so it cannot have been less before
+        ([7, 7, 7], 0.0),
+        ([5], None),
+        ([], None),
+    ],
+)
+def test_a_rate_is_what_prometheus_says(values: Sequence[float], rate: float | None) -> None:
+    found = parse("rate(c_total[10s])")(Moment(counted(*values), START))
+    assert isinstance(found, tuple)
+    assert [(s.name, s.labels) for s in found] == ([] if rate is None else [("", {"job": "x"})])
+    assert [s.value for s in found] == ([] if rate is None else [pytest.approx(rate)])
 
 
 async def test_a_plain_number_is_a_scalar() -> None:
@@ -388,14 +415,22 @@ def test_numbers_are_written_without_an_exponent(value: float, text: str) -> Non
 
 def test_a_rule_that_only_prometheus_can_evaluate_is_refused_by_name() -> None:
     rules = (SHIPPED / "rules" / "edge-risk.yml").read_text()
-    (switching,) = alert_rules.shortened(rules, ["ExcessiveModelSwitching"], 0)
-    with pytest.raises(BadConfig, match=r"ExcessiveModelSwitching: .* put prometheus on PATH"):
-        alert_rules.threshold(switching)
+    (certificate,) = alert_rules.shortened(rules, ["TlsCertificateExpiring"], 0)
+    with pytest.raises(BadSyntax, match="put prometheus on PATH"):
+        parse(certificate.expr)
     with pytest.raises(BadConfig, match="no alert rule NoSuch"):
         alert_rules.shortened(rules, ["NoSuch"], 0)
     odd = AlertRule("Odd", "a > 1", 0, {}, {"summary": "{{ humanize $value }}"})
     with pytest.raises(BadConfig, match=r"Odd: .*humanize"):
         alert_rules.expanded(odd, {}, 1.0)
+
+
+def test_a_shortened_rule_looks_back_as_much_shorter_and_holds_no_longer_than_it_is_shipped() -> None:
+    text = (SHIPPED / "rules" / "edge-risk.yml").read_text()
+    names = ["ExcessiveModelSwitching", "CircuitBreakerOpened"]
+    switching, breaker = alert_rules.shortened(text, names, SECOND)
+    assert (switching.expr, switching.holds_for) == ("rate(model_switch_total[15s]) * 60 > 20", SECOND)
+    assert (breaker.expr, breaker.holds_for) == ("circuit_breaker_state == 2", 0)
 
 
 def test_shortened_rules_differ_from_the_shipped_ones_in_their_times_only() -> None:

@@ -132,7 +132,7 @@ async def test_metrics_carry_every_name_of_the_operations(platform: httpx.AsyncC
     seen = await metrics(platform)
     assert {name for name, _ in seen} == {
         "var_pct", "kelly_fraction", "trading_halted", "router_paused", "circuit_breaker_state",
-        "position_size_usd", "edge_blended_bps", "volatility_age_seconds",
+        "position_size_usd", "edge_blended_bps", "volatility_age_seconds", "model_switch_total", "redis_latency_p99",
     }  # fmt: skip
     assert seen["kelly_fraction", ""] == 0.25
     assert seen["volatility_age_seconds", ""] == 42
@@ -232,3 +232,52 @@ async def test_a_huge_body_is_refused(platform: httpx.AsyncClient) -> None:
 
 def test_settings_do_not_show_their_token() -> None:
     assert "s3cret" not in repr(PlatformSettings(token="s3cret"))
+
+
+async def test_the_router_counts_its_switches_until_it_is_paused(
+    platform: httpx.AsyncClient, clock: TurnedClock
+) -> None:
+    async def switches() -> float:
+        return (await metrics(platform))["model_switch_total", ""]
+
+    clock.now += 60.0
+    assert await switches() == pytest.approx(6.0)
+    await stress(platform, Scenario.MODEL_SWITCHING)
+    clock.now += 10.0
+    assert await switches() == pytest.approx(16.0)
+    await platform.post("/api/router/pause")
+    clock.now += 60.0
+    assert await switches() == pytest.approx(16.0)
+    await platform.post("/api/router/resume")
+    clock.now += 1.0
+    assert await switches() == pytest.approx(17.0)
+
+
+async def test_redis_becomes_slow_and_quick_again(platform: httpx.AsyncClient, clock: TurnedClock) -> None:
+    async def latency() -> float:
+        return (await metrics(platform))["redis_latency_p99", ""]
+
+    assert await latency() == 900.0
+    await stress(platform, Scenario.REDIS_LATENCY)
+    clock.now += SETTLED
+    assert await latency() == pytest.approx(9000.0)
+    await platform.post("/demo/stress", json={})
+    clock.now += SETTLED
+    status = (await platform.get("/api/status")).json()
+    assert status["redis_latency_p99_us"] == pytest.approx(900.0)
+
+
+async def test_each_story_breaks_what_it_says(platform: httpx.AsyncClient, clock: TurnedClock) -> None:
+    await stress(platform, Scenario.HOT_RELOAD_REFUSED)
+    clock.now += SETTLED
+    assert 1.6 < await worst_var(platform) < 1.7
+    await stress(platform, Scenario.BREAKER_RESET)
+    clock.now += SETTLED
+    assert (await platform.get("/api/status")).json()["circuit_breaker"] == "OPEN"
+    await cut(platform)
+    clock.now += SETTLED
+    await platform.post("/api/circuit-breaker/reset")
+    clock.now += SETTLED
+    status = (await platform.get("/api/status")).json()
+    assert status["circuit_breaker"] == "HALF_OPEN"
+    assert max(status["var_pct"].values()) < 1.7

@@ -49,7 +49,21 @@ policies: {desk: {grace: 2m, acknowledgement: 30m, levels: [{name: L2, after: 15
     }
 
 
-@pytest.mark.parametrize("name", ["var-breach.yaml", "halt-trading.yaml"])
+def test_a_query_looks_back_less_far_and_a_wait_is_shorter() -> None:
+    text = """
+checks: {a: {with: {query: 'max(rate(a{b="x"}[1m])) * 60', freshness: a}}}
+steps: [{action: wait, with: {for: 2m}, timeout: 130s}]
+"""
+    assert yaml.safe_load(scaled_text(text)) == {
+        "checks": {"a": {"with": {"query": 'max(rate(a{b="x"}[3s])) * 60', "freshness": "a"}}},
+        "steps": [{"action": "wait", "with": {"for": "6s"}, "timeout": "130s"}],
+    }
+
+
+VERIFIED = [path.name for path in sorted(CATALOGUE.glob("*.yaml")) if "\nverify:" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", VERIFIED)
 def test_a_scaled_runbook_leaves_time_for_a_second_look(name: str) -> None:
     merged = yaml.safe_load((CATALOGUE / name).read_text())
     verify = Runbook.model_validate(yaml.safe_load(scaled_text(yaml.safe_dump(merged)))).verify

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from responder.contracts import Secret
-from responder.services import SERVICES, Basic, HttpService, PrometheusService, SecretHeader
+from responder.services import SERVICES, Basic, HttpService, PrometheusService, RedisService, SecretHeader
 
 
 def secret() -> Secret:
@@ -68,3 +68,40 @@ def test_a_secret_is_not_shown() -> None:
 def test_verification_of_certificates_cannot_be_turned_off() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         HttpService.model_validate({"url": "https://risk", "verify": False})
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["redis://cache", "rediss://cache:6380/2", "redis://[::1]:6379"])
+def test_a_redis_address_is_a_host_and_perhaps_a_database(url: str) -> None:
+    assert RedisService(url=f"{url}/").url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "cure"),
+    [
+        ("http://cache", "begins with redis://"),
+        ("redis://", "begins with redis://"),
+        ("redis://cache:0", "begins with redis://"),
+        ("redis://cache:99999", "like redis://"),
+        ("redis://:hunter2hunter2@cache", "use `username` and `password`"),
+        ("redis://cache/hunter2", "the number of a database"),
+        ("redis://cache/0?ssl_cert_reqs=none", "the number of a database"),
+    ],
+)
+def test_any_other_redis_address_is_refused_with_the_cure(url: str, cure: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RedisService(url=url)
+    message = caught.value.errors(include_input=False)[0]["msg"]
+    assert cure in message
+    assert "hunter2" not in message
+
+
+def test_a_redis_credential_is_whole_and_an_authority_needs_tls() -> None:
+    with pytest.raises(ValidationError, match="`username` needs its `password`"):
+        RedisService(url="redis://cache", username="responder")
+    with pytest.raises(ValidationError, match="write the address with rediss://"):
+        RedisService(url="redis://cache", ca_file="ca.pem")
+    whole = RedisService(url="rediss://cache", username="responder", password=secret(), ca_file="ca.pem")
+    assert "t0p-s3cret" not in f"{whole!r}{whole.model_dump_json()}"

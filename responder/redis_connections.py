@@ -1,0 +1,193 @@
+"""Connections to the configured Redis servers: one command, one answer, and what a missing answer means.
+
+The library's client would send a command up to eleven times (contracts.md G), so its connection is used without it:
+whether anything was sent is then known for certain, and nothing is tried twice. A connection lasts for one command. Who
+reads evidence a few times an hour needs no pool, and a password that was rotated is the one that is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.redis_replies import Reply
+from responder.services import RedisService
+from responder.timing import SECOND
+
+_SHORTEST_HIDDEN = 8  # characters; a shorter secret would be found in innocent numbers
+_HIDDEN = "(hidden)"
+_LOADING = ("LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "max number of clients")
+"""What an error begins with that passes by itself."""
+
+
+class Wire(Protocol):
+    """One connection; it raises the errors of redis-py."""
+
+    async def connect(self) -> None:
+        """Open it, as the service's user, in its database."""
+        ...
+
+    async def ask(self, words: tuple[str, ...]) -> Any:
+        """Send one command and read its answer."""
+        ...
+
+    async def close(self) -> None:
+        """Close it at once."""
+        ...
+
+
+OpenWire = Callable[[RedisService, float], Wire]
+"""Makes a connection to a service that is not opened yet, with its patience in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisCall:
+    """One command, such as `("GET", "var_pct:BTC-USD")`. `changes`: the server may be different afterwards."""
+
+    words: tuple[str, ...]
+    changes: bool = False
+
+
+def load_library() -> None:
+    """Load redis-py now: it takes a sixth of a second, which no loop that is running has."""
+    import redis.asyncio  # noqa: F401
+
+
+class RedisConnection:
+    """What an action speaks through to one server."""
+
+    keyed = False
+    """No server honours idempotency keys."""
+
+    def __init__(self, name: str, service: RedisService, opener: OpenWire) -> None:
+        self.name = name
+        self.service = service
+        self._open = opener
+        self._permits = asyncio.Semaphore(service.connections)
+
+    async def send(self, call: RedisCall, timeout: float) -> Reply:
+        """Send `call` once and read its answer. `timeout` in seconds. Raises Temporary, Permanent, Unknown."""
+        place = f"{self.name}: {' '.join(call.words)[:120]}"
+        patience = min(timeout, self.service.timeout / SECOND)
+        secret = self.service.password.reveal() if self.service.password is not None else ""
+        async with self._permit(place, timeout / 3):
+            wire = self._open(self.service, patience)
+            try:
+                await _connected(wire, place)
+                return _decoded(await _asked(wire, call, place), secret)
+            finally:
+                await wire.close()
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+    @contextlib.asynccontextmanager
+    async def _permit(self, place: str, patience: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(patience):
+                await self._permits.acquire()
+        except TimeoutError:
+            said = "nothing was sent: all connections are in use; raise the service's `connections`"
+            raise Temporary(f"{place}: {said}") from None
+        try:
+            yield
+        finally:
+            self._permits.release()
+
+
+async def _connected(wire: Wire, place: str) -> None:
+    from redis.exceptions import RedisError
+
+    try:
+        await wire.connect()
+    except RedisError as error:
+        raise _refused(error, f"{place}: nothing was sent", "no connection", changes=False) from None
+
+
+async def _asked(wire: Wire, call: RedisCall, place: str) -> Any:
+    from redis.exceptions import RedisError
+
+    try:
+        return await wire.ask(call.words)
+    except RedisError as error:
+        raise _refused(error, place, "no answer", changes=call.changes) from None
+
+
+def _refused(error: Exception, place: str, lacking: str, *, changes: bool) -> ResponderError:
+    """What an error says about the world. `changes`: a lost answer leaves it open whether the command was done."""
+    from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
+
+    said = " ".join(str(error).split())[:200]
+    if isinstance(error, AuthenticationError) or said.startswith(("WRONGPASS", "NOAUTH")):
+        return Permanent(f"{place}: it does not know us; check the service's `username` and `password`")
+    if isinstance(error, NoPermissionError) or said.startswith("NOPERM"):
+        return Permanent(f"{place}: its user may not do this ({said}); allow the command with ACL SETUSER")
+    if isinstance(error, BusyLoadingError) or said.startswith(_LOADING):
+        return Temporary(f"{place}: not now ({said})")
+    if isinstance(error, ResponseError):
+        return Permanent(f"{place}: refused ({said}); check the key and the command")
+    lost = f"{place}: {lacking} ({type(error).__name__})"
+    if changes:
+        return Unknown(f"{lost}; the change may have happened")
+    return Temporary(f"{lost}; check that it runs, its address and certificate")
+
+
+def _decoded(reply: Any, secret: str) -> Reply:
+    """Texts of bytes; a server that echoes the password must not bring it into journal or messages (design 5.11)."""
+    if isinstance(reply, bytes):
+        text = reply.decode("utf-8", "replace")
+        return text.replace(secret, _HIDDEN) if len(secret) >= _SHORTEST_HIDDEN else text
+    if isinstance(reply, list):
+        return [_decoded(one, secret) for one in reply]
+    return reply if isinstance(reply, str | int | float) or reply is None else str(reply)
+
+
+class LibraryWire:
+    """A connection of redis-py, without retries, without anything that it would send on its own."""
+
+    def __init__(self, service: RedisService, patience: float) -> None:
+        self._service = service
+        self._patience = patience
+
+    async def connect(self) -> None:
+        """See Wire."""
+        await self._connection.connect()
+
+    async def ask(self, words: tuple[str, ...]) -> Any:
+        """See Wire."""
+        await self._connection.send_command(*words)
+        return await self._connection.read_response()
+
+    async def close(self) -> None:
+        """See Wire."""
+        await self._connection.disconnect(nowait=True)
+
+    @cached_property
+    def _connection(self) -> Any:
+        from redis.asyncio import Connection, SSLConnection
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        service, url = self._service, urlsplit(self._service.url)
+        settings: dict[str, Any] = {
+            "host": url.hostname,
+            "port": url.port or 6379,
+            "db": int(url.path.strip("/") or 0),
+            "username": service.username,
+            "password": service.password.reveal() if service.password is not None else None,
+            # Connecting may take a third, so that the rest is left for the answer.
+            "socket_connect_timeout": self._patience / 3,
+            "socket_timeout": self._patience,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "driver_info": None,
+        }
+        if url.scheme == "rediss":
+            return SSLConnection(ssl_ca_certs=service.ca_file, **settings)
+        return Connection(**settings)
