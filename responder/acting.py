@@ -84,11 +84,20 @@ def _unreadable(run: Run) -> Next:
 def given_up(run: Run, why: str) -> Tell | None:
     """When recovery cannot go on: what is not known to have happened is unknown before the run ends."""
     for state in run.steps:
-        attempts = run.attempts_of(state.id)
-        if state.status is StepStatus.RUNNING and attempts and attempts[-1].outcome is Outcome.UNKNOWN:
-            lost = f"it may or may not have happened: {attempts[-1].detail}; {why}"
+        doubt = _doubt(run, state.id)
+        if state.status is StepStatus.RUNNING and doubt is not None:
+            lost = f"{_nobody_knows(doubt)}; {why}"
             return Tell(f.StepEnded(run=run.number, step=state.id, status=StepStatus.UNKNOWN, why=lost))
     return None
+
+
+def _doubt(run: Run, step: str) -> Attempt | None:
+    """The latest attempt that may have happened: that a later one was refused says nothing about it."""
+    return next((a for a in reversed(run.attempts_of(step)) if a.doubtful), None)
+
+
+def _nobody_knows(attempt: Attempt) -> str:
+    return f"it may or may not have happened: {attempt.detail}"
 
 
 def _aborts(run: Run, runbook: Runbook, state: StepState) -> bool:
@@ -388,11 +397,15 @@ def _tried(view: View, run: Run, step: Step, state: StepState) -> Next:
     attempt = run.attempts_of(step.id)[-1]
     if attempt.outcome is Outcome.OK:
         return _judge_output(view, run, step, attempt)
-    if attempt.outcome is Outcome.PERMANENT:
-        return _ended(run, step, StepStatus.FAILED, attempt.detail)
+    if attempt.outcome is Outcome.UNKNOWN:
+        return _recover(view, run, step, attempt)
+    doubt = _doubt(run, step.id)
     if attempt.outcome is Outcome.TEMPORARY:
-        return _retry(view, run, step, attempt, state)
-    return _recover(view, run, step, attempt)
+        # In doubt with the plan and key of before: new ones would do it twice, if it has happened.
+        return _retry(view, run, step, attempt, state) if doubt is None else _send_again(view, run, step, attempt)
+    if doubt is None:
+        return _ended(run, step, StepStatus.FAILED, attempt.detail)
+    return _ended(run, step, StepStatus.UNKNOWN, f"{_nobody_knows(doubt)}; then {attempt.detail}")
 
 
 def _judge_output(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
@@ -436,7 +449,7 @@ def _recover(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
         # Reading again changes nothing, and the service honours the same key.
         return _send_again(view, run, step, attempt)
     if effect is Effect.UNSAFE:
-        return _ended(run, step, StepStatus.UNKNOWN, f"it may or may not have happened: {attempt.detail}")
+        return _ended(run, step, StepStatus.UNKNOWN, _nobody_knows(attempt))
     if attempt.probe is None or (attempt.probe is ProbeAnswer.UNCLEAR and attempt.probes < PROBES):
         asked = attempt.probed_at
         again = None if asked is None else asked + SECOND * 2**attempt.probes
@@ -447,14 +460,13 @@ def _recover(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
         return _ended(run, step, StepStatus.DONE, f"it happened: {attempt.probe_detail}")
     if attempt.probe is ProbeAnswer.NOT_APPLIED:
         return _send_again(view, run, step, attempt)
-    why = f"it may or may not have happened: {attempt.detail}; {attempt.probe_detail}"
-    return _ended(run, step, StepStatus.UNKNOWN, why)
+    return _ended(run, step, StepStatus.UNKNOWN, f"{_nobody_knows(attempt)}; {attempt.probe_detail}")
 
 
 def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     """Sending again passes pause, locks and the alert's state again, with the plan and key of the first time."""
     runbook = view.runbook_of(run)
-    known = attempt.probe is ProbeAnswer.NOT_APPLIED or attempt.plan.effect is Effect.READ
+    known = _doubt(run, step.id) is None
     give_up = StepStatus.FAILED if known else StepStatus.UNKNOWN
     sent = len(run.attempts_of(step.id))
     if sent > SENDS or runbook is None:
@@ -463,6 +475,7 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
         status = StepStatus.SKIPPED if known else StepStatus.UNKNOWN
         return _ended(run, step, status, "not sent again: the alert resolved or a person took over")
     patience = (attempt.ended_at or view.now) + (SECOND * 2 ** (sent - 1) if sent > 1 else 0)
+    patience = max(patience, run.step(step.id).retry_at or 0)
     if patience > view.now:
         return WaitUntil(patience, "retry")  # the first time at once; a service that is in trouble gets time after that
     case = _case(view, run, runbook, step, attempt.plan)

@@ -232,9 +232,10 @@ def _unlock(command: Command, draft: Draft, incident: Incident) -> f.Fact | None
     held = parsed(Lock, draft.scope(lock_name(target)))
     if held is None:
         raise Rejected(f"{target} is not locked")
-    holding = draft.incident(held.incident).active_run
-    if holding is not None and holding.open_attempt is not None:
-        raise Rejected(f"step {holding.open_attempt.step} is being done right now; its lock ends with it")
+    for holder in held.holders:
+        holding = draft.incident(holder.incident).active_run
+        if holding is not None and holding.open_attempt is not None:
+            raise Rejected(f"step {holding.open_attempt.step} is being done right now; its lock ends with it")
     return f.Unlocked(target=target, reason=command.note)
 
 

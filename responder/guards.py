@@ -168,10 +168,12 @@ def ineffective(case: Case) -> Verdict:
 def lock(case: Case) -> Verdict:
     """Nobody else is changing the target."""
     body = parsed(Lock, case.scope(lock_name(case.run.target)))
-    if body is None or (body.incident, body.run) == (case.incident.id, case.run.number):
+    others = () if body is None else body.without(case.incident.id, case.run.number)
+    if not others:
         return allow("lock", f"{case.run.target} is free")
-    holder = f"run {body.run} of incident {body.incident}"
-    if body.unknown:
+    other = next((held for held in others if held.unknown), others[0])
+    holder = f"run {other.run} of incident {other.incident}"
+    if other.unknown:
         cure = f"settle it or unlock {case.run.target}"
         return limit(
             case, deny("lock", f"{case.run.target} is locked: {holder} may or may not have changed it; {cure}")

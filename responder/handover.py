@@ -59,7 +59,7 @@ def digest(standing: Standing) -> dict[str, Any]:
         "open": [{**_incident(i, now), "waits_for": standing.waits.get(i.id, "")} for i in _urgent_first(standing)],
         "unsettled": list(_unsettled(standing)),
         "in_force": [one for target, top in standing.in_force.items() for one in _changes(target, top, now)],
-        "locks": [_lock(target, lock) for target, lock in standing.locks.items()],
+        "locks": [_lock(target, held) for target, lock in standing.locks.items() for held in lock.holders],
         "closed": [_incident(i, now) for i in sorted(standing.closed, key=lambda i: i.closed_at or 0, reverse=True)],
         "timers": sorted(_timers(standing), key=lambda timer: str(timer["at"]))[:TIMERS],
         "dead_letters": [dead_letter(letter) for letter in standing.letters],

@@ -89,6 +89,12 @@ class Attempt(Recorded):
         """It is known that the change was made."""
         return self.outcome is Outcome.OK or self.probe is ProbeAnswer.APPLIED or self.settled_applied
 
+    @property
+    def doubtful(self) -> bool:
+        """Nobody knows whether the change was made."""
+        changes = self.outcome is Outcome.UNKNOWN and self.plan.effect is not Effect.READ
+        return changes and self.probe not in (ProbeAnswer.APPLIED, ProbeAnswer.NOT_APPLIED) and not self.settled
+
 
 class StepState(Recorded):
     """A step within a run. `retry_at` is when a temporary failure may be tried again."""

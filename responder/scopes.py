@@ -34,12 +34,35 @@ RESULTS_KEPT = 20
 
 
 class Lock(Recorded):
-    """A target's lock. `unknown`: nobody knows whether a change happened; a person settles it or unlocks."""
+    """A target's lock. `unknown`: nobody knows whether a change happened; a person settles it or unlocks.
+
+    `beside`: who else holds it. A brake passes the locks of others, and from then on holds the target like them.
+    """
 
     incident: str
     run: int
     since: int
     unknown: bool = False
+    beside: tuple[Lock, ...] = ()
+
+    @property
+    def holders(self) -> tuple[Lock, ...]:
+        """Everybody who holds it."""
+        return (self.model_copy(update={"beside": ()}), *self.beside)
+
+    def held_by(self, incident: str, run: int) -> Lock | None:
+        """What this run holds of it."""
+        return next((held for held in self.holders if (held.incident, held.run) == (incident, run)), None)
+
+    def without(self, incident: str, run: int) -> tuple[Lock, ...]:
+        """Everybody else who holds it."""
+        return tuple(held for held in self.holders if (held.incident, held.run) != (incident, run))
+
+
+def lock_of(holders: Iterable[Lock]) -> Lock | None:
+    """The lock that these hold together, None of nobody: it says first what nobody knows, then who came first."""
+    ordered = sorted(holders, key=lambda held: (not held.unknown, held.since))
+    return ordered[0].model_copy(update={"beside": tuple(ordered[1:])}) if ordered else None
 
 
 class RunCount(Recorded):

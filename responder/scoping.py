@@ -33,6 +33,7 @@ from responder.scopes import (
     changes_name,
     in_force_name,
     lock_name,
+    lock_of,
     opens_name,
     parsed,
     recent,
@@ -83,15 +84,27 @@ def _run(incident: Incident, number: int) -> Run | None:
     return next((r for r in incident.runs if r.number == number), None)
 
 
+def _own(incident: Incident, run: Run, scope: ScopeText) -> Lock | None:
+    lock = parsed(Lock, scope(lock_name(run.target)))
+    return None if lock is None else lock.held_by(incident.id, run.number)
+
+
+def _held(incident: Incident, run: Run, scope: ScopeText, own: Lock | None) -> ScopeChange:
+    """The target's lock, of which this run holds `own` from now on, or nothing."""
+    lock = parsed(Lock, scope(lock_name(run.target)))
+    others = () if lock is None else lock.without(incident.id, run.number)
+    return ScopeChange(lock_name(run.target), lock_of((*others, *([own] if own is not None else []))))
+
+
 def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
     fact = event.fact
     assert isinstance(fact, f.AttemptIntended)
     run = _run(incident, fact.run)
     if run is None or fact.plan.effect is Effect.READ:
         return
-    held = parsed(Lock, scope(lock_name(run.target)))
-    if held is None:
-        yield ScopeChange(lock_name(run.target), Lock(incident=incident.id, run=run.number, since=event.at))
+    if _own(incident, run, scope) is None:
+        # Also beside another run, whose lock a brake has passed: nobody else may begin when that one ends first.
+        yield _held(incident, run, scope, Lock(incident=incident.id, run=run.number, since=event.at))
     first = sum(1 for a in run.attempts if a.plan.effect is not Effect.READ) == 1
     if first and not run.takes_back:
         name = runs_name(run.runbook, run.target)
@@ -124,9 +137,8 @@ def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, sco
     if run is None:
         return
     if fact.status is StepStatus.UNKNOWN:
-        # Also over another run's lock, which a brake has passed: what is unknown must stay locked.
         lock = Lock(incident=incident.id, run=run.number, since=event.at, unknown=True)
-        yield ScopeChange(lock_name(run.target), lock)
+        yield _held(incident, run, scope, lock)
     done = [a for a in run.attempts_of(fact.step) if a.happened]
     restore = None if runbook is None else runbook.step(fact.step).restore
     if fact.status is StepStatus.DONE and done and restore is not None and not run.takes_back:
@@ -225,12 +237,12 @@ _PROVES = {
 
 
 def _released(incident: Incident, run: Run, scope: ScopeText) -> Iterator[ScopeChange]:
-    held = parsed(Lock, scope(lock_name(run.target)))
-    if held is None or (held.incident, held.run) != (incident.id, run.number):
+    own = _own(incident, run, scope)
+    if own is None:
         return
     unsettled = {a.id for a in incident.unsettled}
     open_questions = any(a.open or a.id in unsettled for a in run.attempts)
-    yield ScopeChange(lock_name(run.target), held.model_copy(update={"unknown": True}) if open_questions else None)
+    yield _held(incident, run, scope, own.model_copy(update={"unknown": True}) if open_questions else None)
 
 
 def _settled(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:

@@ -102,7 +102,12 @@ class Reports:
 
     async def _locked(self, locks: dict[str, Lock], opened: frozenset[str]) -> tuple[Incident, ...]:
         """The closed incidents whose change is still to be settled."""
-        wanted = dict.fromkeys(lock.incident for lock in locks.values() if lock.unknown and lock.incident not in opened)
+        wanted = dict.fromkeys(
+            held.incident
+            for lock in locks.values()
+            for held in lock.holders
+            if held.unknown and held.incident not in opened
+        )
         rows = [await self._parts.desk.store.incident(one) for one in wanted]
         return tuple(row.fold for row in rows if row is not None)
 

@@ -101,7 +101,6 @@ def test_what_somebody_has_is_not_paged_after_an_outage() -> None:
 KEYED = a_runbook(steps=[call_step(service="keyed-api", retry={"attempts": 3, "first": "3s"})], verify=None)
 
 
-@pytest.mark.xfail(strict=True, reason="a retry after 429 has a key of its own, though an earlier attempt is unknown")
 def test_what_may_have_happened_is_tried_again_with_the_same_key() -> None:
     """C21: done, answer lost, sent again with its key, refused for now, and then sent with a new key: done twice."""
     with playing(own(KEYED)) as stage:
@@ -113,7 +112,6 @@ def test_what_may_have_happened_is_tried_again_with_the_same_key() -> None:
         assert stage.did == [("0:00", "/api/orders")]
 
 
-@pytest.mark.xfail(strict=True, reason="the last attempt alone tells how the step ended, though an earlier is unknown")
 def test_what_may_have_happened_has_not_failed_because_the_next_attempt_was_refused() -> None:
     """C21: done, answer lost, sent again and refused: the run says that it failed, and the target is free."""
     with playing(own(KEYED)) as stage:
@@ -127,9 +125,6 @@ def test_what_may_have_happened_has_not_failed_because_the_next_attempt_was_refu
         assert stage.scope("lock:risk-api/kelly_fraction") is not None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a brake that passes another's lock takes none, so nothing protects it afterwards"
-)
 def test_nothing_begins_beside_a_brake_that_has_passed_a_lock() -> None:
     """C21: the brake goes on when the run ends whose lock it has passed, and then a third run finds the target free."""
     with playing(own(unverified("First"), unverified("Second", brake=True), unverified("Third"))) as stage:

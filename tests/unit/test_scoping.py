@@ -8,7 +8,7 @@ import pytest
 
 from responder import facts as f
 from responder.recorded import Cause, Effect, Outcome, ProbeAnswer, Recorded, Result, StepStatus
-from responder.scopes import Draw, Draws, InForce, Lock, RunCount, recent
+from responder.scopes import Draw, Draws, InForce, Lock, RunCount, lock_of, recent
 from responder.scoping import ScopeChange, scopes_after
 from responder.timing import DAY, HOUR
 from tests.builders import T0, a_plan, a_runbook, cut_step, ended, fired, intended, opened, rules_of, started, told
@@ -70,9 +70,12 @@ def test_reading_takes_nothing() -> None:
     assert after(*BEGUN, intended(plan=a_plan(Effect.READ))) == {}
 
 
-def test_a_brake_that_passes_a_lock_leaves_it_to_its_owner() -> None:
-    assert "lock" not in after(*BEGUN, intended(), lock=THEIRS)
+def test_a_brake_that_passes_a_lock_holds_it_beside_its_owner() -> None:
+    both = lock_of((THEIRS, OURS))
+    assert both is not None
+    assert after(*BEGUN, intended(), lock=THEIRS)["lock"] == both
     over = f.RunEnded(run=1, result=Result.FIXED, why="")
+    assert after(*BEGUN, intended(), ended(Outcome.OK), over, lock=both)["lock"] == THEIRS
     assert "lock" not in after(*BEGUN, intended(), ended(Outcome.OK), over, lock=THEIRS)
 
 
@@ -103,7 +106,7 @@ def test_what_nobody_knows_keeps_it() -> None:
 
 def test_what_a_brake_left_unknown_is_locked_over_the_lock_that_it_passed() -> None:
     facts = (*BEGUN, intended(), ended(Outcome.UNKNOWN), UNKNOWN)
-    assert after(*facts, lock=THEIRS)["lock"] == Lock(incident="i1", run=1, since=T0, unknown=True)
+    assert after(*facts, lock=THEIRS)["lock"] == OURS.model_copy(update={"unknown": True, "beside": (THEIRS,)})
 
 
 def test_settling_during_the_run_leaves_the_lock_to_its_end() -> None:
