@@ -13,8 +13,7 @@ from responder import facts as f
 from responder.draft import Book, Draft
 from responder.incident import Incident
 from responder.policies import Policy
-from responder.records import Change, Keys, Lane, MessageRow, ScopeRow, Sending, State, Writes
-from responder.timing import SECOND
+from responder.records import HAND_OVER, Change, Keys, Lane, MessageRow, ScopeRow, Sending, State, Writes
 
 PAGE = "page"
 """Template of a message that wakes a person."""
@@ -22,8 +21,6 @@ RESOLVE = "resolve"
 """Template of the message that ends a page."""
 ACKNOWLEDGE = "acknowledge"
 """Template of the message by which a pager hears that somebody has it."""
-HAND_OVER = 60 * SECOND
-"""A page that nobody has accepted by then goes to the next channel too (design 5.8)."""
 LEASE = "lease:delivery"
 """Scope of the lease by which one replica sends."""
 

@@ -15,6 +15,10 @@ from typing import Generic, Protocol, TypeVar
 from responder.facts import Event
 from responder.incident import Due, Incident
 from responder.recorded import Trigger
+from responder.timing import SECOND
+
+HAND_OVER = 60 * SECOND
+"""A page that nobody has accepted by then goes to the next channel too (design 5.8)."""
 
 
 class Lane(StrEnum):

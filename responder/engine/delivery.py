@@ -17,6 +17,7 @@ from responder import story
 from responder.choices import Choice, choices
 from responder.contracts import Line, Message, Notifier, PagerState, Render
 from responder.desk import Desk, Shelf
+from responder.engine.outages import Outages
 from responder.engine.pace import REMEMBERED, Pace
 from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
 from responder.facts import Event, LevelReached
@@ -24,7 +25,6 @@ from responder.incident import Incident
 from responder.messages import TemplateError
 from responder.outbox import (
     ACKNOWLEDGE,
-    HAND_OVER,
     PAGE,
     RESOLVE,
     Dead,
@@ -35,7 +35,7 @@ from responder.outbox import (
     TakeDelivery,
 )
 from responder.policies import Policy
-from responder.records import Lane, MessageRow, Operation, Sending
+from responder.records import HAND_OVER, Lane, MessageRow, Operation, Sending
 from responder.telling import broadcast, mentions, root_id
 from responder.timing import MINUTE, SECOND, backoff
 
@@ -103,7 +103,7 @@ class Delivery:
         self._lanes: dict[Lane, dict[str, asyncio.Task[None]]] = {lane: {} for lane in Lane}
         self._later: dict[str, int] = {}
         self._ended: set[str] = set()
-        self._held: dict[str, int] = {}
+        self._outages = Outages()
         self._dead: set[tuple[str, str, str]] = set()
         self._lease = 0
         self._began = desk.now()
@@ -136,7 +136,8 @@ class Delivery:
             return now + SPAN // 3
         self._later = {key: at for key, at in self._later.items() if at > now}
         self._ended.clear()
-        for row in await self._desk.store.due_messages(now, LOOKED_AT):
+        held = self._outages.held(now)
+        for row in await self._desk.store.due_messages(now, LOOKED_AT, held):
             await self._consider(row, now)
         return await self._next(now)
 
@@ -166,9 +167,7 @@ class Delivery:
         if row.order_key in lane or row.order_key in self._later or len(lane) >= AT_ONCE[row.lane]:
             return
         notifier = self.destinations.notifiers.get(row.destination)
-        held = self._held.get(row.destination, 0)
-        if held > now:
-            await self._hold(row, held)
+        if self._is_held(row, now):
             return
         paced = 0 if notifier is None else self._paced(row, notifier, now)
         if paced > 0:
@@ -190,6 +189,7 @@ class Delivery:
             return
         if not silent:
             self._pace.take(_channel(case), now, case.notifier.pace)
+            self._outages.begins(row.destination, row.id)
         self._start(row, self._deliver(case))
 
     def _paced(self, row: MessageRow, notifier: Notifier, now: int) -> int:
@@ -206,12 +206,16 @@ class Delivery:
             why = f"{row.destination} takes no more at once"
             self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
 
-    async def _hold(self, row: MessageRow, until: int) -> None:
-        """The destination asked to be left alone. A page is postponed in the store, so that it may be handed over."""
+    def _is_held(self, row: MessageRow, now: int) -> bool:
+        """Whether its destination is not to be tried now. A page that waits for a minute goes to the next channel."""
+        until = self._outages.held(now).get(row.destination)
+        if until is None:
+            return self._outages.tries_another(row.destination)
         self._later[row.order_key] = until
-        if row.lane is Lane.PAGE:
-            why = f"{row.destination} asked to wait"
+        if row.lane is Lane.PAGE and until - row.created_at >= HAND_OVER > row.next_at - row.created_at:
+            why = row.error or f"{row.destination} takes nothing at the moment"
             self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
+        return True
 
     async def _case(self, row: MessageRow, notifier: Notifier) -> _Case | None:
         found = await self._desk.store.incident(row.incident)
@@ -243,6 +247,7 @@ class Delivery:
 
     def _done(self, row: MessageRow, task: asyncio.Task[None]) -> None:
         self._lanes[row.lane].pop(row.order_key, None)
+        self._outages.ended(row.destination, row.id)
         self._ended.add(row.order_key)
         if not task.cancelled() and task.exception() is not None:
             LOG.error("message %s could not be handled; it is tried again", row.id, exc_info=task.exception())
@@ -273,10 +278,13 @@ class Delivery:
         try:
             provider = await case.notifier.send(message)
         except Permanent as refused:
+            self._outages.worked(row.destination)
             await self._die(row, str(refused), quiet=False)
         except Exception as error:  # noqa: BLE001  whatever it is, the message is not given up
+            self._outages.failed(row.destination, self._desk.now())
             await self._later_on(row, error)
         else:
+            self._outages.worked(row.destination)
             await self._sent(case, events[-1] if events else None, provider)
 
     async def _sent(self, case: _Case, event: Event | None, provider: str) -> None:
@@ -407,7 +415,7 @@ class Delivery:
         until = now + backoff(min(row.attempts + 1, 12), SECOND, 2, MINUTE, self._chance())
         if isinstance(error, Temporary) and error.retry_after is not None:
             until = max(until, now + int(error.retry_after * SECOND))
-            self._held[row.destination] = until
+            self._outages.asked_to_wait(row.destination, until)
         LOG.warning("message %s to %s did not get through: %s", row.id, row.destination, _told_by(error))
         self._later[row.order_key] = until
         await self._record(row, self._postponed(row, until, _told_by(error)), Became.POSTPONED)

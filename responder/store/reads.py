@@ -6,7 +6,7 @@ writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Engine,
     Select,
+    and_,
     bindparam,
     case,
     exists,
@@ -30,6 +31,7 @@ from responder.facts import Event
 from responder.incident import Due
 from responder.recorded import LIVE
 from responder.records import (
+    HAND_OVER,
     DeadLetterRow,
     EpisodeRow,
     IncidentRow,
@@ -50,6 +52,7 @@ _LANES: Final = case({lane.value: place for place, lane in enumerate(Lane)}, val
 _now: Final[BindParameter[int]] = bindparam("now")
 _owner: Final[BindParameter[str]] = bindparam("owner")
 _limit: Final[BindParameter[int]] = bindparam("limit")
+_held: Final[BindParameter[Sequence[str]]] = bindparam("held", expanding=True)
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Of stored bodies in one answer, but for the first of them: what is compressed grows again when it is read."""
@@ -83,10 +86,15 @@ _FIRST_IN_ORDER: Final = ~exists().where(
     _earlier.c.position < t.messages.c.position,
 )
 _IN_TURN: Final = (t.messages.c.rank.desc(), t.messages.c.created_at, t.messages.c.position)
+# A page that its destination may not get is still looked at until the next channel has it.
+_NOT_HANDED_OVER: Final = and_(
+    t.messages.c.lane == Lane.PAGE.value, t.messages.c.next_at < t.messages.c.created_at + HAND_OVER
+)
 _place: Final = func.row_number().over(partition_by=(t.messages.c.lane, t.messages.c.destination), order_by=_IN_TURN)
 _WAITING: Final = (
     select(t.messages.c.id, _place.label("place"))
-    .where(_PENDING, t.messages.c.next_at <= _now, _FIRST_IN_ORDER)
+    .where(_PENDING, t.messages.c.next_at <= _now, or_(t.messages.c.destination.not_in(_held), _NOT_HANDED_OVER))
+    .where(_FIRST_IN_ORDER)
     .subquery("waiting")
 )
 # Of each destination only the first of a lane: what waits for one must not hide what another could take.
@@ -157,10 +165,10 @@ class Reads:
         ends = [values["due"] for values in timer] + ([] if lease is None else [lease + 1])
         return min(ends, default=None)
 
-    def due_messages(self, now: int, limit: int) -> list[MessageRow]:
+    def due_messages(self, now: int, limit: int, held: Collection[str] = ()) -> list[MessageRow]:
         """What may be sent now: pages first, then the most severe; only the first unsent row of each order key, and
-        `limit` rows of each lane of a destination."""
-        found = self._rows(_DUE_MESSAGES, now=now, limit=limit)
+        `limit` rows of each lane of a destination. Of destinations that are `held` only pages that no other has yet."""
+        found = self._rows(_DUE_MESSAGES, now=now, limit=limit, held=[*held])
         return [rows.message_row(values) for values in found]
 
     def next_message_due(self) -> int | None:

@@ -7,7 +7,7 @@ thread in which they run. `inline` runs everything at once in the calling thread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
@@ -156,9 +156,10 @@ class Store:
         """When to look again: the earliest timer that is free for `owner`, or the end of another's lease."""
         return await self._read(self._reads.next_timer_due, now, owner)
 
-    async def due_messages(self, now: int, limit: int) -> list[MessageRow]:
-        """What may be sent now: by lane, then the most severe, then the oldest; only the first of each order key."""
-        return await self._read(self._reads.due_messages, now, limit)
+    async def due_messages(self, now: int, limit: int, held: Collection[str] = ()) -> list[MessageRow]:
+        """What may be sent now: by lane, then the most severe, then the oldest; only the first of each order key. Of
+        destinations that are `held` only pages that no other has yet."""
+        return await self._read(self._reads.due_messages, now, limit, held)
 
     async def next_message_due(self) -> int | None:
         """The earliest `next_at` of what waits to be sent and is first of its order key; None: nothing waits."""

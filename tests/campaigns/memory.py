@@ -6,7 +6,7 @@ every row as its own JSON. Not here: what only a database can do wrong (tests/co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from responder.facts import Event
 from responder.incident import Due, Incident
 from responder.recorded import LIVE
 from responder.records import (
+    HAND_OVER,
     IncidentRow,
     Keys,
     Lane,
@@ -179,9 +180,14 @@ class Memory(Store):
             first.setdefault(message.order_key, message)
         return first.values()
 
-    async def due_messages(self, now: int, limit: int) -> list[MessageRow]:
+    async def due_messages(self, now: int, limit: int, held: Collection[str] = ()) -> list[MessageRow]:
         """See Store."""
-        due = [m for m in self._waiting() if m.next_at <= now]
+
+        def looked_at(m: MessageRow) -> bool:
+            alone = m.lane is Lane.PAGE and m.next_at < m.created_at + HAND_OVER
+            return m.next_at <= now and (alone or m.destination not in held)
+
+        due = [m for m in self._waiting() if looked_at(m)]
         return sorted(due, key=lambda m: (LANES[m.lane], -m.rank, m.created_at, self._places[m.id]))[:limit]
 
     async def next_message_due(self) -> int | None:

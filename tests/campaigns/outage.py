@@ -16,8 +16,8 @@ from typing import Any
 
 from responder.facts import Event, LevelReached
 from responder.incident import Incident
-from responder.outbox import HAND_OVER
 from responder.policies import severity_rank
+from responder.records import HAND_OVER
 from responder.timing import HOUR, MINUTE, SECOND, format_duration
 from tests.acceptance.stage import START
 from tests.campaigns.virtual import Arrival, Played, Wire, gateway, loaded, spread

@@ -13,6 +13,7 @@ import pytest
 from responder.errors import Rejected, StoreUnavailable
 from responder.incident import Due
 from responder.records import (
+    HAND_OVER,
     Change,
     DeadLetterRow,
     EpisodeRow,
@@ -336,6 +337,19 @@ async def test_what_waits_for_one_destination_hides_nothing_of_another(url: str)
         await store.submit(writes("a", messages=(*many, message("other", lane=Lane.PAGE, destination="quick"))))
         assert [m.id for m in await store.due_messages(NOW, 2)] == ["slow 0", "slow 1", "other"]
         assert await store.next_message_due() == NOW
+
+
+async def test_of_a_destination_that_is_down_only_pages_are_looked_at_that_no_other_has_yet(url: str) -> None:
+    async with opened(url) as store:
+        rows = (
+            message("thread", lane=Lane.THREAD, destination="down"),
+            message("page", lane=Lane.PAGE, destination="down"),
+            message("handed over", lane=Lane.PAGE, destination="down", created_at=NOW - HAND_OVER),
+            message("other", lane=Lane.THREAD),
+        )
+        await store.submit(writes("a", messages=rows))
+        assert [m.id for m in await store.due_messages(NOW, 10, {"down"})] == ["page", "other"]
+        assert len(await store.due_messages(NOW, 10, {"another"})) == 4
 
 
 async def test_behind_an_unsent_message_of_its_order_key_a_message_waits(url: str) -> None:
