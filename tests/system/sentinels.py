@@ -57,9 +57,7 @@ class Watched:
                     eventually("it follows", lambda c=client: c.info("replication"), _linked)  # type: ignore[misc]
             rights = {"user": f"responder on >{SENTINEL_PASSWORD} {SENTINEL_RIGHTS}"}
             for _ in range(3):
-                watching = Sentinel(
-                    self.master, NAME, quorum=2, failover_timeout=_FAILOVER_TIMEOUT, settings=rights
-                )
+                watching = Sentinel(self.master, NAME, quorum=2, failover_timeout=_FAILOVER_TIMEOUT, settings=rights)
                 self.sentinels.append(stack.enter_context(watching))
             eventually("the Sentinels know each other and the replicas", self.seen, _acquainted)
             self._stack = stack.pop_all()

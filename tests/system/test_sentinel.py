@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from responder.errors import Permanent, Temporary
 from responder.recorded import Outcome, ProbeAnswer
 from responder.timing import SECOND
-from tests.system.sentinels import RUNBOOK, Watched, acted, prepared, step
+from tests.system.sentinels import Watched, acted, prepared
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +36,5 @@ async def test_a_dead_master_is_replaced_once() -> None:
         assert (await performer.probe("redis.failover", plan, 10 * SECOND)).answer is ProbeAnswer.NOT_APPLIED
         ended = await acted(performer, plan)
         assert ended.outcome is Outcome.OK, ended.detail
-        print(plan.preview, ended)
         assert watched.told == 1
         assert (await performer.probe("redis.failover", plan, 10 * SECOND)).answer is ProbeAnswer.APPLIED
