@@ -86,8 +86,8 @@ class RedisFailover(Action):
     What Sentinels do not tell, and so nobody looks at: failovers that were tried and failed; how much a master that is
     down had not sent yet. When a Sentinel has restarted lately, the last failover counts as that recent.
 
-    Needs of its user on the Sentinels: `+sentinel|master +sentinel|replicas +sentinel|ckquorum +sentinel|failover`; on
-    the servers `+info +role +set` and the key.
+    Needs of its user on the Sentinels: `+info +sentinel|master +sentinel|replicas +sentinel|ckquorum
+    +sentinel|failover`; on the servers: `+info +role +set`, and the key.
 
     ```yaml
     - id: failover
@@ -181,7 +181,7 @@ class RedisFailover(Action):
     ) -> tuple[_Before, _Choice]:
         """The state before and what it would cost. `since`: the state that the plan was made from, which must still
         hold. Raises Temporary, Permanent: nothing was sent."""
-        views = await sentinels.views(timeout / 4)
+        views = await sentinels.views(timeout / 5)
         found = obstacle(views, planned=self.planned, patience=self.after, apart=sentinels.service.apart)
         if found is not None:
             raise self._refused(found)
@@ -196,9 +196,13 @@ class RedisFailover(Action):
         if since not in (None, before):
             raise Permanent(f"{self.service}: a failover came in between; nothing was sent: start the run again")
         name = sentinels.service.master
-        await sentinels.ask_sentinel(via.sentinel, RedisCall(("SENTINEL", "CKQUORUM", name)), timeout / 4)
-        known = await sentinels.ask_sentinel(via.sentinel, RedisCall(("SENTINEL", "REPLICAS", name)), timeout / 4)
-        return before, await self._chosen(sentinels, via, replica_views(known), timeout / 4)
+        state = await sentinels.ask_sentinel(via.sentinel, RedisCall(("INFO", "sentinel")), timeout / 5)
+        if parsed_info(text_of(state)).get("sentinel_tilt"):
+            said = f"{via.sentinel} stands still (TILT), because it was stopped or its clock jumped"
+            raise Temporary(f"{self.service}: nothing was sent: {said}; it goes on after 30 s", 30.0)
+        await sentinels.ask_sentinel(via.sentinel, RedisCall(("SENTINEL", "CKQUORUM", name)), timeout / 5)
+        known = await sentinels.ask_sentinel(via.sentinel, RedisCall(("SENTINEL", "REPLICAS", name)), timeout / 5)
+        return before, await self._chosen(sentinels, via, replica_views(known), timeout / 5)
 
     async def _chosen(
         self, sentinels: SentinelConnection, master: MasterView, replicas: tuple[ReplicaView, ...], timeout: float

@@ -38,6 +38,7 @@ class Watched:
     priority: int = 100
     link_down_for: int = 30
     quorum: bool = True
+    tilt: bool = False
     refusal: str = ""
     obeys: bool = True
     promotes: bool = True
@@ -73,6 +74,8 @@ class Watched:
             "GET-MASTER-ADDR-BY-NAME": lambda: [part.encode() for part in self._named(address).split(":")],
             "FAILOVER": lambda: self._failover(address),
         }
+        if words == ("INFO", "sentinel"):
+            return f"# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:{int(self.tilt)}\r\n".encode()
         if words[0] != "SENTINEL" or words[2:] != (NAME,):
             raise KeyError(words)
         return answers[words[1]]()

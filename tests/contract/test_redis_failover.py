@@ -42,6 +42,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "all Sentinels away": ({"silent": set(SENTINELS)}, Temporary, "none answers"),
     "Sentinels that are not named": ({"others": 6}, Temporary, "4 of 7 Sentinels must agree"),
     "no quorum": ({"quorum": False}, Temporary, "NOQUORUM 1 usable Sentinels.*start those that are down"),
+    "a Sentinel that stands still": ({"tilt": True}, Temporary, r"s1:26379 stands still \(TILT\)"),
     "one in progress": ({"progress": frozenset({THREE})}, Temporary, r"in progress \(s3:26379\); wait for its end"),
     "one a short while ago": ({"quiet_for": 60_000}, Temporary, r"may be only 1m 00s old; two are 6m 00s apart"),
     "no replica may": ({"priority": 0}, Temporary, "r3:6379: its replica-priority is 0, r2:6379: its"),
