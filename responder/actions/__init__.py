@@ -20,6 +20,7 @@ from responder.actions.redis import (
 from responder.actions.redis_failover import RedisFailover
 from responder.actions.redis_publish import RedisPublish
 from responder.actions.redis_sentinel import RedisSentinel
+from responder.actions.redis_write_test import RedisWriteTest
 from responder.actions.wait import Wait
 from responder.contracts import Action
 
@@ -37,6 +38,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "redis.publish": RedisPublish,
     "redis.sentinel": RedisSentinel,
     "redis.slowlog": RedisSlowlog,
+    "redis.write_test": RedisWriteTest,
     "redis.xrevrange": RedisXrevrange,
     "wait": Wait,
 }

@@ -24,8 +24,10 @@ class RedisSentinel(Action):
     Effect class `read`. `expect` sees `value.master` (the address that a majority names), `value.agree` (how many name
     it), `value.total` (how many Sentinels there are), `value.down` (how many call the master down), `value.quorum` (a
     failover could be authorized), `value.in_progress`, `value.epoch` (it rises with every failover), `value.role` (what
-    the master says that it is, `none` where it does not answer), `value.replicas` (how many follow it by its own word)
-    and `value.silent` (Sentinels that do not answer, and why). Without a majority that agrees the answer is missing.
+    the master says that it is, `none` where it does not answer), `value.replicas` (how many follow it, by its own
+    word), `value.silent` (Sentinels that do not answer, and why) and `value.sound`: all Sentinels agree, none calls the
+    master down, a failover could be authorized and none is in progress, the master says that it is one, and somebody
+    follows it. Without a majority that agrees the answer is missing.
 
     Needs of its user on the Sentinels: `+sentinel|master +sentinel|ckquorum`; on the servers `+role`.
 
@@ -53,19 +55,23 @@ class RedisSentinel(Action):
             cure = "start the Sentinels that are down, and name all under `sentinels`"
             raise Temporary(f"{self.service}: {views.missing()}: {cure}")
         role, replicas = await _role(sentinels, views.address, context.timeout / 3)
+        quorum = await _quorum(sentinels, views, context.timeout / 3)
+        agree = sum(view.address == views.address for view in views.heard)
+        sound = quorum and agree == views.total and not views.down and not views.in_progress
         value: dict[str, JsonValue] = {
             "master": views.address,
-            "agree": sum(view.address == views.address for view in views.heard),
+            "agree": agree,
             "total": views.total,
             "down": views.down,
-            "quorum": await _quorum(sentinels, views, context.timeout / 3),
+            "quorum": quorum,
             "in_progress": bool(views.in_progress),
             "epoch": views.epoch,
             "role": role,
+            "sound": sound and role == "master" and replicas > 0,
             "replicas": replicas,
             "silent": {name: why[:200] for name, why in views.silent.items()},
         }
-        said = f"{value['agree']} of {views.total} Sentinels name {views.address}, {views.down} call it down"
+        said = f"{agree} of {views.total} Sentinels name {views.address}, {views.down} call it down"
         return Output(value, f"{said}, it says {role}", context.now())
 
 

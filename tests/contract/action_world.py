@@ -176,7 +176,8 @@ class WorldWire:
 
     async def ask(self, words: tuple[str, ...]) -> Any:
         """See Wire."""
-        changing = words[:2] == ("SENTINEL", "FAILOVER") or words[0] == "PUBLISH"
+        # The trial write of a failover is no change of its own.
+        changing = words[:2] == ("SENTINEL", "FAILOVER") or (self.address == "redis" and words[0] in {"PUBLISH", "SET"})
         if changing:
             self.world.sent.append(" ".join(words))
         try:
@@ -195,6 +196,9 @@ class WorldWire:
             return self.world.watched.answer(self.address, words)
         if words[0] == "PUBLISH":
             return self.world.publish(words[1])
+        if words == ("SET", "responder:write-test", "1", "EX", "60"):
+            self.world.heard["written"] = 1
+            return b"OK"
         return REPLIES[" ".join(words)]
 
     async def close(self) -> None:
@@ -252,6 +256,7 @@ MEMBERS = {
         Effect.SET,
     ),
     "redis message": Member("redis.publish", {"service": "cache", "channel": "orders", "message": "x"}, Effect.UNSAFE),
+    "redis write": Member("redis.write_test", {"service": "cache"}, Effect.SET),
     "wait": Member("wait", {"for": "2s"}, Effect.READ),
 }
 

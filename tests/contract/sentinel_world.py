@@ -147,7 +147,7 @@ class Watched:
     def _role(self, address: str) -> Any:
         leads = address == self.new and (address != NEAR or self.promotes)
         if leads or (address == MASTER and not self.converts):
-            return [b"master", self.alive_offset, []]
+            return [b"master", self.alive_offset, [[b"r3", b"6379", b"4500"]]]
         return [b"slave", b"r1", 6379, b"connected", HELD]
 
 

@@ -270,7 +270,7 @@ async def test_what_the_sentinels_say_is_told() -> None:
     assert list(silent) == [THREE]  # type: ignore[arg-type]
     assert ended.output == {
         "master": MASTER, "agree": 2, "total": 3, "down": 2, "quorum": False, "in_progress": False, "epoch": 3,
-        "role": "none", "replicas": 0,
+        "role": "none", "replicas": 0, "sound": False,
     }  # fmt: skip
 
 

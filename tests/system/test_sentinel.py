@@ -56,7 +56,7 @@ async def test_what_the_sentinels_say_is_read_and_the_master_is_found_through_th
     ]
     assert said.output == {
         "master": address, "agree": 3, "total": 3, "down": 0, "quorum": True, "in_progress": False, "epoch": 0,
-        "role": "master", "replicas": 2, "silent": {},
+        "role": "master", "replicas": 2, "sound": True, "silent": {},
     }  # fmt: skip
     assert role.output == {"role": "master"}
 
