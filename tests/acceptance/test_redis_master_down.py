@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from responder.cli import run
 from responder.recorded import Result
+from responder.sources import shipped_rules
 from tests.acceptance.stage import Stage, playing, shipped
 from tests.builders import an_alert
 from tests.contract.sentinel_world import MASTER, NEAR, SENTINELS
@@ -117,3 +121,10 @@ def test_a_staging_alert_touches_nothing() -> None:
         stage.fires({**DOWN, "env": "staging"})
         stage.at("2:00")
         assert stage.did == []
+
+
+def test_a_replay_of_what_helps_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
+    example = str(shipped_rules() / "nse-equities" / "_responder.example.yaml")
+    words = ["platform=nse-equities", "env=prod", "severity=critical"]
+    assert run(["replay", "--config", example, "--alert", "RedisMasterDown", *words]) == 0
+    assert "redis-master-down: fixed" in capsys.readouterr().out
