@@ -26,7 +26,8 @@ from responder.contracts import Service
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
 from responder.redis_connections import LibraryWire, OpenWire, RedisConnection, load_library
-from responder.services import Endpoint, HttpService, RedisService
+from responder.sentinel_connections import SentinelConnection
+from responder.services import Endpoint, HttpService, RedisSentinelService, RedisService
 from responder.timing import SECOND
 
 USER_AGENT = "responder"
@@ -230,6 +231,9 @@ def _forms(secret: str) -> Iterator[str]:
     yield from dict.fromkeys((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
 
 
+AnyConnection = HttpConnection | RedisConnection | SentinelConnection
+
+
 class Connections:
     """The connections to all configured services, each made when it is first asked for."""
 
@@ -239,23 +243,26 @@ class Connections:
         self._services = services
         self._open = opener
         self._open_wire = open_wire
-        self._connections: dict[str, HttpConnection | RedisConnection] = {}
-        if any(isinstance(service, RedisService) for service in services.values()):
+        self._connections: dict[str, AnyConnection] = {}
+        if any(isinstance(service, RedisService | RedisSentinelService) for service in services.values()):
             load_library()
 
-    def connect(self, name: str) -> HttpConnection | RedisConnection:
+    def connect(self, name: str) -> AnyConnection:
         """The connection to a service. Raises Permanent for a name that the configuration does not have."""
         if name not in self._connections:
             self._connections[name] = self._made(name)
         return self._connections[name]
 
-    def _made(self, name: str) -> HttpConnection | RedisConnection:
+    def _made(self, name: str) -> AnyConnection:
         service = self._services.get(name)
         if isinstance(service, Endpoint):
             return HttpConnection(name, service, self._open)
         if isinstance(service, RedisService):
             return RedisConnection(name, service, self._open_wire)
-        usable = (n for n, s in self._services.items() if isinstance(s, Endpoint | RedisService))
+        if isinstance(service, RedisSentinelService):
+            return SentinelConnection(name, service, self._open_wire)
+        spoken = Endpoint | RedisService | RedisSentinelService
+        usable = (n for n, s in self._services.items() if isinstance(s, spoken))
         known = ", ".join(sorted(usable)) or "none"
         raise Permanent(f"there is no service {name!r}: add it under `services` (there are: {known})")
 

@@ -173,7 +173,7 @@ class Context:
     now: Clock
     timeout: float
     sleep: Callable[[float], Awaitable[None]]
-    """Waits so many seconds, in the clock of `now`; only the action `wait` uses it."""
+    """Waits so many seconds, in the clock of `now`."""
     key: str = ""
 
 
@@ -198,6 +198,12 @@ class Action(Strict):
         """The services it uses, for the loader's checks of existence and env."""
         name = getattr(self, "service", None)
         return (name,) if isinstance(name, str) else ()
+
+    @property
+    def asks_a_person(self) -> str:
+        """Why this use of it is never automation's own decision, "" when it may be: the loader then wants an
+        `approval` of a step in mode auto."""
+        return ""
 
     def effect(self, keyed: bool) -> Effect:
         """What repeating it means. `keyed`: its service honours idempotency keys."""

@@ -68,6 +68,45 @@ def action_page(name: str, action: type[Action]) -> str:
     )
 
 
+def actions_page(actions: Mapping[str, type[Action]]) -> str:
+    """docs/actions.md: every action with its services, effect class and least privilege, then what it does."""
+    names = sorted(actions)
+    rows = [_overview(name, actions[name]) for name in names]
+    table = _table(("action", "what it does", "services", "effect class"), rows)
+    parts = [_page_of(name, actions[name]) for name in names]
+    return "\n\n".join(part.strip() for part in (_ACTIONS_OPENING, table, *parts)) + "\n"
+
+
+_ACTIONS_OPENING: Final = """\
+# Actions
+
+What a step, a check or evidence can do: of each action its services, its effect class (what follows when the answer
+is lost, see [the language](language.md#actions)) and the least privilege that its user needs. The fields of each stand
+in [the language reference](language.md#actions).
+
+This page is made by `make reference` from the docstrings of the actions.
+"""
+
+
+def _overview(name: str, action: type[Action]) -> tuple[str, ...]:
+    first = " ".join(class_text(action).partition("\n\n")[0].split())
+    kinds = ", ".join(f"`{kind}`" for kind in action.kinds) or "none"
+    effects = dict.fromkeys(re.findall(r"`(read|set|keyed|probed|unsafe)`", _said_of(action, "Effect class")))
+    return f"[`{name}`](#{slug(name)})", first, kinds, ", ".join(f"`{effect}`" for effect in effects)
+
+
+def _page_of(name: str, action: type[Action]) -> str:
+    """Its docstring, the list of its fields left out: that is a table in the language reference."""
+    first, _, rest = class_text(action).partition("\n\n")
+    prose = re.sub(r"\A- `(?:.|\n)*?(?:\n\n|\Z)", "", rest).strip()
+    return f"## {name}\n\n{first} [Its fields](language.md#{slug(name)}).\n\n{prose}"
+
+
+def _said_of(action: type[Action], what: str) -> str:
+    """The paragraph of its docstring that begins with these words, "" without one."""
+    return next((part for part in class_text(action).split("\n\n") if part.startswith(what)), "")
+
+
 # --- parts of the page ------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +26,12 @@ _SHORTEST_HIDDEN = 8  # characters; a shorter secret would be found in innocent 
 _HIDDEN = "(hidden)"
 _LOADING = ("LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "max number of clients")
 """What an error begins with that passes by itself."""
+_SENTINEL = {
+    "INPROG": "a failover is in progress already, so this one did nothing; wait for its end",
+    "NOGOODSLAVE": "no replica can be promoted; look at their links to the master, and at `replica-priority`",
+    "NOQUORUM": "too few Sentinels reach each other; start those that are down",
+}
+"""What a Sentinel answers when it does nothing for now, with the cure."""
 
 
 class Wire(Protocol):
@@ -130,6 +138,10 @@ def _refused(error: Exception, place: str, lacking: str, *, changes: bool) -> Re
         return Permanent(f"{place}: its user may not do this ({said}); allow the command with ACL SETUSER")
     if isinstance(error, BusyLoadingError) or said.startswith(_LOADING):
         return Temporary(f"{place}: not now ({said})")
+    if said.startswith(tuple(_SENTINEL)):
+        return Temporary(f"{place}: refused ({said}); {_SENTINEL[said.partition(' ')[0]]}")
+    if said.startswith("No such master"):
+        return Permanent(f"{place}: the Sentinels do not know it; check the service's `master`")
     if isinstance(error, ResponseError):
         return Permanent(f"{place}: refused ({said}); check the key and the command")
     lost = f"{place}: {lacking} ({type(error).__name__})"
@@ -148,6 +160,15 @@ def _decoded(reply: Any, secret: str) -> Reply:
     return reply if isinstance(reply, str | int | float) or reply is None else str(reply)
 
 
+def _forget_at_the_end(connection: Any) -> None:
+    """What is not delivered when the connection ends is never delivered: not by the kernel, minutes later.
+
+    A probe that says "nothing happened" would be wrong otherwise. It holds too when this process is killed.
+    """
+    socket_ = connection._writer.get_extra_info("socket")  # redis-py gives no other way to it
+    socket_.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class LibraryWire:
     """A connection of redis-py, without retries, without anything that it would send on its own."""
 
@@ -158,6 +179,7 @@ class LibraryWire:
     async def connect(self) -> None:
         """See Wire."""
         await self._connection.connect()
+        _forget_at_the_end(self._connection)
 
     async def ask(self, words: tuple[str, ...]) -> Any:
         """See Wire."""

@@ -150,6 +150,8 @@ def _unsafe_step(subject: Subject) -> Iterator[Problem]:
         if subject.effect(step) is Effect.UNSAFE:
             message = "if the answer to this is lost, nobody knows whether it happened, and the target stays locked"
             hint = "add a `probe:` that tells, or `idempotency_keys: true` to the service if it honours them"
+            if "repeatable" in subject.around.catalogue.actions[step.action or ""].model_fields:
+                hint = "say `repeatable: true` if doing it twice does the same as doing it once"
             yield subject.document.at_value(("steps", index, "action"), message, hint)
 
 

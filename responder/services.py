@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from responder.contracts import Secret, Service, Strict
-from responder.timing import SECOND
+from responder.timing import SECOND, format_duration
 from responder.written import Duration
 
 
@@ -117,7 +117,8 @@ def _redis_url(text: str) -> str:
 
 
 class RedisService(Service):
-    """A Redis server, or anything that speaks its protocol (Valkey, KeyDB). One host: no cluster, no Sentinel.
+    """A Redis server, or anything that speaks its protocol (Valkey, KeyDB). One host: no cluster. Where Sentinels watch
+    over it, see `redis_sentinel`.
 
     Give it a user of its own (ACL SETUSER) that may only do what runbooks ask: their pages name the commands.
     """
@@ -145,5 +146,90 @@ class RedisService(Service):
         return self
 
 
-SERVICES: Mapping[str, type[Service]] = {"http": HttpService, "prometheus": PrometheusService, "redis": RedisService}
+def _host_port(text: str) -> str:
+    """`HOST:PORT`, IPv6 in brackets. The message never shows the value: people put passwords into addresses."""
+    try:
+        url = urlsplit(f"//{text}")
+        port = url.port
+    except ValueError:
+        raise ValueError("this is no address: write it like sentinel-1.example:26379") from None
+    if "@" in text:
+        raise ValueError("an address holds no user or password: use `sentinel_username` and `sentinel_password`")
+    if not url.hostname or port == 0 or url.netloc != text or not text.isprintable() or " " in text:
+        raise ValueError("a Sentinel's address is its host and port, such as sentinel-1.example:26379")
+    return text if port else f"{text.rstrip(':')}:26379"
+
+
+class RedisSentinelService(Service):
+    """A Redis master with replicas that Sentinels watch over. What reads asks them for the master, and reads there.
+
+    Name every Sentinel there is: what a majority of them says counts, and a majority of those that are named here is
+    no majority when others exist.
+
+    Give it a user of its own (ACL SETUSER) on the Sentinels and another on the servers; docs/redis.md has both.
+    """
+
+    kind: Literal["redis_sentinel"] = "redis_sentinel"
+    sentinels: Annotated[tuple[Annotated[str, AfterValidator(_host_port)], ...], Field(min_length=1, max_length=15)]
+    """All Sentinels, each `HOST:PORT`; port 26379 may be left out. A failover goes through the first that answers."""
+    master: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+    """The master's name, as in `sentinel monitor NAME …`."""
+    database: Annotated[int, Field(ge=0, le=9999)] = 0
+    """The number of the database on the servers."""
+    username: str | None = None
+    """The user of the Redis servers' access control lists; without one the password is that of `default`."""
+    password: Secret | None = None
+    """That user's password."""
+    sentinel_username: str | None = None
+    """The user of the Sentinels' access control lists."""
+    sentinel_password: Secret | None = None
+    """That user's password; without one the Sentinels are asked without a password."""
+    tls: bool = False
+    """Sentinels and servers speak TLS. Their certificates must name the addresses that the Sentinels tell."""
+    ca_file: str | None = None
+    """PEM file of the authorities that sign their certificates, instead of the well-known ones."""
+    connections: Annotated[int, Field(ge=1, le=64)] = 8
+    """Commands in flight at most to one Sentinel or server; each has a connection of its own."""
+    timeout: Duration = 5 * SECOND
+    """No command waits longer for its answer, whatever the step's timeout."""
+    apart: Duration | None = None
+    """The least time between two failovers; without it twice the `failover-timeout` that the Sentinels tell."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> RedisSentinelService:
+        if len(set(self.sentinels)) < len(self.sentinels):
+            raise ValueError("a Sentinel is named twice: its voice would count twice")
+        if self.username is not None and self.password is None:
+            raise ValueError("`username` needs its `password`: {env: NAME} or {file: PATH}")
+        if self.sentinel_username is not None and self.sentinel_password is None:
+            raise ValueError("`sentinel_username` needs its `sentinel_password`: {env: NAME} or {file: PATH}")
+        if self.ca_file is not None and not self.tls:
+            raise ValueError("`ca_file` needs TLS: write `tls: true`")
+        return self
+
+    def sentinel(self, address: str) -> RedisService:
+        """One of the Sentinels, as a server of its own."""
+        return self._at(address, "", self.sentinel_username, self.sentinel_password)
+
+    def server(self, address: str) -> RedisService:
+        """A Redis server that the Sentinels tell of, as `HOST:PORT`."""
+        return self._at(address, f"/{self.database}" if self.database else "", self.username, self.password)
+
+    def _at(self, address: str, path: str, username: str | None, password: Secret | None) -> RedisService:
+        return RedisService(
+            url=f"{'rediss' if self.tls else 'redis'}://{address}{path}",
+            username=username,
+            password=password,
+            ca_file=self.ca_file,
+            connections=self.connections,
+            timeout=format_duration(self.timeout),
+        )
+
+
+SERVICES: Mapping[str, type[Service]] = {
+    "http": HttpService,
+    "prometheus": PrometheusService,
+    "redis": RedisService,
+    "redis_sentinel": RedisSentinelService,
+}
 """The kinds of service by the word in `kind`."""

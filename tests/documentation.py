@@ -36,7 +36,7 @@ from responder.config import read_config
 from responder.environment import Environment
 from responder.errors import BadRules
 from responder.loader import DEFAULTS_MAY_HOLD, load_rules
-from responder.manual import language
+from responder.manual import actions_page, language
 from responder.risks import Code
 from responder.timing import parse_time
 from tests.provision import CHECKOUT
@@ -268,7 +268,16 @@ def reference() -> str:
     return language(ACTIONS, DEFAULTS_MAY_HOLD, Code)
 
 
-MADE: Final[Mapping[str, Callable[[], str]]] = {"docs/language.md": reference, "docs/mistakes.md": mistakes}
+def actions() -> str:
+    """docs/actions.md."""
+    return actions_page(ACTIONS)
+
+
+MADE: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/actions.md": actions,
+    "docs/language.md": reference,
+    "docs/mistakes.md": mistakes,
+}
 
 
 def current(name: str) -> str:

@@ -290,18 +290,27 @@ class Redis(Server):
 
 
 class Sentinel(Redis):
-    """Watches `master` under `name`; agrees alone when `quorum` is 1. `down_after` in milliseconds."""
+    """Watches `master` under `name`; agrees alone when `quorum` is 1. `down_after` and `failover_timeout` in
+    milliseconds; `settings` are further lines of its configuration."""
 
     program = "redis-sentinel"
 
-    def __init__(self, master: Redis, name: str = "mymaster", quorum: int = 1, down_after: int = 500) -> None:
+    def __init__(
+        self,
+        master: Redis,
+        name: str = "mymaster",
+        quorum: int = 1,
+        down_after: int = 500,
+        failover_timeout: int = 2000,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
-        watch = f"monitor {name} 127.0.0.1 {master.port} {quorum}"
-        watched = {"down-after-milliseconds": f"{name} {down_after}", "failover-timeout": f"{name} 2000"}
-        lines = [watch, *(f"{key} {value}" for key, value in watched.items())]
-        (self.folder / "redis.conf").write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n" + "".join(f"sentinel {line}\n" for line in lines)
-        )
+        watched = {"down-after-milliseconds": down_after, "failover-timeout": failover_timeout}
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}"]
+        lines += [f"{key} {value}" for key, value in (settings or {}).items()]
+        lines += [f"sentinel monitor {name} 127.0.0.1 {master.port} {quorum}"]
+        lines += [f"sentinel {key} {name} {value}" for key, value in watched.items()]
+        (self.folder / "redis.conf").write_text("".join(f"{line}\n" for line in lines))
 
 
 class Postgres(Server):

@@ -17,6 +17,10 @@ from responder.actions.redis import (
     RedisSlowlog,
     RedisXrevrange,
 )
+from responder.actions.redis_failover import RedisFailover
+from responder.actions.redis_publish import RedisPublish
+from responder.actions.redis_sentinel import RedisSentinel
+from responder.actions.redis_write_test import RedisWriteTest
 from responder.actions.wait import Wait
 from responder.contracts import Action
 
@@ -26,11 +30,15 @@ ACTIONS: Mapping[str, type[Action]] = {
     "prometheus.query": PrometheusQuery,
     "redis.client_list": RedisClientList,
     "redis.diagnose": RedisDiagnose,
+    "redis.failover": RedisFailover,
     "redis.get": RedisGet,
     "redis.hgetall": RedisHgetall,
     "redis.info": RedisInfo,
     "redis.latency": RedisLatency,
+    "redis.publish": RedisPublish,
+    "redis.sentinel": RedisSentinel,
     "redis.slowlog": RedisSlowlog,
+    "redis.write_test": RedisWriteTest,
     "redis.xrevrange": RedisXrevrange,
     "wait": Wait,
 }

@@ -79,6 +79,8 @@ class HttpRequest(Action):
 
     `expect` of a check or step sees `value.status` and `value.body`. In a simulation the body is null.
 
+    Needs of its credential: this request and that of its `probe`, and no other.
+
     ```yaml
     - id: halt
       action: http.request

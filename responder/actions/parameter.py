@@ -33,6 +33,8 @@ class ParameterReduce(Action):
     when somebody has changed it since, nothing is written. Afterwards it is read back. What it takes off counts
     against `total_per_day`.
 
+    Needs of the service's credential: the parameter's requests `read`, `write` and `restore`.
+
     ```yaml
     - id: cut_kelly
       action: parameter.reduce

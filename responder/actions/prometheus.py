@@ -56,6 +56,8 @@ class PrometheusQuery(Action):
     Effect class `read`. `expect` sees the number as `value`. Nothing found, NaN and infinity are missing values, never
     0. An answer with warnings counts as missing too: part of the data may not be in it.
 
+    Needs of its credential: `POST /api/v1/query`.
+
     ```yaml
     checks:
       var: {action: prometheus.query, with: {service: metrics, query: 'max(var_pct)', freshness: var_pct}, max_age: 30s}

@@ -1,7 +1,8 @@
 """What can be read of a Redis server: keys, streams, and how the server itself is doing. Evidence and checks.
 
 Every reader bounds its answer where the server can (a count, a range, a look at the length first), so that a key of a
-gigabyte is refused instead of read. Changes (a failover, a message on a channel) are not here.
+gigabyte is refused instead of read. Of a service with Sentinels the master is read, the one that a majority of them
+names. Changes (a failover, a message on a channel) are not here.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Reader(Action):
     """What all readers of a Redis server share: the service, and how a command is sent."""
 
     reads_only: ClassVar[bool] = True
-    kinds: ClassVar[tuple[str, ...]] = ("redis",)
+    kinds: ClassVar[tuple[str, ...]] = ("redis", "redis_sentinel")
 
     service: str
 
@@ -74,7 +75,7 @@ class Reader(Action):
 class RedisGet(Reader):
     """Read one string key.
 
-    - `service`: a service of kind `redis`.
+    - `service`: a service of kind `redis` or `redis_sentinel`.
     - `key`: the key. Placeholders are taken as they are: a key is one argument, whatever it contains.
 
     Effect class `read`. `expect` sees the text as `value`, a number where it is one; of more than 500 characters the
@@ -107,7 +108,7 @@ class RedisGet(Reader):
 class RedisHgetall(Reader):
     """Read a hash.
 
-    - `service`: a service of kind `redis`.
+    - `service`: a service of kind `redis` or `redis_sentinel`.
     - `key`: the key of the hash; placeholders are taken as they are.
     - `fields`: read these fields only. Without them the whole hash, which has at most 500.
 
@@ -153,7 +154,7 @@ class RedisHgetall(Reader):
 class RedisXrevrange(Reader):
     """Read the newest entries of a stream.
 
-    - `service`: a service of kind `redis`.
+    - `service`: a service of kind `redis` or `redis_sentinel`.
     - `stream`: its key; placeholders are taken as they are.
     - `count`: how many entries, at most 100. Default 20.
     - `by`: names of fields. Instead of the entries it gives how often each combination of their values occurs, most
@@ -195,7 +196,7 @@ class RedisXrevrange(Reader):
 class RedisInfo(Reader):
     """Read a section of INFO: how the server is doing.
 
-    - `service`: a service of kind `redis`.
+    - `service`: a service of kind `redis` or `redis_sentinel`.
     - `section`: `server`, `clients`, `memory`, `persistence`, `stats`, `replication`, `cpu`, `commandstats`,
       `latencystats`, `errorstats`, `keyspace` or `modules`. Default `stats`.
     - `only`: keep these fields only.
@@ -236,7 +237,7 @@ class RedisInfo(Reader):
 class RedisSlowlog(Reader):
     """Read the slow log: the commands that took longest lately, and who sent them.
 
-    - `service`: a service of kind `redis`.
+    - `service`: a service of kind `redis` or `redis_sentinel`.
     - `count`: how many entries, at most 100. Default 10.
 
     Effect class `read`. `expect` sees `value.slowest_us`, `value.by_command` (how often each command occurs) and
@@ -273,7 +274,7 @@ class RedisSlowlog(Reader):
 class RedisLatency(Reader):
     """Read LATENCY HISTORY of an event: when it was slow, and how slow.
 
-    - `service`: a service of kind `redis`.
+    - `service`: a service of kind `redis` or `redis_sentinel`.
     - `event`: `command`, `fast-command`, `fork`, `aof-write`, `expire-cycle`, `eviction-cycle` … Default `command`.
 
     Effect class `read`. `expect` sees `value.worst_ms`, `value.latest_ms` and `value.spikes`, newest first, at most
@@ -313,7 +314,7 @@ class RedisLatency(Reader):
 class RedisClientList(Reader):
     """Read who is connected: how many clients, from where, and which hold the most memory.
 
-    - `service`: a service of kind `redis`.
+    - `service`: a service of kind `redis` or `redis_sentinel`.
     - `top`: how many of the largest clients are listed, at most 100. Default 5.
 
     Effect class `read`. `expect` sees `value.clients`, `value.by_host`, `value.by_name` (how many each, most first) and
@@ -358,7 +359,7 @@ class RedisClientList(Reader):
 class RedisDiagnose(Reader):
     """Name the likely cause of a slow Redis server by its own numbers.
 
-    - `service`: a service of kind `redis`.
+    - `service`: a service of kind `redis` or `redis_sentinel`.
     - `slow_us`: from which a command counts as slow, in microseconds. Default 5000.
     - `clients`: from how many connected clients on there are too many. Default 400.
 

@@ -222,9 +222,9 @@ def templates() -> MessageTemplates:
 
 
 @cache
-def shipped() -> tuple[Rules, Config]:
-    """The edge-risk rules with their example configuration."""
-    path = shipped_rules() / "edge-risk" / "_responder.example.yaml"
+def shipped(platform: str = "edge-risk") -> tuple[Rules, Config]:
+    """A platform's rules with their example configuration."""
+    path = shipped_rules() / platform / "_responder.example.yaml"
     config = load_config(path, CATALOGUE, {"HOME": "/var/ops"}, check_secrets=False)
     return load_rules(
         read_sources(config.rules, Folders(shipped_rules(), config.folder)), CATALOGUE, config

@@ -16,8 +16,11 @@ from responder.errors import Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
 from responder.redis_connections import RedisCall
 from responder.redis_replies import Reply
+from responder.sentinel_connections import SentinelConnection
+from responder.services import RedisSentinelService
 from responder.simulate import sleep
 from responder.timing import SECOND
+from tests.contract.sentinel_world import NAME, SENTINELS, Watched
 
 Number = float | None
 
@@ -50,11 +53,15 @@ class World:
     keys: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
+    watched: Watched = field(default_factory=Watched)
+    """The Redis that Sentinels watch over, known as `trading-redis`."""
     replies: dict[tuple[str, ...], Reply] = field(default_factory=dict)
     """What the Redis answers, by the words of the command; any other fails, as if it could not be reached."""
 
-    def connect(self, service: str) -> Connection | Cache:
+    def connect(self, service: str) -> Connection | Cache | SentinelConnection:
         """As `Connections.connect`."""
+        if service == "trading-redis":
+            return SentinelConnection(service, WATCHED, lambda server, _patience: Line(self, server.url))
         return Cache(self) if service == "cache" else Connection(self, service)
 
     @property
@@ -72,6 +79,36 @@ class World:
     def done(self) -> list[str]:
         """The paths of the changes that happened, in order."""
         return [path for _, path, _ in self.changes]
+
+
+WATCHED = RedisSentinelService(sentinels=SENTINELS, master=NAME)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A connection to a Sentinel, or to a server that the Sentinels watch over."""
+
+    world: World
+    url: str
+
+    @property
+    def _address(self) -> str:
+        return self.url.removeprefix("redis://")
+
+    async def connect(self) -> None:
+        """See responder.redis_connections.Wire."""
+        self.world.watched.reaches(self._address)
+
+    async def ask(self, words: tuple[str, ...]) -> Any:
+        """See responder.redis_connections.Wire."""
+        told = len(self.world.watched.told)
+        reply = self.world.watched.answer(self._address, words)
+        if len(self.world.watched.told) > told:
+            self.world.changes.append((self.world.clock(), " ".join(words), self._address))
+        return reply
+
+    async def close(self) -> None:
+        """See responder.redis_connections.Wire."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from responder.actions import ACTIONS
 from responder.connections import Connections
@@ -18,8 +19,9 @@ from responder.perform import Ended, Performer
 from responder.recorded import Effect, Plan
 from responder.redis_connections import LibraryWire, OpenWire, Wire
 from responder.runbook import Runbook, Step
-from responder.services import HttpService, PrometheusService, RedisService
+from responder.services import HttpService, PrometheusService, RedisSentinelService, RedisService
 from responder.timing import SECOND
+from tests.contract.sentinel_world import NAME, SENTINELS, Watched
 
 NOW = 1_700_000_000 * SECOND
 TOKEN = "s3cret-bearer-token"
@@ -56,6 +58,11 @@ class World(httpx.AsyncBaseTransport):
     hang: bool | None = None
     ignores: bool = False
     keys: set[str] = field(default_factory=set)
+    heard: dict[str, int] = field(default_factory=dict)
+    """By channel: how often services have done what a message says. Reading settings again is done once."""
+    watched: Watched = field(default_factory=Watched)
+    sent: list[str] = field(default_factory=list)
+    """Commands that change something; the trial write on an own key is none."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -75,11 +82,11 @@ class World(httpx.AsyncBaseTransport):
 
     @property
     def changes(self) -> list[str]:
-        return [f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)]
+        return [*(f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)), *self.sent]
 
     @property
     def state(self) -> tuple[object, ...]:
-        return self.kelly, self.trading, dict(self.orders)
+        return self.kelly, self.trading, dict(self.orders), dict(self.heard), self.watched.state
 
     def _answer(self, request: httpx.Request, body: Any) -> httpx.Response:
         route = self.routes().get((request.method, request.url.path))
@@ -121,9 +128,14 @@ class World(httpx.AsyncBaseTransport):
         self.orders["limit"] = 1 if request.method == "PUT" else 0
         return httpx.Response(204)
 
-    def wire(self, _service: RedisService, _patience: float) -> Wire:
-        """A connection to the Redis."""
-        return WorldWire(self)
+    def wire(self, service: RedisService, _patience: float) -> Wire:
+        """A connection to a Redis server or a Sentinel."""
+        return WorldWire(self, service.url.removeprefix("redis://"))
+
+    def publish(self, channel: str) -> int:
+        """Two services listen."""
+        self.heard[channel] = 1 if channel == "param.reload" else self.heard.get(channel, 0) + 1
+        return 2
 
     def _query(self, request: httpx.Request, _body: Any) -> httpx.Response:
         found = {"metric": {}, "value": [NOW / SECOND, "2.13"]}
@@ -150,24 +162,44 @@ REPLIES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class WorldWire:
-    """A connection to the world's Redis, which knows `REPLIES` and nothing else."""
+    """A connection to the server at this address: the cache knows `REPLIES` and PUBLISH, others `Watched`."""
 
     world: World
+    address: str
 
     async def connect(self) -> None:
         """See Wire."""
         if self.world.refuse:
             raise RedisConnectionError("refused")
+        if self.address != "redis":
+            self.world.watched.reaches(self.address)
 
     async def ask(self, words: tuple[str, ...]) -> Any:
         """See Wire."""
-        asked = " ".join(words)
-        if asked not in REPLIES:
-            self.world.unexpected.append(asked)
-            raise AssertionError(f"unexpected command {asked}")
-        if self.world.hang is False:
+        # The trial write of a failover is no change of its own.
+        changing = words[:2] == ("SENTINEL", "FAILOVER") or (self.address == "redis" and words[0] in {"PUBLISH", "SET"})
+        if changing:
+            self.world.sent.append(" ".join(words))
+        try:
+            reply = self._answer(words)
+        except KeyError:
+            self.world.unexpected.append(f"{self.address}: {' '.join(words)}")
+            raise AssertionError(f"unexpected command {words}") from None
+        if changing and self.world.lose:
+            raise RedisTimeoutError("lost")
+        if changing is self.world.hang:
             await asyncio.Event().wait()
-        return REPLIES[asked]
+        return reply
+
+    def _answer(self, words: tuple[str, ...]) -> Any:
+        if self.address != "redis":
+            return self.world.watched.answer(self.address, words)
+        if words[0] == "PUBLISH":
+            return self.world.publish(words[1])
+        if words == ("SET", "responder:write-test", "1", "EX", "60"):
+            self.world.heard["written"] = 1
+            return b"OK"
+        return REPLIES[" ".join(words)]
 
     async def close(self) -> None:
         """See Wire."""
@@ -216,6 +248,15 @@ MEMBERS = {
     "redis latency": Member("redis.latency", {"service": "cache"}, Effect.READ),
     "redis clients": Member("redis.client_list", {"service": "cache"}, Effect.READ),
     "redis cause": Member("redis.diagnose", {"service": "cache"}, Effect.READ),
+    "redis Sentinels": Member("redis.sentinel", {"service": "trading-redis"}, Effect.READ),
+    "redis failover": Member("redis.failover", {"service": "trading-redis"}, Effect.PROBED),
+    "redis reload": Member(
+        "redis.publish",
+        {"service": "cache", "channel": "param.reload", "message": "all", "repeatable": True},
+        Effect.SET,
+    ),
+    "redis message": Member("redis.publish", {"service": "cache", "channel": "orders", "message": "x"}, Effect.UNSAFE),
+    "redis write": Member("redis.write_test", {"service": "cache"}, Effect.SET),
     "wait": Member("wait", {"for": "2s"}, Effect.READ),
 }
 
@@ -227,6 +268,9 @@ def services() -> dict[str, Service]:
         "keyed": HttpService(url="http://keyed", bearer=token, idempotency_keys=True),
         "metrics": PrometheusService(url="http://prometheus", bearer=token),
         "cache": RedisService(url="redis://redis", username="responder", password=token),
+        "trading-redis": RedisSentinelService(
+            sentinels=SENTINELS, master=NAME, password=token, sentinel_password=token, timeout="2s"
+        ),
     }
 
 

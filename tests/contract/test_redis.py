@@ -264,6 +264,26 @@ async def test_a_server_that_never_answers_is_asked_once(changes: bool, meant: t
     assert b"".join(mute.heard).count(b"PUBLISH") == 1
 
 
+async def test_a_connection_that_ends_takes_along_what_it_has_not_delivered() -> None:
+    """A probe that says "it did not happen" would be wrong if the kernel went on trying to deliver it."""
+    ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    async def heard(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.read(4096):
+                pass
+            ended.set_exception(AssertionError("it ended politely"))
+        except ConnectionResetError as error:
+            ended.set_result(error)
+
+    async with await asyncio.start_server(heard, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        service = RedisConnection("cache", RedisService(url=f"redis://127.0.0.1:{port}"), LibraryWire)
+        with pytest.raises(Unknown):
+            await service.send(RedisCall(("PUBLISH", "param.reload", "x"), changes=True), 0.3)
+        await asyncio.wait_for(ended, 5)
+
+
 async def test_more_commands_than_connections_wait_and_then_say_so() -> None:
     async with await asyncio.start_server(Mute(), "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]

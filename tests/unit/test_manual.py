@@ -15,7 +15,7 @@ from responder.config import Config, read_config
 from responder.docstrings import class_text
 from responder.environment import Environment
 from responder.loader import DEFAULTS_MAY_HOLD, Loaded, load_rules
-from responder.manual import action_page, kind_of, language, slug
+from responder.manual import action_page, actions_page, kind_of, language, slug
 from responder.recorded import Effect, Mode, Result
 from responder.risks import Code
 from responder.runbook import Promise, Runbook
@@ -48,7 +48,12 @@ BESIDE = {
 def configured() -> Config:
     checkout = Path(__file__).parents[2]
     environment = Environment({}, checkout / "rules" / "edge-risk", check_secrets=False)
-    return read_config(EXAMPLE, (checkout / EXAMPLE).read_text(encoding="utf-8"), CATALOGUE, environment)
+    config = yaml.safe_load((checkout / EXAMPLE).read_text(encoding="utf-8"))
+    # An action's example names a service as the platform that has one calls it.
+    for path in sorted((checkout / "rules").glob("*/_responder.example.yaml")):
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config["services"] = {**found.get("services", {}), **config["services"]}
+    return read_config(EXAMPLE, yaml.safe_dump(config), CATALOGUE, environment)
 
 
 def load(name: str, text: str) -> Loaded:
@@ -159,3 +164,14 @@ def test_a_part_without_a_chapter_is_not_forgotten() -> None:
 )
 def test_anchors_are_those_of_github(title: str, anchor: str) -> None:
     assert slug(title) == anchor
+
+
+def test_every_action_has_its_services_effect_class_and_least_privilege_on_its_page() -> None:
+    page = actions_page(ACTIONS)
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| [`")]
+    assert len(rows) == len(ACTIONS)
+    assert [row[0] for row in rows if "`" not in row[3]] == [], "write a paragraph `Effect class …`"
+    sections = {part.partition("\n")[0]: part for part in page.split("\n## ")[1:]}
+    lacking = [name for name, action in ACTIONS.items() if action.kinds and "\nNeeds of " not in sections[name]]
+    assert lacking == [], "write a paragraph `Needs of …`: the rights that the user of its service must have"
+    assert "- `service`" not in page, "its fields stand in the language reference"

@@ -6,7 +6,15 @@ import pytest
 from pydantic import ValidationError
 
 from responder.contracts import Secret
-from responder.services import SERVICES, Basic, HttpService, PrometheusService, RedisService, SecretHeader
+from responder.services import (
+    SERVICES,
+    Basic,
+    HttpService,
+    PrometheusService,
+    RedisSentinelService,
+    RedisService,
+    SecretHeader,
+)
 
 
 def secret() -> Secret:
@@ -105,3 +113,57 @@ def test_a_redis_credential_is_whole_and_an_authority_needs_tls() -> None:
         RedisService(url="redis://cache", ca_file="ca.pem")
     whole = RedisService(url="rediss://cache", username="responder", password=secret(), ca_file="ca.pem")
     assert "t0p-s3cret" not in f"{whole!r}{whole.model_dump_json()}"
+
+
+# --- Sentinels --------------------------------------------------------------------------------------------------------
+
+
+def sentinels(*addresses: str, **fields: object) -> RedisSentinelService:
+    return RedisSentinelService.model_validate({"sentinels": addresses, "master": "mymaster", **fields})
+
+
+def test_sentinels_and_servers_have_each_their_credential_and_tls() -> None:
+    service = sentinels(
+        "s-1.example", "[::1]:26380", username="app", password=secret(), sentinel_password=secret(), tls=True,
+        ca_file="ca.pem", database=3, timeout="2s",
+    )  # fmt: skip
+    assert service.sentinels == ("s-1.example:26379", "[::1]:26380")
+    sentinel, server = service.sentinel("[::1]:26380"), service.server("10.0.0.1:6379")
+    assert (sentinel.url, server.url) == ("rediss://[::1]:26380", "rediss://10.0.0.1:6379/3")
+    assert (sentinel.username, server.username, server.ca_file) == (None, "app", "ca.pem")
+    assert (sentinel.timeout, server.timeout) == (2_000_000, 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("address", "cure"),
+    [
+        ("", "its host and port"),
+        ("redis://s-1:26379", "its host and port"),
+        ("s-1:26379/0", "its host and port"),
+        ("s-1:0", "its host and port"),
+        ("s-1:port", "like sentinel-1.example:26379"),
+        (":hunter2hunter2@s-1:26379", "use `sentinel_username`"),
+    ],
+)
+def test_any_other_address_of_a_sentinel_is_refused_with_the_cure(address: str, cure: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        sentinels(address)
+    message = caught.value.errors(include_input=False)[0]["msg"]
+    assert cure in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("addresses", "fields", "cure"),
+    [
+        (("s-1", "s-1:26379"), {}, "its voice would count twice"),
+        (("s-1",), {"username": "app"}, "`username` needs its `password`"),
+        (("s-1",), {"sentinel_username": "app"}, "`sentinel_username` needs its `sentinel_password`"),
+        (("s-1",), {"ca_file": "ca.pem"}, "write `tls: true`"),
+    ],
+)
+def test_what_does_not_fit_of_sentinels_is_told(
+    addresses: tuple[str, ...], fields: dict[str, object], cure: str
+) -> None:
+    with pytest.raises(ValidationError, match=cure):
+        sentinels(*addresses, **fields)

@@ -1,0 +1,155 @@
+"""A Redis master that died, its two replicas and three Sentinels, at the wire: they know these commands, no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+NAME: Final = "trading"
+SENTINELS: Final = ("s1:26379", "s2:26379", "s3:26379")
+MASTER, NEAR, FAR = "r1:6379", "r2:6379", "r3:6379"
+"""The master before; the replica that has everything, and so is chosen; the one that lacks 500 bytes."""
+HELD: Final = 5_000
+"""How far the stream of the replica goes that has everything."""
+
+
+@dataclass
+class Watched:
+    """`down`: who calls the master down. `alive`: the master answers all the same, `alive_offset` bytes far.
+    `progress`: who is failing over. `stale`: Sentinels that go on naming the old master. `silent`: addresses that
+    nobody reaches. `priority` of both replicas; `link_down_for` (seconds) of the near one. `refusal`: what the next
+    SENTINEL FAILOVER is answered with. `converts`: an old master that is alive becomes a replica."""
+
+    down: frozenset[str] = frozenset(SENTINELS)
+    down_for: int = 30_000
+    alive: bool = False
+    alive_offset: int = HELD
+    progress: frozenset[str] = frozenset()
+    stale: frozenset[str] = frozenset()
+    silent: set[str] = field(default_factory=set)
+    epoch: int = 3
+    quiet_for: int = 3_600_000
+    failover_timeout: int = 180_000
+    others: int = 2
+    priority: int = 100
+    link_down_for: int = 30
+    quorum: bool = True
+    tilt: bool = False
+    refusal: str = ""
+    obeys: bool = True
+    promotes: bool = True
+    converts: bool = True
+    readonly: bool = False
+    new: str = MASTER
+    told: list[str] = field(default_factory=list)
+    written: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """What a failover changes."""
+        return self.new, self.epoch
+
+    def reaches(self, address: str) -> None:
+        """Raises what redis-py raises when nobody listens."""
+        if address in self.silent or (address == MASTER and not self.alive):
+            raise RedisConnectionError("refused")
+
+    def answer(self, address: str, words: tuple[str, ...]) -> Any:
+        """Raises KeyError for a command that this world does not know."""
+        if address in SENTINELS:
+            return self._sentinel(address, words)
+        return self._server(address, words)
+
+    # --- Sentinels ----------------------------------------------------------------------------------------------------
+
+    def _sentinel(self, address: str, words: tuple[str, ...]) -> Any:
+        answers: dict[str, Callable[[], Any]] = {
+            "MASTER": lambda: self._master(address),
+            "REPLICAS": self._replicas,
+            "CKQUORUM": self._ckquorum,
+            "GET-MASTER-ADDR-BY-NAME": lambda: [part.encode() for part in self._named(address).split(":")],
+            "FAILOVER": lambda: self._failover(address),
+        }
+        if words == ("INFO", "sentinel"):
+            return f"# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:{int(self.tilt)}\r\n".encode()
+        if words[0] != "SENTINEL" or words[2:] != (NAME,):
+            raise KeyError(words)
+        return answers[words[1]]()
+
+    def _named(self, sentinel: str) -> str:
+        return MASTER if sentinel in self.stale else self.new
+
+    def _master(self, sentinel: str) -> Any:
+        named = self._named(sentinel)
+        down = sentinel in self.down and named == MASTER
+        flags = ["master", *(["s_down", "o_down"] if down else [])]
+        flags += ["failover_in_progress"] if sentinel in self.progress else []
+        host, port = named.split(":")
+        return _flat({
+            "name": NAME, "ip": host, "port": port, "flags": ",".join(flags), "config-epoch": self.epoch,
+            "num-other-sentinels": self.others, "down-after-milliseconds": 5_000, "last-ok-ping-reply": self.down_for,
+            "failover-timeout": self.failover_timeout, "role-reported-time": self.quiet_for,
+            **({"s-down-time": self.down_for, "o-down-time": self.down_for} if down else {}),
+        })  # fmt: skip
+
+    def _replicas(self) -> Any:
+        return [
+            _flat(
+                {
+                    "ip": address.split(":")[0],
+                    "port": "6379",
+                    "runid": address,
+                    "flags": "slave",
+                    "slave-priority": self.priority,
+                    "slave-repl-offset": offset,
+                    "last-ok-ping-reply": 100,
+                    "info-refresh": 300,
+                    "master-link-down-time": self.link_down_for * 1000,
+                }
+            )
+            for address, offset in ((FAR, HELD - 500), (NEAR, HELD))
+        ]
+
+    def _ckquorum(self) -> Any:
+        if not self.quorum:
+            raise ResponseError("NOQUORUM 1 usable Sentinels. Not enough available Sentinels to reach the majority")
+        return b"OK 3 usable Sentinels. Quorum and failover authorization can be reached"
+
+    def _failover(self, sentinel: str) -> Any:
+        if self.refusal:
+            raise ResponseError(self.refusal)
+        self.told.append(sentinel)
+        if self.obeys:
+            self.new, self.epoch, self.quiet_for = NEAR, self.epoch + 1, 0
+        return b"OK"
+
+    # --- servers ------------------------------------------------------------------------------------------------------
+
+    def _server(self, address: str, words: tuple[str, ...]) -> Any:
+        if words == ("ROLE",):
+            return self._role(address)
+        if words == ("INFO", "replication"):
+            return (
+                "# Replication\r\nrole:slave\r\nmaster_link_status:down\r\n"
+                f"master_link_down_since_seconds:{self.link_down_for}\r\nslave_repl_offset:{HELD}\r\n"
+            ).encode()
+        if words[0] == "SET" and words[3:] == ("EX", "60"):
+            if self.readonly:
+                raise ResponseError("READONLY You can't write against a read only replica.")
+            self.written.append((address, *words[1:3]))
+            return b"OK"
+        raise KeyError(words)
+
+    def _role(self, address: str) -> Any:
+        leads = address == self.new and (address != NEAR or self.promotes)
+        if leads or (address == MASTER and not self.converts):
+            return [b"master", self.alive_offset, [[b"r3", b"6379", b"4500"]]]
+        return [b"slave", b"r1", 6379, b"connected", HELD]
+
+
+def _flat(fields: dict[str, Any]) -> list[bytes]:
+    return [str(part).encode() for pair in fields.items() for part in pair]
