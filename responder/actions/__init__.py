@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from responder.actions.http import HttpRequest
+from responder.actions.kubernetes_rollout import RolloutRestart, RolloutStatus
 from responder.actions.parameter import ParameterReduce
 from responder.actions.prometheus import PrometheusQuery
 from responder.actions.redis import (
@@ -22,6 +23,8 @@ from responder.contracts import Action
 
 ACTIONS: Mapping[str, type[Action]] = {
     "http.request": HttpRequest,
+    "kubernetes.rollout_restart": RolloutRestart,
+    "kubernetes.rollout_status": RolloutStatus,
     "parameter.reduce": ParameterReduce,
     "prometheus.query": PrometheusQuery,
     "redis.client_list": RedisClientList,

@@ -8,18 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import httpx
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from responder import kubernetes_connections
 from responder.actions import ACTIONS
 from responder.connections import Connections
 from responder.contracts import Parameter, ReadSpec, Secret, Service, WriteSpec
+from responder.kubernetes_calls import KubernetesCall
+from responder.kubernetes_connections import OpenCluster, Reply
 from responder.perform import Ended, Performer
 from responder.recorded import Effect, Plan
 from responder.redis_connections import LibraryWire, OpenWire, Wire
 from responder.runbook import Runbook, Step
-from responder.services import HttpService, PrometheusService, RedisService
+from responder.services import HttpService, KubernetesService, PrometheusService, RedisService
 from responder.timing import SECOND
+from tests.fakes.kubernetes import Cluster
+from tests.fakes.kubernetes_objects import config_map, event, workload
 
 NOW = 1_700_000_000 * SECOND
 TOKEN = "s3cret-bearer-token"
@@ -36,6 +42,22 @@ PARAMETERS = {
         total_per_day=0.3,
     )
 }
+
+
+def a_cluster() -> Cluster:
+    """One with a workload that has been released twice, whose token is the world's."""
+    found = Cluster(token=TOKEN)
+    found.add("deployments", workload("Deployment", "trading-app", env={"FORCE_ERROR_RATE": "0.2"}))
+    new = {"name": "app", "image": "registry.example/trading:1.1"}
+    found.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [new]}}}})
+    found.add("configmaps", config_map("trading-config", {"max_positions": "20"}))
+    found.add("events", event("e1", POD, "BackOff", f"restarting with {TOKEN}"))
+    found.logs[POD] = f"starting with {TOKEN}\nERROR no broker\n"
+    return found
+
+
+POD = "trading-app-9a9ddd1b-0"
+"""The first pod of the cluster."""
 
 
 @dataclass
@@ -56,6 +78,7 @@ class World(httpx.AsyncBaseTransport):
     hang: bool | None = None
     ignores: bool = False
     keys: set[str] = field(default_factory=set)
+    cluster: Cluster = field(default_factory=a_cluster)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -75,11 +98,12 @@ class World(httpx.AsyncBaseTransport):
 
     @property
     def changes(self) -> list[str]:
-        return [f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)]
+        http = [f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)]
+        return http + [f"{one.verb} {one.resource} {one.name}" for one in self.cluster.changes]
 
     @property
     def state(self) -> tuple[object, ...]:
-        return self.kelly, self.trading, dict(self.orders)
+        return self.kelly, self.trading, dict(self.orders), self.cluster.state
 
     def _answer(self, request: httpx.Request, body: Any) -> httpx.Response:
         route = self.routes().get((request.method, request.url.path))
@@ -124,6 +148,10 @@ class World(httpx.AsyncBaseTransport):
     def wire(self, _service: RedisService, _patience: float) -> Wire:
         """A connection to the Redis."""
         return WorldWire(self)
+
+    def way(self, _service: KubernetesService) -> WorldCluster:
+        """The way to the cluster."""
+        return WorldCluster(self)
 
     def _query(self, request: httpx.Request, _body: Any) -> httpx.Response:
         found = {"metric": {}, "value": [NOW / SECOND, "2.13"]}
@@ -174,12 +202,41 @@ class WorldWire:
 
 
 @dataclass(frozen=True)
+class WorldCluster:
+    """The way to the world's cluster."""
+
+    world: World
+
+    async def ask(self, call: KubernetesCall, patience: float) -> Reply:
+        """See Wire."""
+        if self.world.refuse:
+            raise aiohttp.ConnectionTimeoutError("refused")
+        headers = {"authorization": f"Bearer {TOKEN}", "content-type": call.patch.value if call.patch else ""}
+        raw = b"" if call.body is None else json.dumps(call.body).encode()
+        path = call.resource.path(call.namespace, call.name)
+        answer = self.world.cluster.handle(call.method, path, call.query, headers, raw)
+        self.world.unexpected += self.world.cluster.unexpected
+        if call.changes and self.world.lose:
+            raise aiohttp.SocketTimeoutError("lost")
+        if call.changes is self.world.hang:
+            await asyncio.Event().wait()
+        return Reply(answer.status, answer.headers, answer.content, secret=TOKEN)
+
+
+@dataclass(frozen=True)
 class Member:
     """One use of an action, and the effect class that it must have here."""
 
     action: str
     with_: dict[str, Any]
     effect: Effect
+    undoes: bool = False
+    """Whether it can be put back to the state before."""
+
+    @property
+    def probes(self) -> bool:
+        """Whether a probe tells what became of it."""
+        return "probe" in self.with_ or self.action == "parameter.reduce" or self.action.startswith("kubernetes.")
 
     @property
     def reads(self) -> bool:
@@ -191,7 +248,17 @@ class Member:
 
 
 PROBE = {"path": "/api/status", "expect": 'body.trading == "halted"'}
+
+
+def _cluster(action: str, effect: Effect, undoes: bool = False, **with_: Any) -> Member:
+    whole = {"service": "cluster", "namespace": "trading", **with_}
+    return Member(f"kubernetes.{action}", whole, effect, undoes)
+
+
+APP = "deployment/trading-app"
 MEMBERS = {
+    "restart": _cluster("rollout_restart", Effect.PROBED, workload=APP),
+    "rollout": _cluster("rollout_status", Effect.READ, workload=APP),
     "get": Member("http.request", {"service": "risk-api", "path": "/api/status"}, Effect.READ),
     "put": Member(
         "http.request", {"service": "risk-api", "method": "PUT", "path": "/api/limit", "json": {"to": 1}}, Effect.SET
@@ -204,7 +271,9 @@ MEMBERS = {
         Effect.PROBED,
     ),
     "unsafe": Member("http.request", {"service": "risk-api", "method": "POST", "path": "/api/orders"}, Effect.UNSAFE),
-    "reduce": Member("parameter.reduce", {"parameter": KELLY, "to": 0.1, "reason": "VaR breach"}, Effect.SET),
+    "reduce": Member(
+        "parameter.reduce", {"parameter": KELLY, "to": 0.1, "reason": "VaR breach"}, Effect.SET, undoes=True
+    ),
     "query": Member(
         "prometheus.query", {"service": "metrics", "query": "max(var_pct)", "freshness": "var_pct"}, Effect.READ
     ),
@@ -226,6 +295,7 @@ def services() -> dict[str, Service]:
         "risk-api": HttpService(url="http://risk", bearer=token),
         "keyed": HttpService(url="http://keyed", bearer=token, idempotency_keys=True),
         "metrics": PrometheusService(url="http://prometheus", bearer=token),
+        "cluster": KubernetesService(url="https://cluster", token=token, namespaces=("trading",)),
         "cache": RedisService(url="redis://redis", username="responder", password=token),
     }
 
@@ -235,7 +305,8 @@ async def no_wait(_seconds: float) -> None:
 
 
 def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire = LibraryWire) -> Performer:
-    connections = Connections(services(), lambda _service: transport, open_wire)
+    way: OpenCluster = transport.way if isinstance(transport, World) else kubernetes_connections.LibraryWire
+    connections = Connections(services(), lambda _service: transport, open_wire, way)
     return Performer(ACTIONS, connections.connect, PARAMETERS, lambda: NOW, no_wait)
 
 

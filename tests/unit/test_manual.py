@@ -36,6 +36,7 @@ checks:
 """
 HALT = "runbook: halt-trading\ntitle: Halt\ntarget: risk-api/trading\nenv: prod\n"
 STEPS = "steps: [{id: look, manual: Look}]\n"
+CLUSTER = "  cluster: {kind: kubernetes, env: prod, in_cluster: true, namespaces: [trading-system-prod]}\n"
 BESIDE = {
     "policies.yaml": "policies: {edge-risk: {}}\ndefault: edge-risk\n",
     "calendars.yaml": "calendars:\n"
@@ -48,7 +49,8 @@ BESIDE = {
 def configured() -> Config:
     checkout = Path(__file__).parents[2]
     environment = Environment({}, checkout / "rules" / "edge-risk", check_secrets=False)
-    return read_config(EXAMPLE, (checkout / EXAMPLE).read_text(encoding="utf-8"), CATALOGUE, environment)
+    text = (checkout / EXAMPLE).read_text(encoding="utf-8").replace("services:\n", f"services:\n{CLUSTER}", 1)
+    return read_config(EXAMPLE, text, CATALOGUE, environment)
 
 
 def load(name: str, text: str) -> Loaded:
