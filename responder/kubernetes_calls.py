@@ -106,6 +106,14 @@ class KubernetesCall:
         return {**self.params, **({"dryRun": "All"} if self.dry_run else {})}
 
     @property
+    def sent(self) -> JsonValue:
+        """The body of the request. A server that finds a body with a delete does not look at the query at all, so there
+        a dry run must stand in the body; in the query alone it would be a deletion."""
+        if self.dry_run and self.verb == "delete" and isinstance(self.body, dict):
+            return {**self.body, "dryRun": ["All"]}
+        return self.body
+
+    @property
     def told(self) -> str:
         """For messages: `patch deployments/trading-app in trading`."""
         named = f"{self.resource.rbac} {self.name}" if self.name else self.resource.rbac

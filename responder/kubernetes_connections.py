@@ -175,7 +175,7 @@ class LibraryWire:
             session.request(
                 call.method,
                 f"{address}?{urlencode(self._query(call))}" if self._query(call) else address,
-                data=None if call.body is None else json.dumps(call.body).encode(),
+                data=None if call.sent is None else json.dumps(call.sent).encode(),
                 headers=_headers(call, credential),
                 timeout=limits,
                 allow_redirects=False,

@@ -7,6 +7,7 @@ again, compares what matters with the plan, and binds its patch to the version t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
 
@@ -104,11 +105,6 @@ class KubernetesChange(KubernetesStep):
         ):
             answer.checked(context.now())
 
-    async def _patched(self, context: Context, call: KubernetesCall) -> Tree | None:
-        """The object after an accepted patch; None where the answer does not show it. Raises Temporary, Permanent,
-        Unknown."""
-        return (await self._send(context, call)).checked(context.now()).tree
-
     async def _in_force(self, context: Context, shown: Tree | None, resource: Resource, name: str) -> Tree:
         """The object as it is after an accepted patch: as the answer shows it, else read again. Raises Unknown."""
         if shown is not None:
@@ -117,6 +113,60 @@ class KubernetesChange(KubernetesStep):
             return await self._get(context, resource, name)
         except ResponderError as error:
             raise Unknown(f"the patch of {name} was accepted, but not read back: {error}") from None
+
+
+class KubernetesSetting(KubernetesChange):
+    """A change from one state of an object to another, both of them fixed in the plan, so that it can be put back.
+
+    Members say how the object is read, what of it is the state, and which patch leads to a state. `like` is a state of
+    the plan: it tells which object and which of its parts are meant.
+    """
+
+    @property
+    @abstractmethod
+    def _named(self) -> str:
+        """What is changed, for people."""
+
+    @abstractmethod
+    async def _fetch(self, context: Context, like: JsonValue) -> Tree:
+        """The object as it is now."""
+
+    @abstractmethod
+    def _seen(self, tree: Tree, like: JsonValue) -> JsonValue:
+        """Its state, of the same form as `like`."""
+
+    @abstractmethod
+    async def _change(self, context: Context, tree: Tree, to: JsonValue) -> KubernetesCall:
+        """The patch that leads to the state `to`, bound to the version of `tree`, which was just read."""
+
+    async def act(self, plan: Plan, context: Context) -> Output:
+        """Compare, patch once, see what is in force."""
+        found = await self._fetch(context, plan.target)
+        if compared(self._seen(found, plan.target), plan, self._named):
+            return Output(plan.target, f"{self._named} was so already", context.now())
+        call = await self._change(context, found, plan.target)
+        shown = (await self._send(context, call)).checked(context.now()).tree
+        if self._seen(shown or await self._read_back(context, plan), plan.target) != plan.target:
+            raise Unknown(f"{self._named}: the change was accepted, but something else is in force")
+        return Output(plan.target, f"done: {plan.preview}", context.now())
+
+    async def probe(self, plan: Plan, context: Context) -> Probe:
+        """Read: the target is in force, the state before is, or neither."""
+        return probed(self._seen(await self._fetch(context, plan.target), plan.target), plan, self._named)
+
+    async def undo(self, plan: Plan, context: Context) -> Plan:
+        """The plan that puts the state before back, as long as the present one is what `plan` made."""
+        if plan.before == plan.target or plan.nothing_to_do:
+            raise Permanent(f"{self._named}: there is nothing to put back")
+        if self._seen(await self._fetch(context, plan.target), plan.target) != plan.target:
+            raise Permanent(f"{self._named} was changed by somebody since: settle it by hand")
+        return self._planned(context, f"put {self._named} back as it was", plan.target, plan.before)
+
+    async def _read_back(self, context: Context, plan: Plan) -> Tree:
+        try:
+            return await self._fetch(context, plan.target)
+        except ResponderError as error:
+            raise Unknown(f"{self._named}: the change was accepted, but not read back: {error}") from None
 
 
 def patch(
@@ -148,8 +198,3 @@ def probed(present: JsonValue, plan: Plan, named: str) -> Probe:
     if present == plan.before:
         return Probe(ProbeAnswer.NOT_APPLIED, f"{named} is as before")
     return Probe(ProbeAnswer.UNCLEAR, f"{named} is neither as before nor as intended")
-
-
-def done_already(plan: Plan, detail: str, now: int) -> Output:
-    """What an attempt gives that found the target in force."""
-    return Output(plan.target, detail, now)

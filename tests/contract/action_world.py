@@ -51,13 +51,17 @@ def a_cluster() -> Cluster:
     new = {"name": "app", "image": "registry.example/trading:1.1"}
     found.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [new]}}}})
     found.add("configmaps", config_map("trading-config", {"max_positions": "20"}))
-    found.add("events", event("e1", POD, "BackOff", f"restarting with {TOKEN}"))
-    found.logs[POD] = f"starting with {TOKEN}\nERROR no broker\n"
+    pod = _first_pod(found)
+    found.add("events", event("e1", pod, "BackOff", f"restarting with {TOKEN}"))
+    found.logs[pod] = f"starting with {TOKEN}\nERROR no broker\n"
     return found
 
 
-POD = "trading-app-9a9ddd1b-0"
-"""The first pod of the cluster."""
+def _first_pod(cluster: Cluster) -> str:
+    return str(min(tree["metadata"]["name"] for tree in cluster.of("pods")))
+
+
+POD = _first_pod(a_cluster())
 
 
 @dataclass
@@ -212,7 +216,7 @@ class WorldCluster:
         if self.world.refuse:
             raise aiohttp.ConnectionTimeoutError("refused")
         headers = {"authorization": f"Bearer {TOKEN}", "content-type": call.patch.value if call.patch else ""}
-        raw = b"" if call.body is None else json.dumps(call.body).encode()
+        raw = b"" if call.sent is None else json.dumps(call.sent).encode()
         path = call.resource.path(call.namespace, call.name)
         answer = self.world.cluster.handle(call.method, path, call.query, headers, raw)
         self.world.unexpected += self.world.cluster.unexpected
@@ -259,6 +263,18 @@ APP = "deployment/trading-app"
 MEMBERS = {
     "restart": _cluster("rollout_restart", Effect.PROBED, workload=APP),
     "rollout": _cluster("rollout_status", Effect.READ, workload=APP),
+    "undo a release": _cluster("rollout_undo", Effect.SET, undoes=True, workload=APP),
+    "scale": _cluster("scale", Effect.SET, undoes=True, workload=APP, replicas=5, min=2, max=10),
+    "delete a pod": _cluster("delete_pod", Effect.SET, pod=POD),
+    "evict a pod": _cluster("evict", Effect.SET, pod=POD),
+    "set a variable": _cluster("set_env", Effect.SET, undoes=True, workload=APP, remove=["FORCE_ERROR_RATE"]),
+    "set a key": _cluster(
+        "configmap_patch", Effect.SET, undoes=True, configmap="trading-config", set={"max_positions": "10"}
+    ),
+    "pods": _cluster("pods", Effect.READ, workload=APP),
+    "events": _cluster("events", Effect.READ, workload=APP),
+    "logs": _cluster("logs", Effect.READ, pod=POD),
+    "workload": _cluster("workload", Effect.READ, workload=APP),
     "get": Member("http.request", {"service": "risk-api", "path": "/api/status"}, Effect.READ),
     "put": Member(
         "http.request", {"service": "risk-api", "method": "PUT", "path": "/api/limit", "json": {"to": 1}}, Effect.SET

@@ -72,7 +72,9 @@ class Asked:
 
     @property
     def changes(self) -> bool:
-        """Whether it asked for a change, and not for a trial."""
+        """Whether it asked for a change, and not for a trial. Where a delete has a body, the query does not count."""
+        if self.verb == "delete" and self.body is not None:
+            return bool(self.body.get("dryRun") != ["All"])
         return self.verb in {"patch", "create", "delete"} and self.query.get("dryRun") != "All"
 
 
@@ -131,6 +133,8 @@ class Cluster:
     logs: dict[str, str] = field(default_factory=dict)
     runs: bool = True
     version: int = 1000
+    time: str = "2026-11-20T12:00:00Z"
+    """When objects are made from now on."""
     interferes: Callable[[], None] | None = None
     """What somebody else does right before the next change is applied."""
 
@@ -338,6 +342,7 @@ class Cluster:
         self.version += 1
         tree["metadata"].setdefault("uid", f"uid-{self.version}-{tree['metadata']['name']}")
         tree["metadata"]["resourceVersion"] = str(self.version)
+        tree["metadata"].setdefault("creationTimestamp", self.time)
 
     def _roll(self, plural: str, tree: dict[str, Any]) -> None:
         if tree["spec"].get("paused"):

@@ -125,8 +125,8 @@ def _strategic_list(tree: list[Any], patch: list[dict[str, Any]]) -> list[Any]:
     for one in patch:
         if one.get("$patch") == "delete":
             found.pop(one["name"], None)
-        elif one.get("$patch") == "replace":
-            found[one["name"]] = {key: value for key, value in one.items() if key != "$patch"}
+        elif "$patch" in one:
+            raise AssertionError("the real server would replace the whole list")
         else:
             found[one["name"]] = strategic(found.get(one["name"], {}), one)
     return list(found.values())
