@@ -34,8 +34,6 @@ class PatchType(StrEnum):
     """Lists of objects are merged by their key, such as the name of a container."""
     MERGE = "application/merge-patch+json"
     """Objects are merged, null removes, lists are replaced (RFC 7386)."""
-    JSON = "application/json-patch+json"
-    """A list of operations, which `test` can bind to what was seen (RFC 6902)."""
 
 
 @dataclass(frozen=True, slots=True)

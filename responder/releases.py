@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from responder.errors import Permanent
-from responder.kubernetes_calls import PatchType, Tree
+from responder.kubernetes_calls import Tree
 from responder.workloads import (
     ATTEMPT,
     RESTARTED_AT,
@@ -123,27 +123,16 @@ def undone(workload: Tree) -> bool:
     return annotations_of(workload).get(UNDONE_TO) == release_mark(template_of(workload))
 
 
-def undo_patch(workload: Tree, kind: str, release: Release) -> tuple[JsonValue, PatchType]:
-    """The patch that puts the release in force, bound to the version of `workload`, which was just read.
+def undo_patch(workload: Tree, release: Release) -> JsonValue:
+    """The strategic merge patch that puts the release in force, bound to the version of `workload`, just read.
 
     All annotations stay as they are, but for what tells the cause of the present release. kubectl replaces them by
-    those of the ReplicaSet, and with them what other tools have noted.
+    those of the ReplicaSet, and with them what other tools have noted. It also sends a JSON patch, whose failed `test`
+    is a 422, as is a template that is not valid; a patch bound like this one is a 409, which says what is meant.
     """
     notes = {UNDONE_TO: release.mark}
     if release.cause:
         notes[CHANGE_CAUSE] = release.cause
-    version = text(workload, "metadata", "resourceVersion")
-    if kind != "deployment":
-        template: JsonValue = {**release.template, "$patch": "replace"}
-        metadata: JsonValue = {"resourceVersion": version, "annotations": {**notes}}
-        return {"metadata": metadata, "spec": {"template": template}}, PatchType.STRATEGIC
-    operations: list[JsonValue] = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": version},
-        {"op": "replace", "path": "/spec/template", "value": dict(release.template)},
-    ]
-    if not annotations_of(workload):
-        operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
-    for key, value in notes.items():
-        path = f"/metadata/annotations/{key.replace('~', '~0').replace('/', '~1')}"
-        operations.append({"op": "add", "path": path, "value": value})
-    return operations, PatchType.JSON
+    template: JsonValue = {**release.template, "$patch": "replace"}
+    metadata: JsonValue = {"resourceVersion": text(workload, "metadata", "resourceVersion"), "annotations": {**notes}}
+    return {"metadata": metadata, "spec": {"template": template}}

@@ -93,8 +93,7 @@ class RolloutUndo(KubernetesSetting):
         return self._patch(tree, goal)
 
     def _patch(self, tree: Tree, goal: Release) -> KubernetesCall:
-        body, kind = undo_patch(tree, self._which.kind, goal)
-        return patch(self._which.resource, self.namespace, self._which.name, body, kind)
+        return patch(self._which.resource, self.namespace, self._which.name, undo_patch(tree, goal))
 
     async def _releases(self, context: Context, tree: Tree) -> list[Release]:
         kept = REPLICA_SETS if self._which.kind == "deployment" else CONTROLLER_REVISIONS

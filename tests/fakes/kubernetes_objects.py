@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 NAMESPACE = "trading"
@@ -80,12 +79,6 @@ def pod(name: str, app: str, owner: dict[str, Any], image: str, *, well: bool = 
 # --- patches ----------------------------------------------------------------------------------------------------------
 
 
-class TestFailed(Exception):
-    """A `test` of a JSON patch did not hold, or its path leads nowhere."""
-
-    __test__ = False
-
-
 def merged(tree: Any, patch: Any) -> Any:
     """A merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
@@ -130,24 +123,3 @@ def _strategic_list(tree: list[Any], patch: list[dict[str, Any]]) -> list[Any]:
         else:
             found[one["name"]] = strategic(found.get(one["name"], {}), one)
     return list(found.values())
-
-
-def operated(tree: Any, operations: list[dict[str, Any]]) -> Any:
-    """A JSON patch (RFC 6902) of test, add, replace and remove on objects. Raises TestFailed."""
-    found = copy.deepcopy(tree)
-    for one in operations:
-        *way, last = (step.replace("~1", "/").replace("~0", "~") for step in one["path"].split("/")[1:])
-        place = found
-        for step in way:
-            if not isinstance(place, dict) or step not in place:
-                raise TestFailed(one["path"])
-            place = place[step]
-        if one["op"] != "add" and last not in place:
-            raise TestFailed(one["path"])
-        if one["op"] == "test" and place[last] != one["value"]:
-            raise TestFailed(one["path"])
-        if one["op"] in {"add", "replace"}:
-            place[last] = one["value"]
-        if one["op"] == "remove":
-            del place[last]
-    return found
