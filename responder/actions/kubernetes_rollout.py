@@ -139,7 +139,8 @@ class RolloutStatus(KubernetesReader):
 
     - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
     - `workload`: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
-    - `generation`: the one that a change of ours made (`steps.restart.output.generation`). Without it the present one.
+    - `generation`: the one that a change of ours made (`steps.restart.output.generation`, which is not there after an
+      attempt whose answer was lost). Without it the present one, which is ours or a later one.
 
     Effect class `read`. `expect` sees `value.done`, `value.failed` (no progress before its deadline: it will not end by
     itself), `value.why`, `value.desired`, `value.ready`, `value.available`, `value.updated`, `value.generation`.

@@ -26,6 +26,7 @@ from responder.services import HttpService, KubernetesService, PrometheusService
 from responder.timing import SECOND
 from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_objects import config_map, event, workload
+from tests.fakes.kubernetes_way import ClusterWay
 
 NOW = 1_700_000_000 * SECOND
 TOKEN = "s3cret-bearer-token"
@@ -215,16 +216,12 @@ class WorldCluster:
         """See Wire."""
         if self.world.refuse:
             raise aiohttp.ConnectionTimeoutError("refused")
-        headers = {"authorization": f"Bearer {TOKEN}", "content-type": call.patch.value if call.patch else ""}
-        raw = b"" if call.sent is None else json.dumps(call.sent).encode()
-        path = call.resource.path(call.namespace, call.name)
-        answer = self.world.cluster.handle(call.method, path, call.query, headers, raw)
-        self.world.unexpected += self.world.cluster.unexpected
+        reply = await ClusterWay(self.world.cluster).ask(call, patience)
         if call.changes and self.world.lose:
             raise aiohttp.SocketTimeoutError("lost")
         if call.changes is self.world.hang:
             await asyncio.Event().wait()
-        return Reply(answer.status, answer.headers, answer.content, secret=TOKEN)
+        return reply
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ class Cluster:
     faults: list[Fault] = field(default_factory=list)
     rights: set[tuple[str, str]] | None = None
     token: str = TOKEN
+    namespace: str = NAMESPACE
     bad: set[str] = field(default_factory=set)
     logs: dict[str, str] = field(default_factory=dict)
     runs: bool = True
@@ -189,10 +190,9 @@ class Cluster:
         asked.status = answer.status
         return answer
 
-    @staticmethod
-    def _known(found: re.Match[str]) -> bool:
+    def _known(self, found: re.Match[str]) -> bool:
         version = f"{found['group']}/{found['version']}" if found["group"] else "v1"
-        return (version, found["plural"], found["sub"] or "") in _KNOWN and found["namespace"] == NAMESPACE
+        return (version, found["plural"], found["sub"] or "") in _KNOWN and found["namespace"] == self.namespace
 
     def _answer(self, asked: Asked, plural: str, sub: str, fault: Fault | None) -> Answer:
         try:
