@@ -75,8 +75,9 @@ class PodChange(KubernetesChange):
 class DeletePod(PodChange):
     """Delete one pod, so that its controller makes a new one. Budgets do not hold it: see `kubernetes.evict`.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `pod`: its name.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `pod`: the name of the pod.
     - `grace_seconds`: how long it has to end; without it as long as the pod itself says.
 
     Effect class `set`: the pod is meant by its uid, so a successor of the same name is never deleted, and a pod that is
@@ -110,8 +111,9 @@ class DeletePod(PodChange):
 class Evict(PodChange):
     """Evict one pod: delete it as far as its PodDisruptionBudget allows.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `pod`: its name.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `pod`: the name of the pod.
 
     Effect class `set`: the pod is meant by its uid, so a successor of the same name is never evicted. While a budget
     forbids it the outcome is temporary, and it is tried again as the step's `retry` says. A pod without a controller is

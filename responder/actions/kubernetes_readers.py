@@ -55,8 +55,10 @@ class _OfPods(KubernetesReader):
 class Pods(_OfPods):
     """Read the pods of a workload, or of a label selector: which are ready, which restart, and why.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `workload`: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`; or `selector`: such as `app=trading`.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `workload`: whose pods: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
+    - `selector`: instead of a workload, labels such as `app=trading`.
 
     Effect class `read`. `expect` sees `value.total`, `value.ready`, `value.restarts` (all together), `value.why` (how
     often each reason, such as `OOMKilled`) and `value.pods`, at most 50, those with trouble first: `{name, phase,
@@ -108,8 +110,9 @@ class Pods(_OfPods):
 class Workload(KubernetesReader):
     """Read a workload: image, release, pods in numbers, and who keeps it.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `workload`: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `workload`: what is meant: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
 
     Effect class `read`. `expect` sees `value.images`, `value.desired`, `value.ready`, `value.available`,
     `value.updated`, `value.generation`, `value.paused`, `value.git` (the GitOps tool that keeps it, or ""),
@@ -189,7 +192,8 @@ def _age(tree: Tree, now: int) -> int | None:
 class Events(KubernetesReader):
     """Read the warnings of a namespace, newest first.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
     - `workload`: only those about it and about what it made (`trading-system-…`).
     - `count`: how many are told, at most 100. Default 20.
 
@@ -258,10 +262,13 @@ def _event(event: Tree) -> dict[str, JsonValue]:
 class Logs(_OfPods):
     """Read the last lines that a pod wrote.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `pod`: its name; or `workload`: of its pods the one in most trouble (not ready, most restarts).
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `pod`: the name of the pod.
+    - `workload`: instead of a pod, that of this workload which is in most trouble (not ready, most restarts).
     - `container`: which of its containers; needed where there are several.
-    - `lines`: how many, at most 500. Default 50. `bytes`: of at most so many bytes, at most 65536. Default 16384.
+    - `lines`: how many lines are read, at most 500. Default 50.
+    - `bytes`: how many bytes are read, at most 65536. Default 16384.
     - `since`: only what was written in this time, such as `10m`.
     - `previous`: what the container wrote before it last died.
     - `contains`: only lines with this text in them.

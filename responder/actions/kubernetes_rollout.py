@@ -42,8 +42,9 @@ from responder.workloads import (
 class RolloutRestart(KubernetesChange):
     """Restart all pods of a workload, a few at a time, as `kubectl rollout restart` does.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `workload`: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `workload`: what is meant: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
 
     Effect class `probed`. The pod template gets an annotation that belongs to this plan (`responder/attempt`): the same
     plan sent again changes nothing, and the probe finds it. A paused workload is refused. So is one whose template
@@ -137,8 +138,9 @@ def _before(plan: Plan) -> JsonValue:
 class RolloutStatus(KubernetesReader):
     """Read how far the rollout of a workload is, by the rules of `kubectl rollout status`, without waiting.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `workload`: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `workload`: what is meant: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
     - `generation`: the one that a change of ours made (`steps.restart.output.generation`, which is not there after an
       attempt whose answer was lost). Without it the present one, which is ours or a later one.
 

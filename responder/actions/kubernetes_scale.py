@@ -20,8 +20,9 @@ _SCALABLE = ("deployments", "statefulsets")
 class Scale(KubernetesSetting):
     """Set the number of pods of a workload to an absolute number.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `workload`: `deployment/NAME` or `statefulset/NAME`.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `workload`: what is meant: `deployment/NAME` or `statefulset/NAME`.
     - `replicas`: the number to be in force, within `min` and `max`, which the step must say.
     - `only`: `up` (default) never lowers the number, `down` never raises it, `either` sets it. What is there already is
       a success.

@@ -62,10 +62,12 @@ class _Entries(KubernetesSetting):
 class SetEnv(_Entries):
     """Set or remove variables of a container's environment, which rolls its workload out anew.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `workload`: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
-    - `container`: its container. It may be left out where there is only one.
-    - `set`: values by name. `remove`: names.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `workload`: what is meant: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
+    - `container`: the name of its container; it may be left out where there is only one.
+    - `set`: the values to be there, by the names of their variables.
+    - `remove`: names of the variables that are to be gone.
 
     Effect class `set`; other variables stay as they are. The undo puts the former ones back, also those that came from
     a Secret or ConfigMap by reference. What is named like a secret (`PASSWORD`, `TOKEN`, `API_KEY` …) cannot be set:
@@ -154,9 +156,11 @@ def _entry(name: str, entry: Any) -> dict[str, Any]:
 class ConfigMapPatch(_Entries):
     """Set or remove keys of a ConfigMap.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `configmap`: its name.
-    - `set`: texts by key. `remove`: keys.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `configmap`: the name of the ConfigMap.
+    - `set`: the texts to be there, by their keys.
+    - `remove`: the keys that are to be gone.
 
     Effect class `set`; other keys stay as they are. The undo puts the former texts back. An immutable ConfigMap is
     refused. Pods that read it as environment see the change when they are restarted (`kubernetes.rollout_restart`), as

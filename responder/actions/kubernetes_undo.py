@@ -18,8 +18,9 @@ from responder.workloads import Workload, git_warning, part, refuse_paused, sele
 class RolloutUndo(KubernetesSetting):
     """Go back to the former release of a workload, as `kubectl rollout undo` does, once per release.
 
-    - `service`: a service of kind `kubernetes`. `namespace`: one that the service allows.
-    - `workload`: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `workload`: what is meant: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
     - `to_revision`: the revision to go back to. Without it the newest one before the present with another release;
       restarts, which make revisions too, are no releases.
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from responder.actions import ACTIONS
 from responder.errors import Permanent, Temporary
+from responder.kubernetes_steps import KubernetesStep
 from responder.recorded import Outcome, ProbeAnswer
 from responder.workloads import ATTEMPT, RESTARTED_AT
-from tests.contract.kubernetes_parts import APP, Desk, service, standing
+from tests.contract.action_world import MEMBERS, World, act, prepare
+from tests.contract.kubernetes_parts import APP, Desk, role, service, standing
 from tests.fakes.kubernetes import TOKEN, Cluster, Fault
 from tests.fakes.kubernetes_objects import workload
 from tests.fakes.server import HangsUp
+from tests.provision import CHECKOUT
 from tests.servers import free_port
 
 RESTART, STATUS = "kubernetes.rollout_restart", "kubernetes.rollout_status"
@@ -284,3 +288,32 @@ async def test_a_rollout_that_makes_no_progress_has_failed(cluster: Cluster) -> 
         status = await desk.done(STATUS, workload=APP)
     assert (status["done"], status["failed"]) == (False, True)
     assert "no progress before its deadline: timed out" in status["why"]
+
+
+# --- what it may do ---------------------------------------------------------------------------------------------------
+
+
+CLUSTER_ACTIONS = sorted(name for name in ACTIONS if name.startswith("kubernetes."))
+
+
+def test_the_guide_has_the_role_for_all_actions() -> None:
+    page = (CHECKOUT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    assert "rules:\n" + "\n".join(role(ACTIONS.values())) + "\n```" in page
+
+
+@pytest.mark.parametrize("name", CLUSTER_ACTIONS)
+async def test_an_action_needs_no_more_and_no_less_than_the_rules_that_it_names(name: str) -> None:
+    world = World()
+    for member in (one for one in MEMBERS.values() if one.action == name):
+        await act(world, member, await prepare(world, member))
+    used = {(one.verb, one.resource) for one in world.cluster.asked}
+    kind = ACTIONS[name]
+    assert issubclass(kind, KubernetesStep)
+    named = {(verb, resource) for _, resource, verbs in kind.rules for verb in verbs}
+    assert used
+    assert used <= named
+    assert {resource.partition("/")[0] for _, resource in named} <= OTHERS | {r.partition("/")[0] for _, r in used}
+
+
+OTHERS = {"statefulsets", "daemonsets", "controllerrevisions", "deployments", "pods"}
+"""What a member here does not use: it names a Deployment, or a pod."""
