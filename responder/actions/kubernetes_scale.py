@@ -23,7 +23,9 @@ class Scale(KubernetesSetting):
     - `service`: a service of kind `kubernetes`.
     - `namespace`: one of those that the service allows.
     - `workload`: what is meant: `deployment/NAME` or `statefulset/NAME`.
-    - `replicas`: the number to be in force, within `min` and `max`, which the step must say.
+    - `replicas`: the number to be in force.
+    - `min`: the smallest number that may be in force.
+    - `max`: the largest number that may be in force.
     - `only`: `up` (default) never lowers the number, `down` never raises it, `either` sets it. What is there already is
       a success.
     - `autoscaler`: what to do when a HorizontalPodAutoscaler sets the number: `refuse` (default), since it would take
