@@ -10,6 +10,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 INSTALLED := $(VENV)/installed-$(VERSION)
 
 # The unpacked test servers come last: what is on PATH wins.
+export RESPONDER_TEST_KUBECONFIG
 export PATH := $(CURDIR)/$(BIN):$(PATH):$(CURDIR)/.servers/bin
 
 # In the order that conftest.py gives: the longest first, so that no processor waits at the end for one file.
@@ -23,7 +24,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 .PHONY: help
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 .PHONY: demo
 demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before your eyes (under a minute)
@@ -32,6 +33,12 @@ demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before 
 .PHONY: test
 test: check servers ## every check, then every test, on real servers
 	@$(RUN) pytest $(WORKERS)
+
+.PHONY: test-kubernetes
+test-kubernetes: $(INSTALLED) ## the Kubernetes actions on a real cluster: RESPONDER_TEST_KUBECONFIG=FILE
+	@test -n "$${RESPONDER_TEST_KUBECONFIG:-}" || { \
+		echo "test-kubernetes needs a cluster: make test-kubernetes RESPONDER_TEST_KUBECONFIG=FILE" >&2; exit 1; }
+	@$(RUN) pytest tests/system/test_kubernetes_cluster.py
 
 .PHONY: coverage
 coverage: servers $(INSTALLED) ## every test, and which lines none of them ran (takes half as long again)

@@ -299,7 +299,7 @@ class App:
         loaded = self._sets.load(config)
         check_policies(config.heartbeats, loaded.rules)
         destinations = self._destinations(config)
-        connections = Connections(config.services, open_transport)
+        connections = await asyncio.to_thread(Connections, config.services, open_transport)
         performer = self._performer(config, connections)
         for notifier in config.notifiers.values():
             await notifier.start()

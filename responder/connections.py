@@ -22,12 +22,14 @@ from urllib.parse import quote
 
 import httpx
 
+from responder import kubernetes_connections, redis_connections
 from responder.contracts import Service
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
-from responder.redis_connections import LibraryWire, OpenWire, RedisConnection, load_library
+from responder.kubernetes_connections import KubernetesConnection, OpenCluster
+from responder.redis_connections import LibraryWire, OpenWire, RedisConnection
 from responder.sentinel_connections import SentinelConnection
-from responder.services import Endpoint, HttpService, RedisSentinelService, RedisService
+from responder.services import Endpoint, HttpService, KubernetesService, RedisSentinelService, RedisService
 from responder.timing import SECOND
 
 USER_AGENT = "responder"
@@ -231,21 +233,31 @@ def _forms(secret: str) -> Iterator[str]:
     yield from dict.fromkeys((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
 
 
-AnyConnection = HttpConnection | RedisConnection | SentinelConnection
+AnyConnection = HttpConnection | RedisConnection | SentinelConnection | KubernetesConnection
 
 
 class Connections:
-    """The connections to all configured services, each made when it is first asked for."""
+    """The connections to all configured services, each made when it is first asked for.
+
+    Making this loads the libraries that the services need, which takes up to a second: in a thread, where a loop runs.
+    """
 
     def __init__(
-        self, services: Mapping[str, Service], opener: OpenTransport, open_wire: OpenWire = LibraryWire
+        self,
+        services: Mapping[str, Service],
+        opener: OpenTransport,
+        open_wire: OpenWire = LibraryWire,
+        open_cluster: OpenCluster = kubernetes_connections.LibraryWire,
     ) -> None:
         self._services = services
         self._open = opener
         self._open_wire = open_wire
+        self._open_cluster = open_cluster
         self._connections: dict[str, AnyConnection] = {}
         if any(isinstance(service, RedisService | RedisSentinelService) for service in services.values()):
-            load_library()
+            redis_connections.load_library()
+        if any(isinstance(service, KubernetesService) for service in services.values()):
+            kubernetes_connections.load_library()
 
     def connect(self, name: str) -> AnyConnection:
         """The connection to a service. Raises Permanent for a name that the configuration does not have."""
@@ -261,7 +273,9 @@ class Connections:
             return RedisConnection(name, service, self._open_wire)
         if isinstance(service, RedisSentinelService):
             return SentinelConnection(name, service, self._open_wire)
-        spoken = Endpoint | RedisService | RedisSentinelService
+        if isinstance(service, KubernetesService):
+            return KubernetesConnection(name, service, self._open_cluster)
+        spoken = Endpoint | RedisService | RedisSentinelService | KubernetesService
         usable = (n for n, s in self._services.items() if isinstance(s, spoken))
         known = ", ".join(sorted(usable)) or "none"
         raise Permanent(f"there is no service {name!r}: add it under `services` (there are: {known})")

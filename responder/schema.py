@@ -132,7 +132,8 @@ def _templated(action: type[Action], path: tuple[str, ...], given: Schema) -> Sc
 def _with_placeholder(given: Schema) -> Schema:
     types = _listed(given["type"])
     if "enum" in given or ("string" in types and "pattern" in given):
-        return {"anyOf": [given, {"type": "string", "pattern": _PLACEHOLDER}]}
+        said = {key: given[key] for key in ("description",) if key in given}
+        return said | {"anyOf": [given, {"type": "string", "pattern": _PLACEHOLDER}]}
     if "string" in types:
         return {key: value for key, value in given.items() if key != "maxLength"}
     return given | {

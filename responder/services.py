@@ -1,8 +1,8 @@
 """The kinds of service that can be configured.
 
 An alert can never choose a host: a step names a service, and only the configuration says where that is. How one
-is spoken to is `connections` and `redis_connections`; this module loads no network library, so reading a configuration
-stays quick.
+is spoken to is `connections`, `redis_connections` and `kubernetes_connections`; this module loads no network library,
+so reading a configuration stays quick.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from responder.contracts import Secret, Service, Strict
+from responder.contracts import Secret, SecureUrl, Service, Strict
 from responder.timing import SECOND, format_duration
 from responder.written import Duration
 
@@ -226,8 +226,60 @@ class RedisSentinelService(Service):
         )
 
 
+class KubernetesService(Service):
+    """A Kubernetes cluster, or the part of one that `namespaces` names: nothing outside of them is asked or changed.
+
+    Who we are comes from one of three: `in_cluster: true` (the service account of the pod that this runs in), a
+    `kubeconfig` file with its `context`, or `url` with `token` and `ca_file`. Give that user a Role in each namespace
+    with the rules that the pages of the actions name, and no ClusterRole.
+
+    A kubeconfig is read again every minute, so that a rotated credential and what an exec plugin gives is used. One
+    that turns the verification of certificates off is refused. Proxies are taken from the kubeconfig (`proxy-url`),
+    never from the environment.
+    """
+
+    kind: Literal["kubernetes"] = "kubernetes"
+    in_cluster: bool = False
+    """Use the service account of this pod."""
+    kubeconfig: str | None = None
+    """Path of a kubeconfig file."""
+    context: str | None = None
+    """The context of the kubeconfig; without it the file's current one, which somebody may switch."""
+    url: SecureUrl | None = None
+    """Address of the API server."""
+    token: Secret | None = None
+    """Token of a service account, sent as `Authorization: Bearer`."""
+    ca_file: str | None = None
+    """PEM file of the authority that signs the server's certificate."""
+    namespaces: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")], ...]
+    """The only namespaces that may be asked or changed."""
+    timeout: Duration = 10 * SECOND
+    """No request waits longer for an answer, whatever the step's timeout."""
+    field_manager: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,128}$")] = "responder"
+    """The name under which the cluster notes what was changed (`managedFields`)."""
+    connections: Annotated[int, Field(ge=1, le=256)] = 16
+    """Requests in flight at most; each has a connection of its own."""
+    max_response_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
+    """Of a longer answer only the beginning is read."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> KubernetesService:
+        if sum((self.in_cluster, self.kubeconfig is not None, self.url is not None)) != 1:
+            raise ValueError("a cluster has exactly one of `in_cluster: true`, `kubeconfig` and `url`")
+        if self.url is None and (self.token is not None or self.ca_file is not None):
+            raise ValueError("`token` and `ca_file` belong to `url`; otherwise the kubeconfig or the pod has them")
+        if self.url is not None and self.token is None:
+            raise ValueError("`url` needs its `token`: {env: NAME} or {file: PATH}")
+        if self.context is not None and self.kubeconfig is None:
+            raise ValueError("`context` belongs to `kubeconfig`")
+        if not self.namespaces:
+            raise ValueError("`namespaces` is empty, so nothing may be touched: name those that runbooks act in")
+        return self
+
+
 SERVICES: Mapping[str, type[Service]] = {
     "http": HttpService,
+    "kubernetes": KubernetesService,
     "prometheus": PrometheusService,
     "redis": RedisService,
     "redis_sentinel": RedisSentinelService,

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from responder.actions.http import HttpRequest
+from responder.actions.kubernetes_pods import DeletePod, Evict
+from responder.actions.kubernetes_readers import Events, Logs, Pods, Workload
+from responder.actions.kubernetes_rollout import RolloutRestart, RolloutStatus
+from responder.actions.kubernetes_scale import Scale
+from responder.actions.kubernetes_settings import ConfigMapPatch, SetEnv
+from responder.actions.kubernetes_undo import RolloutUndo
 from responder.actions.parameter import ParameterReduce
 from responder.actions.prometheus import PrometheusQuery
 from responder.actions.redis import (
@@ -26,6 +32,18 @@ from responder.contracts import Action
 
 ACTIONS: Mapping[str, type[Action]] = {
     "http.request": HttpRequest,
+    "kubernetes.configmap_patch": ConfigMapPatch,
+    "kubernetes.delete_pod": DeletePod,
+    "kubernetes.events": Events,
+    "kubernetes.evict": Evict,
+    "kubernetes.logs": Logs,
+    "kubernetes.pods": Pods,
+    "kubernetes.rollout_restart": RolloutRestart,
+    "kubernetes.rollout_status": RolloutStatus,
+    "kubernetes.rollout_undo": RolloutUndo,
+    "kubernetes.scale": Scale,
+    "kubernetes.set_env": SetEnv,
+    "kubernetes.workload": Workload,
     "parameter.reduce": ParameterReduce,
     "prometheus.query": PrometheusQuery,
     "redis.client_list": RedisClientList,

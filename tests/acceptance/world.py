@@ -1,4 +1,5 @@
-"""The platform behind the performer: a risk API, a Prometheus and a Redis as connections, with faults to switch on.
+"""The platform behind the performer: a risk API, a Prometheus, a Redis and a Kubernetes cluster as connections, with
+faults to switch on.
 
 The real actions and the real performer run against it; only the wire is missing. Nothing that was not foreseen is
 answered: an unknown request ends the test.
@@ -14,13 +15,17 @@ from typing import Any
 from responder.contracts import Clock
 from responder.errors import Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
+from responder.kubernetes_calls import KubernetesCall
+from responder.kubernetes_connections import KubernetesConnection
 from responder.redis_connections import RedisCall
 from responder.redis_replies import Reply
 from responder.sentinel_connections import SentinelConnection
-from responder.services import RedisSentinelService
+from responder.services import KubernetesService, RedisSentinelService
 from responder.simulate import sleep
 from responder.timing import SECOND
 from tests.contract.sentinel_world import NAME, SENTINELS, Watched
+from tests.fakes.kubernetes import Cluster
+from tests.fakes.kubernetes_way import ClusterWay
 
 Number = float | None
 
@@ -58,11 +63,22 @@ class World:
     replies: dict[tuple[str, ...], Reply] = field(default_factory=dict)
     """What the Redis answers, by the words of the command; any other fails, as if it could not be reached."""
 
-    def connect(self, service: str) -> Connection | Cache | SentinelConnection:
+    cluster: Cluster = field(default_factory=Cluster)
+    answers: dict[str, Any] = field(default_factory=dict)
+    """What pages beside the status page answer, by path."""
+
+    def connect(self, service: str) -> Connection | Cache | SentinelConnection | KubernetesConnection:
         """As `Connections.connect`."""
         if service == "trading-redis":
             return SentinelConnection(service, WATCHED, lambda server, _patience: Line(self, server.url))
+        if service == "cluster":
+            way = ClusterWay(self.cluster, self._changed)
+            settings = KubernetesService(in_cluster=True, namespaces=(self.cluster.namespace,))
+            return KubernetesConnection("cluster", settings, lambda _service: way)
         return Cache(self) if service == "cache" else Connection(self, service)
+
+    def _changed(self, call: KubernetesCall) -> None:
+        self.changes.append((self.clock(), f"{call.verb} {call.resource.rbac} {call.name}", call.body))
 
     @property
     def status(self) -> dict[str, Any]:
@@ -156,6 +172,8 @@ class Connection:
     def _status(self, call: HttpCall) -> HttpAnswer:
         if self.world.blind:
             raise Temporary(f"{self.service}: {call.path}: connection refused")
+        if call.path in self.world.answers:
+            return self._answer(call, 200, self.world.answers[call.path])
         if call.path == "/api/ready":
             return self._answer(call, 200, {"ready": True})
         assert call.path == "/api/status", f"nobody foresaw GET {call.path}"

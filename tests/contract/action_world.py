@@ -8,20 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import httpx
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from responder import kubernetes_connections
 from responder.actions import ACTIONS
 from responder.connections import Connections
 from responder.contracts import Parameter, ReadSpec, Secret, Service, WriteSpec
+from responder.kubernetes_calls import KubernetesCall
+from responder.kubernetes_connections import OpenCluster, Reply
 from responder.perform import Ended, Performer
 from responder.recorded import Effect, Plan
 from responder.redis_connections import LibraryWire, OpenWire, Wire
 from responder.runbook import Runbook, Step
-from responder.services import HttpService, PrometheusService, RedisSentinelService, RedisService
+from responder.services import HttpService, KubernetesService, PrometheusService, RedisSentinelService, RedisService
 from responder.timing import SECOND
 from tests.contract.sentinel_world import NAME, SENTINELS, Watched
+from tests.fakes.kubernetes import Cluster
+from tests.fakes.kubernetes_objects import config_map, event, workload
+from tests.fakes.kubernetes_way import ClusterWay
 
 NOW = 1_700_000_000 * SECOND
 TOKEN = "s3cret-bearer-token"
@@ -38,6 +45,26 @@ PARAMETERS = {
         total_per_day=0.3,
     )
 }
+
+
+def a_cluster() -> Cluster:
+    """One with a workload that has been released twice, whose token is the world's."""
+    found = Cluster(token=TOKEN)
+    found.add("deployments", workload("Deployment", "trading-app", env={"FORCE_ERROR_RATE": "0.2"}))
+    new = {"name": "app", "image": "registry.example/trading:1.1"}
+    found.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [new]}}}})
+    found.add("configmaps", config_map("trading-config", {"max_positions": "20"}))
+    pod = _first_pod(found)
+    found.add("events", event("e1", pod, "BackOff", f"restarting with {TOKEN}"))
+    found.logs[pod] = f"starting with {TOKEN}\nERROR no broker\n"
+    return found
+
+
+def _first_pod(cluster: Cluster) -> str:
+    return str(min(tree["metadata"]["name"] for tree in cluster.of("pods")))
+
+
+POD = _first_pod(a_cluster())
 
 
 @dataclass
@@ -63,6 +90,7 @@ class World(httpx.AsyncBaseTransport):
     watched: Watched = field(default_factory=Watched)
     sent: list[str] = field(default_factory=list)
     """Commands that change something; the trial write on an own key is none."""
+    cluster: Cluster = field(default_factory=a_cluster)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -82,11 +110,19 @@ class World(httpx.AsyncBaseTransport):
 
     @property
     def changes(self) -> list[str]:
-        return [*(f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)), *self.sent]
+        http = [f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)]
+        return [*http, *self.sent, *(f"{one.verb} {one.resource} {one.name}" for one in self.cluster.changes)]
 
     @property
     def state(self) -> tuple[object, ...]:
-        return self.kelly, self.trading, dict(self.orders), dict(self.heard), self.watched.state
+        return (
+            self.kelly,
+            self.trading,
+            dict(self.orders),
+            dict(self.heard),
+            self.watched.state,
+            self.cluster.state,
+        )
 
     def _answer(self, request: httpx.Request, body: Any) -> httpx.Response:
         route = self.routes().get((request.method, request.url.path))
@@ -136,6 +172,10 @@ class World(httpx.AsyncBaseTransport):
         """Two services listen."""
         self.heard[channel] = 1 if channel == "param.reload" else self.heard.get(channel, 0) + 1
         return 2
+
+    def way(self, _service: KubernetesService) -> WorldCluster:
+        """The way to the cluster."""
+        return WorldCluster(self)
 
     def _query(self, request: httpx.Request, _body: Any) -> httpx.Response:
         found = {"metric": {}, "value": [NOW / SECOND, "2.13"]}
@@ -206,12 +246,38 @@ class WorldWire:
 
 
 @dataclass(frozen=True)
+class WorldCluster:
+    """The way to the world's cluster."""
+
+    world: World
+
+    async def ask(self, call: KubernetesCall, patience: float) -> Reply:
+        """See Wire."""
+        if self.world.refuse:
+            raise aiohttp.ConnectionTimeoutError("refused")
+        reply = await ClusterWay(self.world.cluster).ask(call, patience)
+        if call.changes and self.world.lose:
+            raise aiohttp.SocketTimeoutError("lost")
+        if call.changes is self.world.hang:
+            await asyncio.Event().wait()
+        return reply
+
+
+@dataclass(frozen=True)
 class Member:
     """One use of an action, and the effect class that it must have here."""
 
     action: str
     with_: dict[str, Any]
     effect: Effect
+    undoes: bool = False
+    """Whether it can be put back to the state before."""
+
+    @property
+    def probes(self) -> bool:
+        """Whether a probe tells what became of it."""
+        known = self.action in ("parameter.reduce", "redis.failover")
+        return known or "probe" in self.with_ or self.action.startswith("kubernetes.")
 
     @property
     def reads(self) -> bool:
@@ -223,7 +289,29 @@ class Member:
 
 
 PROBE = {"path": "/api/status", "expect": 'body.trading == "halted"'}
+
+
+def _cluster(action: str, effect: Effect, undoes: bool = False, **with_: Any) -> Member:
+    whole = {"service": "cluster", "namespace": "trading", **with_}
+    return Member(f"kubernetes.{action}", whole, effect, undoes)
+
+
+APP = "deployment/trading-app"
 MEMBERS = {
+    "restart": _cluster("rollout_restart", Effect.PROBED, workload=APP),
+    "rollout": _cluster("rollout_status", Effect.READ, workload=APP),
+    "undo a release": _cluster("rollout_undo", Effect.SET, undoes=True, workload=APP),
+    "scale": _cluster("scale", Effect.SET, undoes=True, workload=APP, replicas=5, min=2, max=10),
+    "delete a pod": _cluster("delete_pod", Effect.SET, pod=POD),
+    "evict a pod": _cluster("evict", Effect.SET, pod=POD),
+    "set a variable": _cluster("set_env", Effect.SET, undoes=True, workload=APP, remove=["FORCE_ERROR_RATE"]),
+    "set a key": _cluster(
+        "configmap_patch", Effect.SET, undoes=True, configmap="trading-config", set={"max_positions": "10"}
+    ),
+    "pods": _cluster("pods", Effect.READ, workload=APP),
+    "events": _cluster("events", Effect.READ, workload=APP),
+    "logs": _cluster("logs", Effect.READ, pod=POD),
+    "workload": _cluster("workload", Effect.READ, workload=APP),
     "get": Member("http.request", {"service": "risk-api", "path": "/api/status"}, Effect.READ),
     "put": Member(
         "http.request", {"service": "risk-api", "method": "PUT", "path": "/api/limit", "json": {"to": 1}}, Effect.SET
@@ -236,7 +324,9 @@ MEMBERS = {
         Effect.PROBED,
     ),
     "unsafe": Member("http.request", {"service": "risk-api", "method": "POST", "path": "/api/orders"}, Effect.UNSAFE),
-    "reduce": Member("parameter.reduce", {"parameter": KELLY, "to": 0.1, "reason": "VaR breach"}, Effect.SET),
+    "reduce": Member(
+        "parameter.reduce", {"parameter": KELLY, "to": 0.1, "reason": "VaR breach"}, Effect.SET, undoes=True
+    ),
     "query": Member(
         "prometheus.query", {"service": "metrics", "query": "max(var_pct)", "freshness": "var_pct"}, Effect.READ
     ),
@@ -267,6 +357,7 @@ def services() -> dict[str, Service]:
         "risk-api": HttpService(url="http://risk", bearer=token),
         "keyed": HttpService(url="http://keyed", bearer=token, idempotency_keys=True),
         "metrics": PrometheusService(url="http://prometheus", bearer=token),
+        "cluster": KubernetesService(url="https://cluster", token=token, namespaces=("trading",)),
         "cache": RedisService(url="redis://redis", username="responder", password=token),
         "trading-redis": RedisSentinelService(
             sentinels=SENTINELS, master=NAME, password=token, sentinel_password=token, timeout="2s"
@@ -279,7 +370,8 @@ async def no_wait(_seconds: float) -> None:
 
 
 def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire = LibraryWire) -> Performer:
-    connections = Connections(services(), lambda _service: transport, open_wire)
+    way: OpenCluster = transport.way if isinstance(transport, World) else kubernetes_connections.LibraryWire
+    connections = Connections(services(), lambda _service: transport, open_wire, way)
     return Performer(ACTIONS, connections.connect, PARAMETERS, lambda: NOW, no_wait)
 
 

@@ -115,7 +115,7 @@ async def test_a_probe_tells_what_became_of_a_lost_answer(world: World, member: 
     world.lose = True
     await act(world, member, plan)
     after = await performer(world, world.wire).probe(member.action, plan, 10 * SECOND)
-    if member.effect is Effect.PROBED or member.action == "parameter.reduce":
+    if member.probes:
         assert (not_yet.answer, after.answer) == (ProbeAnswer.NOT_APPLIED, ProbeAnswer.APPLIED)
     elif member.effect is Effect.SET:
         assert after.answer is ProbeAnswer.NOT_APPLIED  # to be sent again, which does the same
@@ -126,7 +126,7 @@ async def test_a_probe_tells_what_became_of_a_lost_answer(world: World, member: 
 
 @changes
 async def test_a_probe_that_cannot_be_asked_is_unclear(world: World, member: Member) -> None:
-    if member.effect is not Effect.PROBED and member.action != "parameter.reduce":
+    if not member.probes:
         return
     plan = await prepare(world, member)
     world.refuse = True
@@ -148,8 +148,9 @@ async def test_undo_changes_nothing_by_itself(world: World, member: Member) -> N
     plan = await prepare(world, member)
     await act(world, member, plan)
     done = list(world.changes)
-    if member.action == "parameter.reduce":
-        assert (await performer(world, world.wire).undo(member.action, plan, SECOND)).target == 0.25
+    if member.undoes:
+        back = await performer(world, world.wire).undo(member.action, plan, SECOND)
+        assert (back.before, back.target) == (plan.target, plan.before)
     else:
         with pytest.raises(Permanent, match="cannot be undone"):
             await performer(world, world.wire).undo(member.action, plan, SECOND)

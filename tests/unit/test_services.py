@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -10,6 +12,7 @@ from responder.services import (
     SERVICES,
     Basic,
     HttpService,
+    KubernetesService,
     PrometheusService,
     RedisSentinelService,
     RedisService,
@@ -167,3 +170,28 @@ def test_what_does_not_fit_of_sentinels_is_told(
 ) -> None:
     with pytest.raises(ValidationError, match=cure):
         sentinels(*addresses, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "cure"),
+    [
+        ({}, "exactly one of"),
+        ({"in_cluster": True, "kubeconfig": "config"}, "exactly one of"),
+        ({"in_cluster": True, "token": secret()}, "belong to `url`"),
+        ({"url": "https://cluster"}, "`url` needs its `token`"),
+        ({"in_cluster": True, "context": "prod"}, "belongs to `kubeconfig`"),
+        ({"in_cluster": True, "namespaces": []}, "nothing may be touched"),
+        ({"url": "http://cluster", "token": secret()}, "should match pattern"),
+        ({"in_cluster": True, "namespaces": ["Trading"]}, "should match pattern"),
+    ],
+)
+def test_a_cluster_has_one_way_in_and_names_its_namespaces(fields: dict[str, Any], cure: str) -> None:
+    with pytest.raises(ValidationError, match=cure):
+        KubernetesService.model_validate({"namespaces": ["trading"], **fields})
+
+
+def test_a_cluster_without_namespaces_is_refused() -> None:
+    with pytest.raises(ValidationError, match="namespaces"):
+        KubernetesService.model_validate({"in_cluster": True})
+    whole = KubernetesService(url="https://cluster", token=secret(), namespaces=("trading",))
+    assert "t0p-s3cret" not in f"{whole!r}{whole.model_dump_json()}"

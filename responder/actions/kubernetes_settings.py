@@ -1,0 +1,254 @@
+"""Changing what pods of Kubernetes are told: variables of their environment, and ConfigMaps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import ConfigDict, Field, JsonValue, model_validator
+
+from responder.contracts import Context
+from responder.errors import Permanent
+from responder.kubernetes_calls import CONFIG_MAPS, KubernetesCall, PatchType, Tree
+from responder.kubernetes_steps import WHERE, KubernetesSetting, Name, Rule, WorkloadName, bound, patch, workload_rules
+from responder.recorded import Plan
+from responder.workloads import (
+    Workload,
+    git_warning,
+    items,
+    mapping,
+    part,
+    refuse_paused,
+    template_of,
+    text,
+    workload_of,
+)
+
+_SECRET: Final = re.compile(r"PASS|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY", re.IGNORECASE)
+_SHOWN: Final = 40
+"""Characters of a value in a preview."""
+
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")]
+Key = Annotated[str, Field(pattern=r"^[-._A-Za-z0-9]{1,253}$")]
+Value = Annotated[str, Field(max_length=4096)]
+Count = Field(max_length=20)
+
+
+class _Entries(KubernetesSetting):
+    """What both share: names that get a value, and names that are removed."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    async def prepare(self, context: Context) -> Plan:
+        """Read what is there, fix what is to be there, let the server try."""
+        found = await self._fetch(context, None)
+        target = self._target(found)
+        before = self._seen(found, target)
+        told = ", ".join(_difference(before, target)) or "no difference"
+        plan = self._planned(context, f"{self._named}: {told}{self._warning(found)}", before, target)
+        if before == target:
+            return plan.model_copy(update={"nothing_to_do": f"{self._named} is so already"})
+        await self._tried(context, await self._change(context, found, target))
+        return plan.model_copy(update={"undoable": True})
+
+    def _target(self, found: Tree) -> JsonValue:
+        raise NotImplementedError
+
+    def _warning(self, found: Tree) -> str:
+        return git_warning(found)
+
+
+class SetEnv(_Entries):
+    """Set or remove variables of a container's environment, which rolls its workload out anew.
+
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `workload`: what is meant: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
+    - `container`: the name of its container; it may be left out where there is only one.
+    - `set`: the values to be there, by the names of their variables.
+    - `remove`: names of the variables that are to be gone.
+
+    Effect class `set`; other variables stay as they are. The undo puts the former ones back, also those that came from
+    a Secret or ConfigMap by reference. What is named like a secret (`PASSWORD`, `TOKEN`, `API_KEY` …) cannot be set:
+    its value would stand in the journal. A paused workload is refused.
+
+    Needs of its Role: `get` and `patch` on `deployments`, `statefulsets`, `daemonsets` (apps), those that are changed.
+
+    ```yaml
+    - id: clean
+      title: Remove the forced errors
+      action: kubernetes.set_env
+      with:
+        service: cluster
+        namespace: trading-system-prod
+        workload: deployment/trading-system
+        remove: [FORCE_ERROR_RATE]
+    ```
+    """
+
+    positions: ClassVar[Mapping[str, str]] = {**WHERE, "container": "literal", "remove": "literal"}
+    rules: ClassVar[tuple[Rule, ...]] = workload_rules("get", "patch")
+
+    workload: WorkloadName
+    container: Name | None = None
+    set_: Annotated[dict[Variable, Value], Count] = Field(default_factory=dict, alias="set")
+    remove: Annotated[tuple[Variable, ...], Count] = ()
+
+    @model_validator(mode="after")
+    def _sensible(self) -> SetEnv:
+        _refuse_nothing(self.set_, self.remove)
+        secret = sorted(name for name in self.set_ if _SECRET.search(name))
+        if secret:
+            raise ValueError(f"{', '.join(secret)} looks like a secret, which belongs in a Secret and not in a runbook")
+        return self
+
+    def preview(self) -> str:
+        """See Action.preview."""
+        return f"environment of {self.workload} in {self.namespace}: {_told(self.set_, self.remove)}"
+
+    @property
+    def _named(self) -> str:
+        return f"environment of {self.workload}"
+
+    @property
+    def _which(self) -> Workload:
+        return workload_of(self.workload)
+
+    async def _fetch(self, context: Context, like: JsonValue) -> Tree:
+        found = await self._get(context, self._which.resource, self._which.name)
+        refuse_paused(found, self.workload)
+        return found
+
+    def _target(self, found: Tree) -> JsonValue:
+        entries: dict[str, JsonValue] = {name: {"name": name, "value": value} for name, value in self.set_.items()}
+        return {"container": self._container(found), "entries": {**entries, **dict.fromkeys(self.remove)}}
+
+    def _container(self, found: Tree) -> str:
+        names = [text(one, "name") for one in items(template_of(found), "spec", "containers")]
+        if self.container in names:
+            return str(self.container)
+        if self.container is None and len(names) == 1:
+            return names[0]
+        said = f"{self.workload} has the containers {', '.join(names)}"
+        raise Permanent(f"{said}; nothing was changed: name one of them in `container`")
+
+    def _seen(self, tree: Tree, like: JsonValue) -> JsonValue:
+        name = text(like, "container")
+        containers = items(template_of(tree), "spec", "containers")
+        there = {text(e, "name"): dict(e) for c in containers if text(c, "name") == name for e in items(c, "env")}
+        return {"container": name, "entries": {entry: there.get(entry) for entry in mapping(like, "entries")}}
+
+    async def _change(self, context: Context, tree: Tree, to: JsonValue) -> KubernetesCall:
+        entries = [_entry(name, entry) for name, entry in mapping(to, "entries").items()]
+        container = {"name": text(to, "container"), "env": entries}
+        body = bound(tree, {"spec": {"template": {"spec": {"containers": [container]}}}})
+        return patch(self._which.resource, self.namespace, self._which.name, body)
+
+
+def _entry(name: str, entry: Any) -> dict[str, Any]:
+    """What of a strategic merge patch makes the variable as it is to be: what it had else is taken away."""
+    if entry is None:
+        return {"name": name, "$patch": "delete"}
+    return {"value": None, "valueFrom": None, **entry}
+
+
+class ConfigMapPatch(_Entries):
+    """Set or remove keys of a ConfigMap.
+
+    - `service`: a service of kind `kubernetes`.
+    - `namespace`: one of those that the service allows.
+    - `configmap`: the name of the ConfigMap.
+    - `set`: the texts to be there, by their keys.
+    - `remove`: the keys that are to be gone.
+
+    Effect class `set`; other keys stay as they are. The undo puts the former texts back. An immutable ConfigMap is
+    refused. Pods that read it as environment see the change when they are restarted (`kubernetes.rollout_restart`), as
+    files after a minute or so.
+
+    Needs of its Role: `get` and `patch` on `configmaps`, best with its `resourceNames`.
+
+    ```yaml
+    - id: fewer_positions
+      title: Allow fewer positions
+      action: kubernetes.configmap_patch
+      with:
+        service: cluster
+        namespace: trading-system-prod
+        configmap: trading-config
+        set: {MAX_OPEN_POSITIONS: '10'}
+    ```
+    """
+
+    positions: ClassVar[Mapping[str, str]] = {**WHERE, "configmap": "literal", "remove": "literal"}
+    rules: ClassVar[tuple[Rule, ...]] = (("", "configmaps", ("get", "patch")),)
+
+    configmap: Name
+    set_: Annotated[dict[Key, Value], Count] = Field(default_factory=dict, alias="set")
+    remove: Annotated[tuple[Key, ...], Count] = ()
+
+    @model_validator(mode="after")
+    def _sensible(self) -> ConfigMapPatch:
+        _refuse_nothing(self.set_, self.remove)
+        return self
+
+    def preview(self) -> str:
+        """See Action.preview."""
+        return f"ConfigMap {self.configmap} in {self.namespace}: {_told(self.set_, self.remove)}"
+
+    @property
+    def _named(self) -> str:
+        return f"ConfigMap {self.configmap}"
+
+    async def _fetch(self, context: Context, like: JsonValue) -> Tree:
+        found = await self._get(context, CONFIG_MAPS, self.configmap)
+        if part(found, "immutable") is True:
+            cure = "make a new ConfigMap, name it in the workload, and release that"
+            raise Permanent(f"{self._named} is immutable; nothing was changed: {cure}")
+        return found
+
+    def _target(self, found: Tree) -> JsonValue:
+        return {"entries": {**self.set_, **dict.fromkeys(self.remove)}}
+
+    def _warning(self, found: Tree) -> str:
+        return f" - pods that read it as environment need a restart{git_warning(found)}"
+
+    def _seen(self, tree: Tree, like: JsonValue) -> JsonValue:
+        data = mapping(tree, "data")
+        return {"entries": {key: data.get(key) for key in mapping(like, "entries")}}
+
+    async def _change(self, context: Context, tree: Tree, to: JsonValue) -> KubernetesCall:
+        body = bound(tree, {"data": dict(mapping(to, "entries"))})
+        return patch(CONFIG_MAPS, self.namespace, self.configmap, body, PatchType.MERGE)
+
+
+def _refuse_nothing(values: Mapping[str, str], removed: tuple[str, ...]) -> None:
+    if not values and not removed:
+        raise ValueError("say what is different: `set` or `remove`")
+    both = sorted(set(values) & set(removed))
+    if both:
+        raise ValueError(f"{', '.join(both)} stands in `set` and in `remove`: write it in one of them")
+
+
+def _told(values: Mapping[str, str], removed: tuple[str, ...]) -> str:
+    return ", ".join([*(f"{name}={_short(value)}" for name, value in values.items()), *(f"-{n}" for n in removed)])
+
+
+def _difference(before: JsonValue, target: JsonValue) -> list[str]:
+    old, new = mapping(before, "entries"), mapping(target, "entries")
+    return [
+        f"{name} {_shown(old.get(name))} → {_shown(value)}" for name, value in new.items() if old.get(name) != value
+    ]
+
+
+def _shown(entry: Any) -> str:
+    if entry is None:
+        return "(none)"
+    if isinstance(entry, Mapping):
+        return "(by reference)" if "valueFrom" in entry else _short(str(entry.get("value", "")))
+    return _short(str(entry))
+
+
+def _short(value: str) -> str:
+    line = " ".join(value.split())
+    return repr(line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…")

@@ -1,0 +1,272 @@
+"""The shipped runbooks that act on a cluster, as timelines: what automation does, what it asks, whom it wakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from responder.incident import Incident
+from responder.recorded import Result
+from tests.acceptance.stage import Stage, playing
+from tests.acceptance.test_ladders import loaded
+from tests.fakes.kubernetes import Cluster, Fault
+from tests.fakes.kubernetes_objects import autoscaler, budget, workload
+
+NSE, MULTI, SERVICE = "nse-equities", "multi-market", "trading-service"
+
+
+def never() -> bool:
+    """What does not help."""
+    return False
+
+
+def alert(name: str, platform: str = NSE, severity: str = "warning", **labels: str) -> dict[str, str]:
+    return {"alertname": name, "platform": platform, "env": "prod", "severity": severity, **labels}
+
+
+DOWN = alert("TradingSystemDown", severity="critical")
+ERRORS = alert("HighErrorRate", severity="high")
+SLOW, CPU = alert("ApiLatencyHigh"), alert("CpuHigh")
+UNHEALTHY = alert("DeploymentUnhealthy", MULTI, "high")
+GONE = alert("ApplicationDown", SERVICE, "critical")
+
+
+def running(stage: Stage, namespace: str, name: str, **spec: Any) -> Cluster:
+    """A cluster with one workload that has been released twice."""
+    cluster = stage.world.cluster
+    cluster.namespace = namespace
+    cluster.add("deployments", workload("Deployment", name, replicas=2, **spec))
+    release(cluster, name, "trading:1.1")
+    return cluster
+
+
+def release(cluster: Cluster, name: str, image: str) -> None:
+    new = {"name": "app", "image": f"registry.example/{image}"}
+    cluster.edit("deployments", name, {"spec": {"template": {"spec": {"containers": [new]}}}})
+
+
+def image(cluster: Cluster, name: str) -> str:
+    spec = cluster.get("deployments", name)["spec"]["template"]["spec"]
+    return str(spec["containers"][0]["image"]).rpartition("/")[2]
+
+
+def measured(stage: Stage, runbook: str, platform: str, good: float, bad: float, until: Callable[[], bool]) -> None:
+    """Every check of the runbook is bad until then."""
+    for check in loaded(platform)[0].runbooks[runbook].checks.values():
+        query = str(check.with_["query"])
+        stage.world.numbers[query] = lambda: good if until() else bad
+
+
+def of(stage: Stage, runbook: str) -> Incident:
+    (found,) = [incident for incident in stage.incidents() if incident.runbook == runbook]
+    return found
+
+
+def acted(stage: Stage) -> list[str]:
+    return [what for _, what in stage.did]
+
+
+RESTARTED = "patch deployments trading-system"
+
+
+# --- the trading system is down ---------------------------------------------------------------------------------------
+
+
+def test_a_trading_system_that_is_down_is_restarted_and_a_person_is_woken_at_once() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        measured(stage, "trading-system-down", NSE, 1.0, 0.0, lambda: bool(cluster.changes))
+        stage.fires(DOWN)
+        stage.at("2:00")
+        assert acted(stage) == [RESTARTED]
+        assert stage.incident.result is Result.FIXED
+        assert stage.pages == [("0:01", "nse-oncall")]
+        assert any("(2 pods of trading:1.1)" in line for line in stage.thread)
+        assert any("Last lines of the pod in most trouble" in line for line in stage.thread)
+
+
+def test_new_pods_that_do_not_come_fail_the_run_after_one_restart() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        measured(stage, "trading-system-down", NSE, 1.0, 0.0, never)
+        cluster.bad.add("trading:1.1")
+        stage.fires(DOWN)
+        stage.at("6:00")
+        assert acted(stage) == [RESTARTED]
+        assert stage.incident.result is Result.FAILED
+        assert ("5:00", "nse-backup") in stage.pages
+
+
+def test_a_trading_system_that_answers_again_is_not_restarted() -> None:
+    with playing(loaded(NSE)) as stage:
+        running(stage, "trading-system-prod", "trading-system")
+        measured(stage, "trading-system-down", NSE, 1.0, 0.0, lambda: True)
+        stage.fires(DOWN)
+        stage.at("1:00")
+        assert stage.did == []
+
+
+def test_a_lost_answer_restarts_once() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        measured(stage, "trading-system-down", NSE, 1.0, 0.0, lambda: bool(cluster.changes))
+        cluster.faults.append(Fault("patch", cut=True, after=True))
+        stage.fires(DOWN)
+        stage.at("3:00")
+        assert (acted(stage), stage.incident.result) == ([RESTARTED], Result.FIXED)
+
+
+def test_a_missing_right_is_told_with_the_rule_and_people_are_woken() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        measured(stage, "trading-system-down", NSE, 1.0, 0.0, never)
+        cluster.rights = {("get", "deployments")}
+        stage.fires(DOWN)
+        stage.at("1:00")
+        assert (stage.did, stage.incident.result) == ([], Result.FAILED)
+        assert any('verbs: ["patch"]' in line for line in stage.thread)
+        assert stage.pages != []
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_forced_error_rate_is_removed() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(
+            stage, "trading-system-prod", "trading-system", env={"FORCE_ERROR_RATE": "0.3", "LOG": "info"}
+        )
+        measured(stage, "high-error-rate", NSE, 0.5, 30.0, lambda: bool(cluster.changes))
+        stage.fires(ERRORS)
+        stage.at("3:00")
+        env = cluster.get("deployments", "trading-system")["spec"]["template"]["spec"]["containers"][0]["env"]
+        assert env == [{"name": "LOG", "value": "info"}]
+        assert (acted(stage), stage.incident.result) == ([RESTARTED], Result.FIXED)
+
+
+def test_a_bad_release_is_undone_when_somebody_says_yes() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        measured(stage, "high-error-rate", NSE, 0.5, 30.0, lambda: image(cluster, "trading-system") == "trading:1.0")
+        stage.fires(ERRORS)
+        stage.at("5:00")
+        run = stage.incident.active_run
+        assert run is not None
+        assert run.approval is not None
+        assert (run.runbook, run.approval.role, stage.did) == ("undo-release", "operator", [])
+        stage.approves("lead")
+        stage.at("9:00")
+        assert image(cluster, "trading-system") == "trading:1.0"
+        assert stage.incident.result is Result.FIXED
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "runbook", "bad", "good"),
+    [(SLOW, "api-latency-high", 800.0, 200.0), (CPU, "cpu-high", 95.0, 50.0)],
+    ids=["latency", "CPU"],
+)
+def test_load_is_met_by_the_minimum_of_the_autoscaler_and_put_back_by_a_person(
+    labels: dict[str, str], runbook: str, bad: float, good: float
+) -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.add("horizontalpodautoscalers", autoscaler("trading-system", 2, 10))
+        measured(stage, runbook, NSE, good, bad, lambda: bool(cluster.changes))
+        stage.fires(labels)
+        stage.at("4:00")
+        spec = cluster.get("horizontalpodautoscalers", "trading-system")["spec"]
+        assert (spec["minReplicas"], stage.incident.result) == (6, Result.FIXED)
+        stage.resolves(labels)
+        stage.at("10:00")
+        stage.person("restore", "lead", note="the load is over")
+        stage.after("10s")
+        assert cluster.get("horizontalpodautoscalers", "trading-system")["spec"]["minReplicas"] == 2
+
+
+def test_what_is_large_enough_is_not_made_smaller() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.add("horizontalpodautoscalers", autoscaler("trading-system", 8, 10))
+        measured(stage, "api-latency-high", NSE, 200.0, 800.0, never)
+        stage.fires(SLOW)
+        stage.at("8:00")
+        assert (stage.did, stage.incident.result) == ([], Result.INEFFECTIVE)
+
+
+def test_a_pod_that_has_grown_waits_for_its_budget_and_is_then_evicted() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        pod = min(tree["metadata"]["name"] for tree in cluster.of("pods"))
+        cluster.add("poddisruptionbudgets", budget("trading-system", 2))
+        before = cluster.get("pods", pod)["metadata"]["uid"]
+
+        def evicted() -> bool:
+            return bool(cluster.get("pods", pod)["metadata"]["uid"] != before)
+
+        measured(stage, "memory-high", NSE, 1.2, 1.95, evicted)
+        stage.fires(alert("MemoryHigh", pod=pod))
+        stage.at("0:05")
+        assert (acted(stage), evicted()) == ([f"create pods/eviction {pod}"], False)
+        cluster.get("poddisruptionbudgets", "trading-system")["spec"]["minAvailable"] = 1
+        stage.at("5:00")
+        assert (len(stage.did), evicted(), stage.incident.result) == (2, True, Result.FIXED)
+
+
+# --- a release that is unhealthy --------------------------------------------------------------------------------------
+
+
+def test_an_unhealthy_release_is_undone_and_watched_for_half_an_hour() -> None:
+    with playing(loaded(MULTI)) as stage:
+        cluster = running(stage, "multi-market", "trading-app")
+        measured(stage, "deployment-unhealthy", MULTI, 0.1, 7.0, lambda: image(cluster, "trading-app") == "trading:1.0")
+        stage.fires(UNHEALTHY)
+        stage.at("10:00")
+        assert (acted(stage), image(cluster, "trading-app")) == (["patch deployments trading-app"], "trading:1.0")
+        assert stage.incident.result is None
+        stage.at("35:00")
+        assert stage.incident.result is Result.FIXED
+
+
+def test_a_release_is_undone_once_and_then_people_decide() -> None:
+    with playing(loaded(MULTI)) as stage:
+        cluster = running(stage, "multi-market", "trading-app")
+        release(cluster, "trading-app", "trading:1.2")
+        measured(stage, "deployment-unhealthy", MULTI, 0.1, 7.0, never)
+        stage.fires(UNHEALTHY)
+        stage.at("3:00:00")
+        assert (len(stage.did), image(cluster, "trading-app")) == (1, "trading:1.1")
+        assert stage.incident.result is Result.INEFFECTIVE
+        assert "multi-market-oncall" in {who for _, who in stage.pages}
+
+
+# --- docker-compose ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["UP", "DOWN"])
+def test_a_service_under_docker_compose_is_restarted_by_hand_and_rolled_back_if_that_fails(status: str) -> None:
+    with playing(loaded(SERVICE)) as stage:
+        stage.world.answers = {
+            "/actuator/health": {"status": status},
+            "/actuator/metrics/jvm.memory.used": {"measurements": [{"value": 1}]},
+        }
+        back: list[bool] = []
+        measured(stage, "application-down", SERVICE, 1.0, 0.0, lambda: bool(back))
+        stage.fires(GONE)
+        stage.at("1:00")
+        assert stage.pages == [("0:01", "trademaster-oncall")]
+        assert any("docker-compose restart trademaster-trading-service" in line for line in stage.thread)
+        stage.person("done", "on-call")
+        back += [True] * (status == "UP")
+        stage.at("4:00")
+        asked = any("blue-green-deploy.sh --environment production --rollback" in line for line in stage.thread)
+        assert asked is (status == "DOWN")
+        if asked:
+            back.append(True)
+            stage.person("done", "on-call")
+        stage.at("8:00")
+        assert stage.incident.result is Result.FIXED

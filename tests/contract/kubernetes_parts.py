@@ -1,0 +1,97 @@
+"""The Kubernetes actions on their whole way, as the responder goes it, before an API server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from responder.actions import ACTIONS
+from responder.connections import Connections, open_transport
+from responder.contracts import Action, Probe, Secret
+from responder.kubernetes_steps import KubernetesStep
+from responder.perform import Ended, Performer
+from responder.recorded import Outcome, Plan
+from responder.runbook import Runbook, Step
+from responder.services import KubernetesService
+from responder.timing import SECOND
+from responder.wall_clock import wall_clock
+from tests.fakes.kubernetes import TOKEN, ApiServer, Cluster
+from tests.fakes.kubernetes_objects import NAMESPACE
+
+RUNBOOK = Runbook(runbook="trading-system-down", title="Trading is down", target="kubernetes:trading")
+APP = "deployment/trading-app"
+KEY = "inc1.run1.restart.1"
+
+
+async def _no_wait(_seconds: float) -> None:
+    raise AssertionError("no Kubernetes action waits")
+
+
+class Desk:
+    """The performer before one cluster."""
+
+    def __init__(self, service: KubernetesService, namespace: str = NAMESPACE) -> None:
+        connections = Connections({"cluster": service}, open_transport)
+        self.namespace = namespace
+        self.performer = Performer(ACTIONS, connections.connect, {}, wall_clock, _no_wait)
+
+    async def prepare(self, action: str, **with_: Any) -> Plan:
+        """As a step. Raises Temporary, Permanent."""
+        whole = {"service": "cluster", "namespace": self.namespace, **with_}
+        step = Step.model_validate({"id": "it", "action": action, "with": whole, "timeout": "10s"})
+        return await self.performer.prepare(RUNBOOK, step, {})
+
+    async def act(self, action: str, plan: Plan, timeout: float = 10) -> Ended:
+        """One attempt."""
+        return await self.performer.act(action, plan, KEY, round(timeout * SECOND))
+
+    async def probe(self, action: str, plan: Plan) -> Probe:
+        """What became of it."""
+        return await self.performer.probe(action, plan, 10 * SECOND)
+
+    async def undo(self, action: str, plan: Plan) -> Plan:
+        """The way back. Raises Temporary, Permanent."""
+        return await self.performer.undo(action, plan, 10 * SECOND)
+
+    async def done(self, action: str, **with_: Any) -> Any:
+        """Prepared and done, with its output."""
+        ended = await self.act(action, await self.prepare(action, **with_))
+        assert ended.outcome is Outcome.OK, ended.detail
+        return ended.output
+
+
+def service(url: str, token: str = TOKEN, **fields: Any) -> KubernetesService:
+    """A service by its address and token."""
+    secret = Secret("env CLUSTER_TOKEN", lambda: token)
+    return KubernetesService.model_validate({"url": url, "token": secret, "namespaces": [NAMESPACE], **fields})
+
+
+@asynccontextmanager
+async def standing(cluster: Cluster, **fields: Any) -> AsyncIterator[Desk]:
+    """A desk before a served cluster."""
+    async with ApiServer(cluster) as server:
+        yield Desk(service(server.url, **fields))
+
+
+def real_service() -> tuple[KubernetesService, str] | None:
+    """The cluster that RESPONDER_TEST_KUBECONFIG names, and its namespace for tests; None without one."""
+    file = os.environ.get("RESPONDER_TEST_KUBECONFIG")
+    if not file:
+        return None
+    namespace = os.environ.get("RESPONDER_TEST_NAMESPACE", "responder-test")
+    return KubernetesService.model_validate({"kubeconfig": file, "namespaces": [namespace]}), namespace
+
+
+def role(actions: Iterable[type[Action]]) -> list[str]:
+    """The rules of a Role for these actions, a line each: the verbs of all of them on each resource."""
+    verbs: dict[tuple[str, str], set[str]] = {}
+    for action in actions:
+        for group, resource, allowed in action.rules if issubclass(action, KubernetesStep) else ():
+            verbs.setdefault((group, resource), set()).update(allowed)
+    order = ["get", "list", "patch", "create", "delete"]
+    return [
+        f'  - {{apiGroups: ["{group}"], resources: [{resource}], verbs: [{", ".join(sorted(found, key=order.index))}]}}'
+        for (group, resource), found in sorted(verbs.items())
+    ]

@@ -1,0 +1,406 @@
+"""Undoing, scaling, taking pods away and changing settings before an API server at the wire; and what is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from responder.errors import Permanent
+from responder.recorded import Outcome, ProbeAnswer
+from responder.releases import UNDONE_TO
+from responder.timing import parse_time
+from responder.wall_clock import wall_clock
+from tests.contract.kubernetes_parts import APP, Desk, standing
+from tests.fakes.kubernetes import Cluster, Fault
+from tests.fakes.kubernetes_objects import autoscaler, budget, config_map, event, workload
+
+UNDO, SCALE, RESTART = "kubernetes.rollout_undo", "kubernetes.scale", "kubernetes.rollout_restart"
+KINDS = {"deployment": "deployments", "statefulset": "statefulsets", "daemonset": "daemonsets"}
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    found = Cluster()
+    found.add("deployments", workload("Deployment", "trading-app", env={"LOG": "info", "FORCE_ERROR_RATE": "0.2"}))
+    found.add("statefulsets", workload("StatefulSet", "trading-app"))
+    found.add("daemonsets", workload("DaemonSet", "trading-app"))
+    return found
+
+
+def releases(cluster: Cluster, image: str, kind: str = "deployment", name: str = "trading-app") -> None:
+    """Somebody releases another image."""
+    new = {"name": "app", "image": f"registry.example/{image}"}
+    cluster.edit(KINDS[kind], name, {"spec": {"template": {"spec": {"containers": [new]}}}})
+
+
+def container(cluster: Cluster, kind: str = "deployment") -> Any:
+    return cluster.get(KINDS[kind], "trading-app")["spec"]["template"]["spec"]["containers"][0]
+
+
+def image(cluster: Cluster, kind: str = "deployment") -> str:
+    return str(container(cluster, kind)["image"]).rpartition("/")[2]
+
+
+# --- undoing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_undo_goes_back_to_the_release_before(cluster: Cluster, kind: str) -> None:
+    releases(cluster, "trading:1.1", kind)
+    releases(cluster, "trading:1.2", kind)
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(UNDO, workload=f"{kind}/trading-app")
+        said = f"{kind}/trading-app in trading from revision 3 (trading:1.2) back to 2 (trading:1.1)"
+        assert plan.preview == said
+        assert (await desk.probe(UNDO, plan)).answer is ProbeAnswer.NOT_APPLIED
+        assert (await desk.act(UNDO, plan)).outcome is Outcome.OK
+        assert image(cluster, kind) == "trading:1.1"
+        assert (await desk.probe(UNDO, plan)).answer is ProbeAnswer.APPLIED
+        assert (await desk.act(UNDO, plan)).outcome is Outcome.OK
+        assert (image(cluster, kind), len(cluster.changes)) == ("trading:1.1", 1)
+
+
+async def test_a_release_is_undone_once(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    releases(cluster, "trading:1.2")
+    async with standing(cluster) as desk:
+        await desk.done(UNDO, workload=APP)
+        with pytest.raises(Permanent, match="was undone once since its last release; nothing was changed"):
+            await desk.prepare(UNDO, workload=APP)
+        await desk.done(RESTART, workload=APP)
+        with pytest.raises(Permanent, match="was undone once"):
+            await desk.prepare(UNDO, workload=APP)
+        releases(cluster, "trading:1.3")
+        plan = await desk.prepare(UNDO, workload=APP)
+    assert "back to 5 (trading:1.1)" in plan.preview, plan.preview
+
+
+async def test_an_undo_after_a_restart_undoes_the_release_and_not_the_restart(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    async with standing(cluster) as desk:
+        await desk.done(RESTART, workload=APP)
+        await desk.done(UNDO, workload=APP)
+    assert image(cluster) == "trading:1.0"
+
+
+async def test_an_undo_keeps_what_other_tools_have_noted(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    cluster.edit("deployments", "trading-app", {"metadata": {"annotations": {"team": "core"}}})
+    async with standing(cluster) as desk:
+        await desk.done(UNDO, workload=APP)
+    notes = cluster.get("deployments", "trading-app")["metadata"]["annotations"]
+    assert notes["team"] == "core"
+    assert UNDONE_TO in notes
+    assert set(cluster.changes[0].body["metadata"]) == {"resourceVersion", "annotations"}
+
+
+async def test_a_status_that_moves_in_the_meantime_is_read_again(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(UNDO, workload=APP)
+        cluster.interferes = lambda: cluster.edit("deployments", "trading-app", {"status": {"readyReplicas": 1}})
+        first = await desk.act(UNDO, plan)
+        assert (first.outcome, image(cluster)) == (Outcome.TEMPORARY, "trading:1.1")
+        assert (await desk.act(UNDO, plan)).outcome is Outcome.OK
+    assert image(cluster) == "trading:1.0"
+
+
+async def test_a_release_in_between_is_not_undone(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(UNDO, workload=APP)
+        releases(cluster, "trading:2.0")
+        ended = await desk.act(UNDO, plan)
+    assert (ended.outcome, image(cluster), cluster.changes) == (Outcome.PERMANENT, "trading:2.0", [])
+    assert "was changed by somebody since" in ended.detail
+
+
+async def test_an_undo_can_be_undone(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(UNDO, workload=APP)
+        await desk.act(UNDO, plan)
+        back = await desk.undo(UNDO, plan)
+        assert (await desk.act(UNDO, back)).outcome is Outcome.OK
+    assert image(cluster) == "trading:1.1"
+
+
+async def test_a_revision_of_ones_choice(cluster: Cluster) -> None:
+    for number in (1, 2, 3):
+        releases(cluster, f"trading:1.{number}")
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match=r"has no revision 9; nothing was changed: the cluster keeps 4, 3, 2, 1"):
+            await desk.prepare(UNDO, workload=APP, to_revision=9)
+        await desk.done(UNDO, workload=APP, to_revision=2)
+    assert image(cluster) == "trading:1.1"
+
+
+async def test_without_a_former_release_there_is_nothing_to_undo(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match=r"has no former release; nothing was changed: .*revisionHistoryLimit"):
+            await desk.prepare(UNDO, workload=APP)
+        releases(cluster, "trading:1.1")
+        plan = await desk.prepare(UNDO, workload=APP)
+        for name in [tree["metadata"]["name"] for tree in cluster.of("replicasets")]:
+            del cluster.objects["replicasets", name]
+        ended = await desk.act(UNDO, plan)
+    assert (ended.outcome, "keeps that release no more" in ended.detail) == (Outcome.PERMANENT, True)
+
+
+async def test_who_keeps_it_in_git_is_told(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    labels = {"kustomize.toolkit.fluxcd.io/name": "trading"}
+    cluster.edit("deployments", "trading-app", {"metadata": {"labels": labels}})
+    async with standing(cluster) as desk:
+        assert "Flux (trading) keeps it as in git" in (await desk.prepare(UNDO, workload=APP)).preview
+
+
+# --- scaling ----------------------------------------------------------------------------------------------------------
+
+BOUNDS: dict[str, Any] = {"workload": APP, "min": 2, "max": 10}
+
+
+def replicas(cluster: Cluster) -> Any:
+    return cluster.get("deployments", "trading-app")["spec"]["replicas"]
+
+
+async def test_scaling_is_to_a_number_and_back(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(SCALE, replicas=6, **BOUNDS)
+        assert plan.preview == "deployment/trading-app in trading: 3 → 6"
+        assert (await desk.act(SCALE, plan)).outcome is Outcome.OK
+        assert (await desk.act(SCALE, plan)).outcome is Outcome.OK
+        assert (replicas(cluster), len(cluster.changes)) == (6, 1)
+        assert cluster.changes[0].resource == "deployments/scale"
+        back = await desk.undo(SCALE, plan)
+        await desk.act(SCALE, back)
+        assert replicas(cluster) == 3
+
+
+@pytest.mark.parametrize(("only", "number", "changes"), [("up", 2, 0), ("down", 5, 0), ("either", 2, 1), ("up", 3, 0)])
+async def test_scaling_goes_only_the_way_that_is_said(cluster: Cluster, only: str, number: int, changes: int) -> None:
+    async with standing(cluster) as desk:
+        await desk.done(SCALE, replicas=number, only=only, **BOUNDS)
+    assert len(cluster.changes) == changes
+
+
+async def test_a_number_outside_its_bounds_is_refused(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match="`replicas` 11 is not within `min` 2 and `max` 10"):
+            await desk.prepare(SCALE, replicas=11, **BOUNDS)
+    assert cluster.asked == []
+
+
+async def test_an_autoscaler_keeps_its_number_unless_its_minimum_is_raised(cluster: Cluster) -> None:
+    cluster.add("horizontalpodautoscalers", autoscaler("trading-app", 2, 8))
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match=r"the autoscaler trading-app \(2–8\) sets its number .*raise_minimum"):
+            await desk.prepare(SCALE, replicas=6, **BOUNDS)
+        warned = await desk.prepare(SCALE, replicas=6, autoscaler="ignore", **BOUNDS)
+        assert "may take this back" in warned.preview
+        plan = await desk.prepare(SCALE, replicas=10, autoscaler="raise_minimum", **BOUNDS)
+        assert plan.preview == "deployment/trading-app in trading: 2 → 8"
+        await desk.act(SCALE, plan)
+        spec = cluster.get("horizontalpodautoscalers", "trading-app")["spec"]
+        assert (spec["minReplicas"], spec["maxReplicas"], replicas(cluster)) == (8, 8, 3)
+        await desk.act(SCALE, await desk.undo(SCALE, plan))
+    assert cluster.get("horizontalpodautoscalers", "trading-app")["spec"]["minReplicas"] == 2
+
+
+async def test_a_number_that_somebody_changed_since_is_left_alone(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(SCALE, replicas=6, **BOUNDS)
+        cluster.edit("deployments", "trading-app", {"spec": {"replicas": 4}})
+        assert (await desk.act(SCALE, plan)).outcome is Outcome.PERMANENT
+        assert (await desk.probe(SCALE, plan)).answer is ProbeAnswer.UNCLEAR
+    assert (replicas(cluster), cluster.changes) == (4, [])
+
+
+async def test_a_change_at_the_same_moment_is_refused_by_the_server(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(SCALE, replicas=6, **BOUNDS)
+        cluster.interferes = lambda: cluster.edit("deployments", "trading-app", {"spec": {"replicas": 4}})
+        assert (await desk.act(SCALE, plan)).outcome is Outcome.TEMPORARY
+        assert (await desk.act(SCALE, plan)).outcome is Outcome.PERMANENT
+    assert replicas(cluster) == 4
+
+
+async def test_an_undo_never_overwrites_a_later_change(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(SCALE, replicas=6, **BOUNDS)
+        await desk.act(SCALE, plan)
+        cluster.edit("deployments", "trading-app", {"spec": {"replicas": 9}})
+        with pytest.raises(Permanent, match="settle it by hand"):
+            await desk.undo(SCALE, plan)
+
+
+# --- pods -------------------------------------------------------------------------------------------------------------
+
+
+def a_pod(cluster: Cluster) -> Any:
+    return min(cluster.of("pods"), key=lambda tree: str(tree["metadata"]["name"]))["metadata"]
+
+
+@pytest.mark.parametrize("action", ["kubernetes.delete_pod", "kubernetes.evict"])
+async def test_a_pod_is_taken_away_and_its_successor_is_not(cluster: Cluster, action: str) -> None:
+    before = dict(a_pod(cluster))
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(action, pod=before["name"])
+        assert a_pod(cluster)["uid"] == before["uid"], "a trial takes nothing away"
+        assert (await desk.act(action, plan)).outcome is Outcome.OK
+        successor = a_pod(cluster)["uid"]
+        assert (await desk.act(action, plan)).outcome is Outcome.OK
+        assert (await desk.probe(action, plan)).answer is ProbeAnswer.APPLIED
+    assert a_pod(cluster)["uid"] == successor != before["uid"]
+
+
+async def test_a_pod_that_stands_alone_is_not_deleted(cluster: Cluster) -> None:
+    a_pod(cluster)["ownerReferences"] = []
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match="stands alone; nothing was changed: no controller makes it anew"):
+            await desk.prepare("kubernetes.delete_pod", pod=a_pod(cluster)["name"])
+
+
+async def test_a_budget_lets_an_eviction_wait(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 100))
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.evict", pod=a_pod(cluster)["name"])
+        assert plan.preview.endswith("a budget forbids it now")
+        waits = await desk.act("kubernetes.evict", plan)
+        assert (waits.outcome, waits.retry_after_us) == (Outcome.TEMPORARY, 10_000_000)
+        del cluster.objects["poddisruptionbudgets", "trading-app"]
+        assert (await desk.act("kubernetes.evict", plan)).outcome is Outcome.OK
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+ENV, MAP = "kubernetes.set_env", "kubernetes.configmap_patch"
+
+
+async def test_a_variable_is_removed_and_put_back_and_the_others_stay(cluster: Cluster) -> None:
+    before = list(container(cluster)["env"])
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, remove=["FORCE_ERROR_RATE"])
+        assert plan.preview == "environment of deployment/trading-app: FORCE_ERROR_RATE '0.2' → (none)"
+        await desk.act(ENV, plan)
+        assert container(cluster)["env"] == [{"name": "LOG", "value": "info"}]
+        await desk.act(ENV, await desk.undo(ENV, plan))
+    assert container(cluster)["env"] == before
+
+
+async def test_a_variable_by_reference_is_replaced_and_put_back(cluster: Cluster) -> None:
+    reference = {"name": "LOG", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "log"}}}
+    container(cluster)["env"][0] = reference
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, set={"LOG": "debug"})
+        await desk.act(ENV, plan)
+        assert container(cluster)["env"][0] == {"name": "LOG", "value": "debug"}
+        await desk.act(ENV, await desk.undo(ENV, plan))
+    assert container(cluster)["env"][0] == reference
+
+
+async def test_a_secret_does_not_come_from_a_runbook(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match="BROKER_API_KEY looks like a secret"):
+            await desk.prepare(ENV, workload=APP, set={"BROKER_API_KEY": "x"})
+
+
+async def test_which_container_is_meant_must_be_said(cluster: Cluster) -> None:
+    sidecar = {"name": "proxy", "image": "proxy:1"}
+    cluster.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [sidecar]}}}})
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match=r"has the containers app, proxy; .*name one of them in `container`"):
+            await desk.prepare(ENV, workload=APP, set={"LOG": "debug"})
+        await desk.done(ENV, workload=APP, set={"LOG": "debug"}, container="app")
+    assert container(cluster)["env"][0]["value"] == "debug"
+
+
+async def test_a_key_of_a_config_map_is_set_and_put_back(cluster: Cluster) -> None:
+    cluster.add("configmaps", config_map("trading-config", {"max": "20", "mode": "live"}))
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(MAP, configmap="trading-config", set={"max": "10"}, remove=["mode"])
+        await desk.act(MAP, plan)
+        assert cluster.get("configmaps", "trading-config")["data"] == {"max": "10"}
+        await desk.act(MAP, await desk.undo(MAP, plan))
+    assert cluster.get("configmaps", "trading-config")["data"] == {"max": "20", "mode": "live"}
+    assert "pods that read it as environment need a restart" in plan.preview
+
+
+async def test_an_immutable_config_map_is_refused_with_the_cure(cluster: Cluster) -> None:
+    cluster.add("configmaps", config_map("trading-config", {"max": "20"}, immutable=True))
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match="is immutable; nothing was changed: make a new ConfigMap"):
+            await desk.prepare(MAP, configmap="trading-config", set={"max": "10"})
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+async def bad_release(cluster: Cluster, desk: Desk) -> None:
+    cluster.bad.add("trading:1.1")
+    releases(cluster, "trading:1.1")
+
+
+async def test_pods_in_trouble_come_first(cluster: Cluster) -> None:
+    del cluster.objects["statefulsets", "trading-app"], cluster.objects["daemonsets", "trading-app"]
+    async with standing(cluster) as desk:
+        await bad_release(cluster, desk)
+        found = await desk.done("kubernetes.pods", workload=APP)
+        assert (found["total"], found["ready"], found["restarts"]) == (3, 0, 21)
+        assert found["why"] == {"CrashLoopBackOff": 3}
+        assert (await desk.done("kubernetes.pods", selector="app=nobody"))["total"] == 0
+
+
+async def test_warnings_about_a_workload_and_what_it_made(cluster: Cluster) -> None:
+    cluster.add(
+        "events",
+        event("e1", "trading-app-7f-x", "BackOff", "restarting", at="2026-11-20T12:00:00Z"),
+        event("e2", "trading-app", "FailedCreate", "quota", "Deployment", at="2026-11-20T12:05:00Z"),
+        event("e3", "trading-apple", "BackOff", "another"),
+    )
+    async with standing(cluster) as desk:
+        found = await desk.done("kubernetes.events", workload=APP, count=1)
+    assert (found["total"], found["by_reason"]) == (2, {"BackOff": 3, "FailedCreate": 3})
+    assert [one["about"] for one in found["events"]] == ["deployment/trading-app"]
+
+
+async def test_the_log_of_the_pod_in_most_trouble_is_read_bounded_and_without_credentials(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        await bad_release(cluster, desk)
+        pod = a_pod(cluster)["name"]
+        cluster.logs[pod] = "ok\nERROR Authorization: Bearer abcdefghijklmnop123456\nERROR no broker\n"
+        found = await desk.done("kubernetes.logs", workload=APP, contains="ERROR", lines=10)
+    assert (found["pod"], found["count"]) == (pod, 2)
+    assert "abcdefghijklmnop123456" not in str(found)
+    assert cluster.asked[-1].query == {"tailLines": "10", "limitBytes": "16384"}
+
+
+async def test_a_workload_tells_its_release_and_since_when_it_is_there(cluster: Cluster) -> None:
+    cluster.time = "2026-11-20T13:00:00Z"
+    releases(cluster, "trading:1.1")
+    cluster.add("horizontalpodautoscalers", autoscaler("trading-app", 2, 10))
+    async with standing(cluster) as desk:
+        await desk.done(RESTART, workload=APP)
+        found = await desk.done("kubernetes.workload", workload=APP)
+    minutes = (wall_clock() - parse_time(cluster.time)) // 60_000_000
+    assert (found["images"], found["revision"]) == (["trading:1.1"], 3)
+    assert found["autoscaler"] == {"name": "trading-app", "min": 2, "max": 10}
+    assert abs(found["released_minutes_ago"] - minutes) <= 1
+
+
+async def test_a_reading_that_is_refused_names_the_right(cluster: Cluster) -> None:
+    cluster.rights = {("get", "deployments")}
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.pods", workload=APP)
+        ended = await desk.act("kubernetes.pods", plan)
+    assert ended.outcome is Outcome.PERMANENT
+    assert 'resources: ["pods"], verbs: ["list"]' in ended.detail
+
+
+async def test_a_reading_is_asked_again_after_a_server_error(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.events")
+        cluster.faults.append(Fault("list", 503, "starting", "ServiceUnavailable", {"retry-after": "3"}))
+        ended = await desk.act("kubernetes.events", plan)
+    assert (ended.outcome, ended.retry_after_us) == (Outcome.TEMPORARY, 3_000_000)
