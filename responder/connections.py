@@ -17,16 +17,19 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
 import httpx
 
+from responder import postgres_connections, redis_connections
 from responder.contracts import Service
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
-from responder.redis_connections import LibraryWire, OpenWire, RedisConnection, load_library
-from responder.services import Endpoint, HttpService, RedisService
+from responder.postgres_connections import OpenSql, PostgresConnection
+from responder.redis_connections import OpenWire, RedisConnection
+from responder.services import Endpoint, HttpService, PostgresService, RedisService
 from responder.timing import SECOND
 
 USER_AGENT = "responder"
@@ -230,32 +233,46 @@ def _forms(secret: str) -> Iterator[str]:
     yield from dict.fromkeys((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
 
 
+Connection = HttpConnection | RedisConnection | PostgresConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Openers:
+    """What opens the connections that are not HTTP: the libraries, or what stands in for them in a test."""
+
+    redis: OpenWire = redis_connections.LibraryWire
+    postgres: OpenSql = postgres_connections.LibraryWire
+
+
 class Connections:
     """The connections to all configured services, each made when it is first asked for."""
 
-    def __init__(
-        self, services: Mapping[str, Service], opener: OpenTransport, open_wire: OpenWire = LibraryWire
-    ) -> None:
+    def __init__(self, services: Mapping[str, Service], opener: OpenTransport, openers: Openers = Openers()) -> None:
         self._services = services
         self._open = opener
-        self._open_wire = open_wire
-        self._connections: dict[str, HttpConnection | RedisConnection] = {}
-        if any(isinstance(service, RedisService) for service in services.values()):
-            load_library()
+        self._openers = openers
+        self._connections: dict[str, Connection] = {}
+        for kind, library in ((RedisService, redis_connections), (PostgresService, postgres_connections)):
+            if any(isinstance(service, kind) for service in services.values()):
+                library.load_library()
 
-    def connect(self, name: str) -> HttpConnection | RedisConnection:
+    def connect(self, name: str) -> Connection:
         """The connection to a service. Raises Permanent for a name that the configuration does not have."""
         if name not in self._connections:
             self._connections[name] = self._made(name)
         return self._connections[name]
 
-    def _made(self, name: str) -> HttpConnection | RedisConnection:
+    def _made(self, name: str) -> Connection:
         service = self._services.get(name)
         if isinstance(service, Endpoint):
             return HttpConnection(name, service, self._open)
         if isinstance(service, RedisService):
-            return RedisConnection(name, service, self._open_wire)
-        usable = (n for n, s in self._services.items() if isinstance(s, Endpoint | RedisService))
+            return RedisConnection(name, service, self._openers.redis)
+        if isinstance(service, PostgresService):
+            api = service.patroni
+            patroni = None if api is None else HttpConnection(f"{name} (Patroni)", api, self._open)
+            return PostgresConnection(name, service, self._openers.postgres, patroni)
+        usable = (n for n, s in self._services.items() if isinstance(s, Endpoint | RedisService | PostgresService))
         known = ", ".join(sorted(usable)) or "none"
         raise Permanent(f"there is no service {name!r}: add it under `services` (there are: {known})")
 

@@ -190,6 +190,10 @@ class Action(Strict):
     """True for what only ever lowers risk, so that taking it back raises it and needs a person (design 5.6)."""
     kinds: ClassVar[tuple[str, ...]] = ()
     """The kinds of service that it can use, for the loader's check."""
+    needs_approval: ClassVar[bool] = False
+    """True for what a person must always decide: the loader refuses a step of it without `approval:`."""
+    grants: ClassVar[tuple[str, ...]] = ()
+    """The rights that its user needs on the service, as the server's own statements; `{role}` stands for the user."""
     positions: ClassVar[Mapping[str, str]] = {}
     """Field path (`probe.path`) -> the position of its templates: one of `render.Position`, or `literal` where none may
     stand (who is asked and what is done is never a label's choice); it holds for everything below. Others are json."""

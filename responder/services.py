@@ -145,5 +145,69 @@ class RedisService(Service):
         return self
 
 
-SERVICES: Mapping[str, type[Service]] = {"http": HttpService, "prometheus": PrometheusService, "redis": RedisService}
+class PatroniApi(Endpoint):
+    """Patroni's REST API on this server, through which alone it is promoted; see `postgres.promote`."""
+
+    kind: Literal["patroni"] = "patroni"
+    member: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+    """What Patroni calls this server."""
+
+
+def _postgres_url(text: str) -> str:
+    """The message never shows the value: people put passwords into addresses."""
+    try:
+        url = urlsplit(text)
+        port = url.port  # read for its check
+    except ValueError:
+        raise ValueError("this is no address: write it like postgresql://db.example:5432/trading") from None
+    if url.scheme != "postgresql" or not url.hostname or port == 0 or "," in url.netloc:
+        raise ValueError("an address begins with postgresql:// and one host: which server answers is never left open")
+    if "@" in url.netloc:
+        raise ValueError("an address holds no user or password: use `username` and `password` with {env: NAME}")
+    if not re.fullmatch(r"/[A-Za-z0-9_.-]{1,63}", url.path) or "?" in text or "#" in text:
+        raise ValueError("an address ends with the name of one database, such as /trading, without parameters")
+    return text
+
+
+class PostgresService(Service):
+    """One PostgreSQL server, spoken to directly: behind a pooler such as PgBouncer a pid is not the session's own.
+
+    Give it a role of its own that may only do what runbooks ask: the pages of the actions name the grants.
+    """
+
+    kind: Literal["postgres"] = "postgres"
+    url: Annotated[str, AfterValidator(_postgres_url)]
+    """`postgresql://HOST:PORT/DATABASE`; port 5432 may be left out."""
+    username: str
+    """The role to log in as."""
+    password: Secret | None = None
+    """Its password."""
+    tls: Literal["verify-full", "off"] = "verify-full"
+    """`off` sends everything readable: only on a network of one's own, and without a password that matters."""
+    ca_file: str | None = None
+    """PEM file of the authorities that sign its certificate, instead of the well-known ones."""
+    session: Literal["any", "primary", "standby"] = "any"
+    """What the server must be (libpq's `target_session_attrs`); another one is not spoken to."""
+    patroni: PatroniApi | None = None
+    """Where Patroni decides who is the primary: its REST API. It is never gone round."""
+    connections: Annotated[int, Field(ge=1, le=16)] = 2
+    """Connections at most; each lasts for one use."""
+    timeout: Duration = 10 * SECOND
+    """No reading statement runs longer, whatever the step's timeout."""
+    lock_timeout: Duration = 2 * SECOND
+    """No statement waits longer for a lock."""
+
+    @model_validator(mode="after")
+    def _authority_needs_tls(self) -> PostgresService:
+        if self.ca_file is not None and self.tls == "off":
+            raise ValueError("`ca_file` needs TLS: remove `tls: off`")
+        return self
+
+
+SERVICES: Mapping[str, type[Service]] = {
+    "http": HttpService,
+    "postgres": PostgresService,
+    "prometheus": PrometheusService,
+    "redis": RedisService,
+}
 """The kinds of service by the word in `kind`."""

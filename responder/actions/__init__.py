@@ -6,6 +6,13 @@ from collections.abc import Mapping
 
 from responder.actions.http import HttpRequest
 from responder.actions.parameter import ParameterReduce
+from responder.actions.postgres import (
+    PostgresLongQueries,
+    PostgresPoolUsage,
+    PostgresReplicationStatus,
+    PostgresTopStatements,
+)
+from responder.actions.postgres_changes import PostgresPromote, PostgresTerminateQueries
 from responder.actions.prometheus import PrometheusQuery
 from responder.actions.redis import (
     RedisClientList,
@@ -23,6 +30,12 @@ from responder.contracts import Action
 ACTIONS: Mapping[str, type[Action]] = {
     "http.request": HttpRequest,
     "parameter.reduce": ParameterReduce,
+    "postgres.long_queries": PostgresLongQueries,
+    "postgres.pool_usage": PostgresPoolUsage,
+    "postgres.promote": PostgresPromote,
+    "postgres.replication_status": PostgresReplicationStatus,
+    "postgres.terminate_queries": PostgresTerminateQueries,
+    "postgres.top_statements": PostgresTopStatements,
     "prometheus.query": PrometheusQuery,
     "redis.client_list": RedisClientList,
     "redis.diagnose": RedisDiagnose,

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import psycopg
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from responder import postgres_statements as sql
 from responder.actions import ACTIONS
-from responder.connections import Connections
+from responder.connections import Connections, Openers
 from responder.contracts import Parameter, ReadSpec, Secret, Service, WriteSpec
 from responder.perform import Ended, Performer
+from responder.postgres_connections import Rows, SqlCall
 from responder.recorded import Effect, Plan
-from responder.redis_connections import LibraryWire, OpenWire, Wire
+from responder.redis_connections import Wire
 from responder.runbook import Runbook, Step
-from responder.services import HttpService, PrometheusService, RedisService
+from responder.services import HttpService, PostgresService, PrometheusService, RedisService
 from responder.timing import SECOND
 
 NOW = 1_700_000_000 * SECOND
@@ -40,7 +43,7 @@ PARAMETERS = {
 
 @dataclass
 class World(httpx.AsyncBaseTransport):
-    """A platform, a Prometheus and a Redis, with faults that can be switched on.
+    """A platform, a Prometheus, a Redis and a PostgreSQL, with faults that can be switched on.
 
     `refuse`: no connection. `lose`: a change is done, its answer lost. `hang`: questions (False) or changes, once done
     (True), are never answered. `ignores`: the Kelly fraction is accepted and stays as it was.
@@ -56,6 +59,12 @@ class World(httpx.AsyncBaseTransport):
     hang: bool | None = None
     ignores: bool = False
     keys: set[str] = field(default_factory=set)
+    slow_queries: list[int] = field(default_factory=lambda: [4711])
+    """Process ids of statements that may be ended."""
+    standby: bool = True
+    """The replica follows; its primary is away."""
+    done: list[str] = field(default_factory=list)
+    """Changes that are no HTTP requests."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -75,11 +84,11 @@ class World(httpx.AsyncBaseTransport):
 
     @property
     def changes(self) -> list[str]:
-        return [f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)]
+        return [*(f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)), *self.done]
 
     @property
     def state(self) -> tuple[object, ...]:
-        return self.kelly, self.trading, dict(self.orders)
+        return self.kelly, self.trading, dict(self.orders), tuple(self.slow_queries), self.standby
 
     def _answer(self, request: httpx.Request, body: Any) -> httpx.Response:
         route = self.routes().get((request.method, request.url.path))
@@ -124,6 +133,10 @@ class World(httpx.AsyncBaseTransport):
     def wire(self, _service: RedisService, _patience: float) -> Wire:
         """A connection to the Redis."""
         return WorldWire(self)
+
+    def sql(self, service: PostgresService, _patience: float, _named: str) -> WorldSql:
+        """A connection to the PostgreSQL."""
+        return WorldSql(self, service.url)
 
     def _query(self, request: httpx.Request, _body: Any) -> httpx.Response:
         found = {"metric": {}, "value": [NOW / SECOND, "2.13"]}
@@ -174,6 +187,79 @@ class WorldWire:
 
 
 @dataclass(frozen=True)
+class WorldSql:
+    """A connection to the world's PostgreSQL, which knows the statements of `_rows` and nothing else."""
+
+    world: World
+    url: str
+
+    async def connect(self) -> None:
+        """See SqlWire."""
+        if self.world.refuse:
+            raise psycopg.OperationalError("connection refused")
+
+    async def ask(self, call: SqlCall) -> Rows:
+        """See SqlWire."""
+        rows = self._rows(call)
+        if call.changes:
+            self.world.done.append(call.what)
+            if self.world.lose:
+                raise psycopg.OperationalError("lost")
+        if call.changes is self.world.hang:
+            await asyncio.Event().wait()
+        return rows
+
+    def _rows(self, call: SqlCall) -> Rows:
+        asked: dict[str, Callable[[], Rows]] = {
+            sql.RIGHTS: lambda: [{"role": "responder", "sees": True, "signals": True}],
+            sql.ROLES: lambda: [{"name": name, "super": False} for name in call.params["users"]],
+            sql.STANDING: self._standing,
+            sql.STANDBYS: list,
+            sql.LONG_QUERIES: lambda: [SESSION],
+            sql.POOL: lambda: [SESSION],
+            sql.ROOM: lambda: [{"most": 100, "kept": 3}],
+            sql.STATEMENTS_PLACE: lambda: [{"path": "public", "schema": "public", "usable": True, "role": "responder"}],
+            sql.TOP_STATEMENTS: lambda: [STATEMENT],
+            sql.ENDABLE: lambda: [{**SESSION, "pid": pid} for pid in self.world.slow_queries],
+            sql.STILL_THERE: lambda: [{"number": int(call.params["pid"] in self.world.slow_queries)}],
+            sql.CANCEL: lambda: self._cancel(call.params["pid"]),
+            sql.PROMOTE: self._promote,
+        }
+        if call.statement not in asked:
+            self.world.unexpected.append(call.statement)
+            raise AssertionError(f"unexpected statement {call.statement}")
+        return asked[call.statement]()
+
+    def _standing(self) -> Rows:
+        recovery = self.world.standby
+        standing = {"recovery": recovery, "timeline": 1 if recovery else 2, "received": 5000, "replayed": 5000}
+        return [{**standing, "receiver": None, "heard_seconds": None, "behind_seconds": None}]
+
+    def _cancel(self, pid: int) -> Rows:
+        if pid not in self.world.slow_queries:
+            return []
+        self.world.slow_queries = [one for one in self.world.slow_queries if one != pid]
+        return [{"gone": True}]
+
+    def _promote(self) -> Rows:
+        self.world.standby = False
+        return [{"promoted": True}]
+
+    async def close(self) -> None:
+        """See SqlWire."""
+
+
+SESSION: dict[str, Any] = {
+    "pid": 4711, "user": "reporting", "application": "monthly", "state": "active", "waits_for": None,
+    "query": f"SELECT '{TOKEN}'", "seconds": 42.0, "total": 1, "sessions": 1, "backend_start": 1, "query_start": 2,
+    "hash": 3,
+}  # fmt: skip
+STATEMENT: dict[str, Any] = {
+    "query": "SELECT $1", "user": "reporting", "calls": 1, "rows": 1, "total_ms": 1.0, "mean_ms": 1.0, "max_ms": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Member:
     """One use of an action, and the effect class that it must have here."""
 
@@ -184,6 +270,11 @@ class Member:
     @property
     def reads(self) -> bool:
         return self.effect is Effect.READ
+
+    @property
+    def probes(self) -> bool:
+        """Whether the action itself can find out what became of a lost answer."""
+        return "probe" in self.with_ or self.action.startswith(("parameter.", "postgres."))
 
     @property
     def remote(self) -> bool:
@@ -208,6 +299,18 @@ MEMBERS = {
     "query": Member(
         "prometheus.query", {"service": "metrics", "query": "max(var_pct)", "freshness": "var_pct"}, Effect.READ
     ),
+    "sql replication": Member("postgres.replication_status", {"service": "db"}, Effect.READ),
+    "sql long queries": Member("postgres.long_queries", {"service": "db"}, Effect.READ),
+    "sql pool": Member("postgres.pool_usage", {"service": "db"}, Effect.READ),
+    "sql statements": Member("postgres.top_statements", {"service": "db"}, Effect.READ),
+    "sql terminate": Member(
+        "postgres.terminate_queries",
+        {"service": "db", "users": ["reporting"], "spared": ["order-entry"], "older_than": "30s"},
+        Effect.PROBED,
+    ),
+    "sql promote": Member(
+        "postgres.promote", {"candidates": ["db"], "fencing": "its StatefulSet is scaled to 0"}, Effect.PROBED
+    ),
     "redis get": Member("redis.get", {"service": "cache", "key": "var_pct:BTC-USD"}, Effect.READ),
     "redis hash": Member("redis.hgetall", {"service": "cache", "key": "volatility_estimates"}, Effect.READ),
     "redis stream": Member("redis.xrevrange", {"service": "cache", "stream": "model.switch.log"}, Effect.READ),
@@ -226,6 +329,7 @@ def services() -> dict[str, Service]:
         "risk-api": HttpService(url="http://risk", bearer=token),
         "keyed": HttpService(url="http://keyed", bearer=token, idempotency_keys=True),
         "metrics": PrometheusService(url="http://prometheus", bearer=token),
+        "db": PostgresService(url="postgresql://db/trading", username="responder", password=token),
         "cache": RedisService(url="redis://redis", username="responder", password=token),
     }
 
@@ -234,15 +338,16 @@ async def no_wait(_seconds: float) -> None:
     """Virtual time: everything is over at once."""
 
 
-def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire = LibraryWire) -> Performer:
-    connections = Connections(services(), lambda _service: transport, open_wire)
+def performer(transport: httpx.AsyncBaseTransport) -> Performer:
+    openers = Openers(redis=transport.wire, postgres=transport.sql) if isinstance(transport, World) else Openers()
+    connections = Connections(services(), lambda _service: transport, openers)
     return Performer(ACTIONS, connections.connect, PARAMETERS, lambda: NOW, no_wait)
 
 
 async def prepare(world: World, member: Member) -> Plan:
     step = Step.model_validate({"id": "it", "action": member.action, "with": member.with_, "timeout": "10s"})
-    return await performer(world, world.wire).prepare(RUNBOOK, step, {})
+    return await performer(world).prepare(RUNBOOK, step, {})
 
 
 async def act(world: World, member: Member, plan: Plan, timeout_us: int = 10 * SECOND) -> Ended:
-    return await performer(world, world.wire).act(member.action, plan, "inc1.run1.it.1", timeout_us)
+    return await performer(world).act(member.action, plan, "inc1.run1.it.1", timeout_us)

@@ -114,8 +114,7 @@ async def test_a_probe_tells_what_became_of_a_lost_answer(world: World, member: 
     world.lose = True
     await act(world, member, plan)
     after = await performer(world).probe(member.action, plan, 10 * SECOND)
-    declares = "probe" in member.with_ or member.action == "parameter.reduce"
-    if declares:
+    if member.probes:
         assert (not_yet.answer, after.answer) == (ProbeAnswer.NOT_APPLIED, ProbeAnswer.APPLIED)
     elif member.effect is Effect.SET:
         assert after.answer is ProbeAnswer.NOT_APPLIED  # to be sent again, which does the same
@@ -126,7 +125,7 @@ async def test_a_probe_tells_what_became_of_a_lost_answer(world: World, member: 
 
 @changes
 async def test_a_probe_that_cannot_be_asked_is_unclear(world: World, member: Member) -> None:
-    if "probe" not in member.with_ and member.action != "parameter.reduce":
+    if not member.probes:
         return
     plan = await prepare(world, member)
     world.refuse = True
