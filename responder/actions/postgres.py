@@ -82,8 +82,7 @@ class PostgresReplicationStatus(Reader):
             return self._standby(standing)
         standbys = await self._ask(session, sql.STANDBYS)
         told: list[JsonValue] = [
-            {**row, "lag_seconds": sql.rounded(row["lag_seconds"], 3) or (0.0 if row["lag_bytes"] == 0 else None)}
-            for row in standbys
+            {**row, "lag_seconds": sql.rounded(row["lag_seconds"], 3) if row["lag_bytes"] else 0.0} for row in standbys
         ]
         streaming = sum(row["state"] == "streaming" for row in standbys)
         lag = max((row["lag_bytes"] or 0 for row in standbys), default=0)

@@ -1,4 +1,4 @@
-"""A small catalogue for tests of what is read from YAML: two kinds of services, three actions, two notifiers."""
+"""A small catalogue for tests of what is read from YAML: two kinds of services, four actions, two notifiers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +51,19 @@ class Call(Action):
         return Output(None, "called")
 
 
+class Promote(Action):
+    needs_approval: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("api",)
+    positions: ClassVar[Mapping[str, str]] = {"service": "literal"}
+    service: str
+
+    def effect(self, keyed: bool) -> Effect:
+        return Effect.PROBED
+
+    async def act(self, plan: Plan, context: Context) -> Output:
+        return Output(None, "promoted")
+
+
 class Reduce(Action):
     lowers_risk: ClassVar[bool] = True
     positions: ClassVar[Mapping[str, str]] = {"parameter": "literal", "to": "literal", "reason": "text"}
@@ -96,7 +109,7 @@ class Chat(Notifier):
 
 
 CATALOGUE = Catalogue(
-    actions={"metrics.query": Query, "api.call": Call, "parameter.reduce": Reduce},
+    actions={"metrics.query": Query, "api.call": Call, "api.promote": Promote, "parameter.reduce": Reduce},
     notifiers={"console": Console, "pager": Pager, "chat": Chat},
     services={"api": Api, "metrics": Metrics},
 )

@@ -36,6 +36,12 @@ checks:
 """
 HALT = "runbook: halt-trading\ntitle: Halt\ntarget: risk-api/trading\nenv: prod\n"
 STEPS = "steps: [{id: look, manual: Look}]\n"
+OTHERS = """\
+  db: {kind: postgres, env: prod, url: 'postgresql://db/trading', username: responder}
+  db-replica-1: {kind: postgres, env: prod, url: 'postgresql://db-1/trading', username: responder}
+  db-replica-2: {kind: postgres, env: prod, url: 'postgresql://db-2/trading', username: responder}
+"""
+"""Services of the examples that edge-risk does not have."""
 BESIDE = {
     "policies.yaml": "policies: {edge-risk: {}}\ndefault: edge-risk\n",
     "calendars.yaml": "calendars:\n"
@@ -48,7 +54,8 @@ BESIDE = {
 def configured() -> Config:
     checkout = Path(__file__).parents[2]
     environment = Environment({}, checkout / "rules" / "edge-risk", check_secrets=False)
-    return read_config(EXAMPLE, (checkout / EXAMPLE).read_text(encoding="utf-8"), CATALOGUE, environment)
+    text = (checkout / EXAMPLE).read_text(encoding="utf-8").replace("services:\n", f"services:\n{OTHERS}", 1)
+    return read_config(EXAMPLE, text, CATALOGUE, environment)
 
 
 def load(name: str, text: str) -> Loaded:
