@@ -23,13 +23,14 @@ from urllib.parse import quote
 
 import httpx
 
-from responder import postgres_connections, redis_connections
+from responder import command_processes, postgres_connections, redis_connections
+from responder.command_processes import CommandConnection
 from responder.contracts import Service
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
 from responder.postgres_connections import OpenSql, PostgresConnection
 from responder.redis_connections import OpenWire, RedisConnection
-from responder.services import Endpoint, HttpService, PostgresService, RedisService
+from responder.services import CommandService, Endpoint, HttpService, PostgresService, RedisService
 from responder.timing import SECOND
 
 USER_AGENT = "responder"
@@ -233,7 +234,7 @@ def _forms(secret: str) -> Iterator[str]:
     yield from dict.fromkeys((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
 
 
-Connection = HttpConnection | RedisConnection | PostgresConnection
+Connection = HttpConnection | RedisConnection | PostgresConnection | CommandConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,7 @@ class Openers:
 
     redis: OpenWire = redis_connections.LibraryWire
     postgres: OpenSql = postgres_connections.LibraryWire
+    command: command_processes.Launch = command_processes.launch
 
 
 class Connections:
@@ -272,7 +274,10 @@ class Connections:
             api = service.patroni
             patroni = None if api is None else HttpConnection(f"{name} (Patroni)", api, self._open)
             return PostgresConnection(name, service, self._openers.postgres, patroni)
-        usable = (n for n, s in self._services.items() if isinstance(s, Endpoint | RedisService | PostgresService))
+        if isinstance(service, CommandService):
+            return CommandConnection(name, service, self._openers.command)
+        kinds = Endpoint | RedisService | PostgresService | CommandService
+        usable = (n for n, s in self._services.items() if isinstance(s, kinds))
         known = ", ".join(sorted(usable)) or "none"
         raise Permanent(f"there is no service {name!r}: add it under `services` (there are: {known})")
 

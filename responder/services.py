@@ -204,7 +204,35 @@ class PostgresService(Service):
         return self
 
 
+def _absolute(text: str) -> str:
+    if not text.startswith("/") or ".." in text.split("/"):
+        raise ValueError("a folder is named from the root, such as /opt/trading/scripts")
+    return text
+
+
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+
+
+class CommandService(Service):
+    """A folder of executables, all of whose files runbooks may run; only root or the responder's user may write it."""
+
+    kind: Literal["command"] = "command"
+    folder: Annotated[str, AfterValidator(_absolute)]
+    """Where they are. Links that lead out of it are not followed."""
+    passes: tuple[EnvironmentName, ...] = ()
+    """Variables of the responder's own environment that they get; of the rest they see nothing."""
+    environment: dict[EnvironmentName, str] = Field(default_factory=dict)
+    """Further variables."""
+    connections: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many run at a time."""
+    timeout: Duration = 300 * SECOND
+    """None runs longer, whatever the step's timeout."""
+    max_output_bytes: Annotated[int, Field(ge=256, le=4 * 1024 * 1024)] = 64 * 1024
+    """Of a longer output the beginning is kept."""
+
+
 SERVICES: Mapping[str, type[Service]] = {
+    "command": CommandService,
     "http": HttpService,
     "postgres": PostgresService,
     "prometheus": PrometheusService,

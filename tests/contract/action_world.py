@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from responder import postgres_statements as sql
 from responder.actions import ACTIONS
+from responder.command_processes import CommandCall, Ran
 from responder.connections import Connections, Openers
 from responder.contracts import Parameter, ReadSpec, Secret, Service, WriteSpec
 from responder.perform import Ended, Performer
@@ -21,7 +23,7 @@ from responder.postgres_connections import Rows, SqlCall
 from responder.recorded import Effect, Plan
 from responder.redis_connections import Wire
 from responder.runbook import Runbook, Step
-from responder.services import HttpService, PostgresService, PrometheusService, RedisService
+from responder.services import CommandService, HttpService, PostgresService, PrometheusService, RedisService
 from responder.timing import SECOND
 
 NOW = 1_700_000_000 * SECOND
@@ -63,6 +65,7 @@ class World(httpx.AsyncBaseTransport):
     """Process ids of statements that may be ended."""
     standby: bool = True
     """The replica follows; its primary is away."""
+    feed: str = "main"
     done: list[str] = field(default_factory=list)
     """Changes that are no HTTP requests."""
 
@@ -88,7 +91,7 @@ class World(httpx.AsyncBaseTransport):
 
     @property
     def state(self) -> tuple[object, ...]:
-        return self.kelly, self.trading, dict(self.orders), tuple(self.slow_queries), self.standby
+        return self.kelly, self.trading, dict(self.orders), tuple(self.slow_queries), self.standby, self.feed
 
     def _answer(self, request: httpx.Request, body: Any) -> httpx.Response:
         route = self.routes().get((request.method, request.url.path))
@@ -133,6 +136,23 @@ class World(httpx.AsyncBaseTransport):
     def wire(self, _service: RedisService, _patience: float) -> Wire:
         """A connection to the Redis."""
         return WorldWire(self)
+
+    async def launch(self, _service: CommandService, call: CommandCall, _environment: Mapping[str, str]) -> Ran:
+        """The folder of scripts."""
+        if self.refuse:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if call.command == "verify_data_feed.sh":
+            if self.hang is False:
+                await asyncio.Event().wait()
+            return Ran(0 if self.feed == "backup" else 1, "", "")
+        if call.command != "switch_data_feed.sh":
+            self.unexpected.append(call.command)
+            raise AssertionError(f"unexpected program {call.command}")
+        self.done.append(call.command)
+        self.feed = call.args[1]
+        if self.hang:
+            await asyncio.Event().wait()
+        return Ran(-9 if self.lose else 0, "", "")
 
     def sql(self, service: PostgresService, _patience: float, _named: str) -> WorldSql:
         """A connection to the PostgreSQL."""
@@ -319,6 +339,27 @@ MEMBERS = {
     "redis latency": Member("redis.latency", {"service": "cache"}, Effect.READ),
     "redis clients": Member("redis.client_list", {"service": "cache"}, Effect.READ),
     "redis cause": Member("redis.diagnose", {"service": "cache"}, Effect.READ),
+    "command": Member(
+        "command.run",
+        {
+            "service": "scripts",
+            "command": "switch_data_feed.sh",
+            "args": ["--feed"],
+            "values": ["backup"],
+            "probe": {"command": "verify_data_feed.sh"},
+        },
+        Effect.PROBED,
+    ),
+    "command again": Member(
+        "command.run",
+        {"service": "scripts", "command": "switch_data_feed.sh", "args": ["--feed", "x"], "repeatable": True},
+        Effect.SET,
+    ),
+    "command reads": Member(
+        "command.run",
+        {"service": "scripts", "command": "verify_data_feed.sh", "reads": True, "ok": [0, 1]},
+        Effect.READ,
+    ),
     "wait": Member("wait", {"for": "2s"}, Effect.READ),
 }
 
@@ -330,6 +371,7 @@ def services() -> dict[str, Service]:
         "keyed": HttpService(url="http://keyed", bearer=token, idempotency_keys=True),
         "metrics": PrometheusService(url="http://prometheus", bearer=token),
         "db": PostgresService(url="postgresql://db/trading", username="responder", password=token),
+        "scripts": CommandService(folder="/opt/scripts"),
         "cache": RedisService(url="redis://redis", username="responder", password=token),
     }
 
@@ -339,7 +381,11 @@ async def no_wait(_seconds: float) -> None:
 
 
 def performer(transport: httpx.AsyncBaseTransport) -> Performer:
-    openers = Openers(redis=transport.wire, postgres=transport.sql) if isinstance(transport, World) else Openers()
+    openers = (
+        Openers(redis=transport.wire, postgres=transport.sql, command=transport.launch)
+        if isinstance(transport, World)
+        else Openers()
+    )
     connections = Connections(services(), lambda _service: transport, openers)
     return Performer(ACTIONS, connections.connect, PARAMETERS, lambda: NOW, no_wait)
 

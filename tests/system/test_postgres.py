@@ -114,7 +114,12 @@ async def test_the_long_query_is_ended_and_order_entry_goes_on(pair: Pair) -> No
     with ExitStack() as stack:
         sessions = Sessions(pair.primary, stack)
         slow, orders = sessions.open("reporting", "monthly"), sessions.open("reporting", "order-entry")
-        limits = {"users": ["reporting"], "spared": ["order-entry"], "older_than": "1s", "how": "terminate"}
+        limits: dict[str, Any] = {
+            "users": ["reporting"],
+            "spared": ["order-entry"],
+            "older_than": "1s",
+            "how": "terminate",
+        }
         plan = await pair.prepared("postgres.terminate_queries", service="primary", **limits)
         ended = await pair.done("postgres.terminate_queries", plan)
         assert ended.output == {"ended": 1, "ending": 0, "left": 0, "refused": 0}
