@@ -99,44 +99,62 @@ class CommandConnection:
         return {**standing, **self.service.environment, **passed, **({"RESPONDER_KEY": key} if key else {})}
 
 
+class _Listening(asyncio.SubprocessProtocol):
+    """Hears what a program says, up to the limit, and that it has ended.
+
+    `asyncio.subprocess` was rejected: it tells of the end only once all that holds the output has ended, too.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept = {1: bytearray(), 2: bytearray()}
+        self.cut = False
+        self.ended = asyncio.Event()
+        self.silent = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """What is over the limit is thrown away, so that the program never waits for us."""
+        kept = self.kept[fd]
+        self.cut = self.cut or len(kept) + len(data) > self.limit
+        kept += data[: self.limit - len(kept)]
+
+    def process_exited(self) -> None:
+        """The program itself has ended."""
+        self.ended.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """And nothing holds its output any more."""
+        self.silent.set()
+
+    def text(self, fd: int) -> str:
+        """What was said there."""
+        return self.kept[fd].decode("utf-8", "replace")
+
+
 async def launch(service: CommandService, call: CommandCall, environment: Mapping[str, str]) -> Ran:
     """See Launch."""
     program = checked(service.folder, call.command)
-    process = await asyncio.create_subprocess_exec(
+    transport, heard = await asyncio.get_running_loop().subprocess_exec(
+        lambda: _Listening(service.max_output_bytes),
         program,
         *call.args,
         cwd=program.parent,
         env=dict(environment),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    limit = service.max_output_bytes
-    said = asyncio.gather(_read(process.stdout, limit), _read(process.stderr, limit))
+    group = transport.get_pid()
     try:
-        await process.wait()
+        await heard.ended.wait()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(said), LEFTOVERS)
+            await asyncio.wait_for(heard.silent.wait(), LEFTOVERS)
     finally:
-        if not said.done():
+        if not heard.silent.is_set():
             # Cut off, or something that it left behind goes on: nothing may act on unseen.
-            _kill(process.pid)
-        await process.wait()
-    (output, cut), (errors, cut_too) = await said
-    return Ran(process.returncode or 0, output, errors, cut or cut_too)
-
-
-async def _read(stream: asyncio.StreamReader, limit: int) -> tuple[str, bool]:
-    """What it says up to the limit; the rest is read and thrown away, so that it never waits for us."""
-    kept = bytearray()
-    cut = False
-    while chunk := await stream.read(8192):
-        cut = cut or len(kept) + len(chunk) > limit
-        kept += chunk[: limit - len(kept)]
-    return kept.decode("utf-8", "replace"), cut
+            _kill(group)
+            await heard.ended.wait()
+        transport.close()
+    return Ran(transport.get_returncode() or 0, heard.text(1), heard.text(2), heard.cut)
 
 
 def _kill(group: int) -> None:
