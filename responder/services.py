@@ -99,6 +99,12 @@ class PrometheusService(Endpoint):
     kind: Literal["prometheus"] = "prometheus"
 
 
+class AlertmanagerService(Endpoint):
+    """An Alertmanager in which silences are made. Whom is asked what fires stands below `alertmanagers:`."""
+
+    kind: Literal["alertmanager"] = "alertmanager"
+
+
 def _redis_url(text: str) -> str:
     """The message never shows the value: people put passwords into addresses."""
     try:
@@ -232,6 +238,7 @@ class CommandService(Service):
 
 
 SERVICES: Mapping[str, type[Service]] = {
+    "alertmanager": AlertmanagerService,
     "command": CommandService,
     "http": HttpService,
     "postgres": PostgresService,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from responder.actions.alertmanager import AlertmanagerSilence
 from responder.actions.command import CommandRun
 from responder.actions.http import HttpRequest
 from responder.actions.parameter import ParameterReduce
@@ -29,6 +30,7 @@ from responder.actions.wait import Wait
 from responder.contracts import Action
 
 ACTIONS: Mapping[str, type[Action]] = {
+    "alertmanager.silence": AlertmanagerSilence,
     "command.run": CommandRun,
     "http.request": HttpRequest,
     "parameter.reduce": ParameterReduce,

@@ -23,7 +23,14 @@ from responder.postgres_connections import Rows, SqlCall
 from responder.recorded import Effect, Plan
 from responder.redis_connections import Wire
 from responder.runbook import Runbook, Step
-from responder.services import CommandService, HttpService, PostgresService, PrometheusService, RedisService
+from responder.services import (
+    AlertmanagerService,
+    CommandService,
+    HttpService,
+    PostgresService,
+    PrometheusService,
+    RedisService,
+)
 from responder.timing import SECOND
 
 NOW = 1_700_000_000 * SECOND
@@ -66,6 +73,7 @@ class World(httpx.AsyncBaseTransport):
     standby: bool = True
     """The replica follows; its primary is away."""
     feed: str = "main"
+    silences: list[dict[str, Any]] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     """Changes that are no HTTP requests."""
 
@@ -91,7 +99,15 @@ class World(httpx.AsyncBaseTransport):
 
     @property
     def state(self) -> tuple[object, ...]:
-        return self.kelly, self.trading, dict(self.orders), tuple(self.slow_queries), self.standby, self.feed
+        return (
+            self.kelly,
+            self.trading,
+            dict(self.orders),
+            tuple(self.slow_queries),
+            self.standby,
+            self.feed,
+            len(self.silences),
+        )
 
     def _answer(self, request: httpx.Request, body: Any) -> httpx.Response:
         route = self.routes().get((request.method, request.url.path))
@@ -109,6 +125,8 @@ class World(httpx.AsyncBaseTransport):
             ("PUT", "/api/limit"): self._limit,
             ("DELETE", "/api/limit"): self._limit,
             ("POST", "/api/v1/query"): self._query,
+            ("GET", "/api/v2/silences"): lambda _r, _b: httpx.Response(200, json=self.silences),
+            ("POST", "/api/v2/silences"): self._silence,
         }
 
     def _status(self) -> httpx.Response:
@@ -128,6 +146,10 @@ class World(httpx.AsyncBaseTransport):
             self.orders["orders"] = self.orders.get("orders", 0) + 1
         self.keys.add(key)
         return self._status()
+
+    def _silence(self, _request: httpx.Request, body: Any) -> httpx.Response:
+        self.silences.append({**body, "id": f"silence-{len(self.silences)}", "status": {"state": "active"}})
+        return httpx.Response(200, json={"silenceID": self.silences[-1]["id"]})
 
     def _limit(self, request: httpx.Request, _body: Any) -> httpx.Response:
         self.orders["limit"] = 1 if request.method == "PUT" else 0
@@ -294,7 +316,7 @@ class Member:
     @property
     def probes(self) -> bool:
         """Whether the action itself can find out what became of a lost answer."""
-        return "probe" in self.with_ or self.action.startswith(("parameter.", "postgres."))
+        return "probe" in self.with_ or self.action.startswith(("parameter.", "postgres.", "alertmanager."))
 
     @property
     def remote(self) -> bool:
@@ -360,6 +382,11 @@ MEMBERS = {
         {"service": "scripts", "command": "verify_data_feed.sh", "reads": True, "ok": [0, 1]},
         Effect.READ,
     ),
+    "silence": Member(
+        "alertmanager.silence",
+        {"service": "alertmanager", "matchers": {"alertname": "A"}, "for": "15m", "comment": "rebuilt"},
+        Effect.PROBED,
+    ),
     "wait": Member("wait", {"for": "2s"}, Effect.READ),
 }
 
@@ -371,6 +398,7 @@ def services() -> dict[str, Service]:
         "keyed": HttpService(url="http://keyed", bearer=token, idempotency_keys=True),
         "metrics": PrometheusService(url="http://prometheus", bearer=token),
         "db": PostgresService(url="postgresql://db/trading", username="responder", password=token),
+        "alertmanager": AlertmanagerService(url="http://alertmanager", bearer=token),
         "scripts": CommandService(folder="/opt/scripts"),
         "cache": RedisService(url="redis://redis", username="responder", password=token),
     }

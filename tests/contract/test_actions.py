@@ -149,6 +149,8 @@ async def test_undo_changes_nothing_by_itself(world: World, member: Member) -> N
     done = list(world.changes)
     if member.action == "parameter.reduce":
         assert (await performer(world).undo(member.action, plan, SECOND)).target == 0.25
+    elif member.action == "alertmanager.silence":
+        assert (await performer(world).undo(member.action, plan, SECOND)).target == {"expire": "silence-0"}
     else:
         with pytest.raises(Permanent, match="cannot be undone"):
             await performer(world).undo(member.action, plan, SECOND)

@@ -37,6 +37,7 @@ checks:
 HALT = "runbook: halt-trading\ntitle: Halt\ntarget: risk-api/trading\nenv: prod\n"
 STEPS = "steps: [{id: look, manual: Look}]\n"
 OTHERS = """\
+  alertmanager: {kind: alertmanager, env: prod, url: 'http://alertmanager:9093'}
   scripts: {kind: command, env: prod, folder: /opt/trading/scripts}
   db: {kind: postgres, env: prod, url: 'postgresql://db/trading', username: responder}
   db-replica-1: {kind: postgres, env: prod, url: 'postgresql://db-1/trading', username: responder}
