@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from responder.circuit_breakers import CircuitBreaker
 from responder.contracts import Secret, Service, Strict
 from responder.timing import SECOND
 from responder.written import Duration
@@ -35,6 +36,9 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
 class Basic(Strict):
     """A user's name and password, sent as HTTP basic authentication."""
 
@@ -53,6 +57,42 @@ class SecretHeader(Strict):
     """What is sent in it."""
 
 
+class Signing(Strict):
+    """Every request is signed: HMAC-SHA256, with the time and a number that is used once.
+
+    Signed is `signs`, its parts joined by a line feed. `path` is what the request line holds: base path, path and
+    query, percent-encoded; `body` the body's bytes, none when there is no body; `body_sha256` their digest in hex.
+    """
+
+    secret: Secret
+    """The key, read afresh for every request."""
+    signs: Annotated[
+        tuple[Literal["method", "path", "timestamp", "nonce", "body", "body_sha256"], ...], Field(min_length=1)
+    ] = ("timestamp", "nonce", "method", "path", "body")
+    """What is signed, in this order."""
+    timestamp: Literal["seconds", "milliseconds"] = "seconds"
+    """The unit of the time, counted since 1970, UTC."""
+    encoding: Literal["hex", "base64"] = "hex"
+    """How the signature is written."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9=_-]{0,16}$")] = ""
+    """What stands before it, such as `sha256=`."""
+    signature_header: HeaderName = "X-Signature"
+    """The header with the signature."""
+    timestamp_header: HeaderName = "X-Timestamp"
+    """The header with the time."""
+    nonce_header: HeaderName = "X-Nonce"
+    """The header with the number that is used once."""
+
+
+class ClientCertificate(Strict):
+    """Who we are, for a service that asks for a certificate (mTLS). Read again for new connections when it changed."""
+
+    cert_file: str
+    """PEM file of our certificate, with those between it and its authority."""
+    key_file: str
+    """PEM file of its key, without a password."""
+
+
 class Endpoint(Service):
     """What every service spoken to over HTTP is configured with.
 
@@ -67,6 +107,12 @@ class Endpoint(Service):
     """A user's name and password."""
     header: SecretHeader | None = None
     """A header of its own with a key."""
+    signing: Signing | None = None
+    """Signs every request, beside a credential or alone."""
+    client_certificate: ClientCertificate | None = None
+    """Our certificate, where the service asks for one."""
+    circuit_breaker: CircuitBreaker | None = None
+    """Stops sending changes for a while after failures in a row; without it every change is sent."""
     ca_file: str | None = None
     """PEM file of the authorities that sign its certificate, instead of the well-known ones."""
     connections: Annotated[int, Field(ge=1, le=1024)] = 256
@@ -80,6 +126,8 @@ class Endpoint(Service):
     def _one_credential(self) -> Endpoint:
         if sum(given is not None for given in (self.bearer, self.basic, self.header)) > 1:
             raise ValueError("a service has one of 'bearer', 'basic' and 'header'")
+        if self.client_certificate is not None and not self.url.startswith("https:"):
+            raise ValueError("a `client_certificate` needs TLS: write the address with https://")
         return self
 
 
