@@ -55,7 +55,8 @@ class PostgresReplicationStatus(Reader):
 
     Effect class `read`. `expect` sees `value.role` (`primary` or `standby`) and `value.timeline`. Of a primary also
     `value.standbys`, a list of `{name, state, sync_state, lag_bytes, lag_seconds}`, `value.streaming` (how many stream)
-    and `value.lag_bytes`, that of the furthest behind. Of a standby `value.lag_bytes` (received and not replayed yet),
+    and `value.lag_bytes` and `value.lag_seconds`, those of the furthest behind; the second is missing where one of them
+    does not tell, or none follows. Of a standby `value.lag_bytes` (received and not replayed yet),
     `value.lag_seconds`, `value.received` (a position in bytes, to compare standbys by), `value.receiver` (`streaming`
     while its primary lives) and `value.heard_seconds`, how long ago it last heard of it.
 
@@ -86,11 +87,14 @@ class PostgresReplicationStatus(Reader):
         ]
         streaming = sum(row["state"] == "streaming" for row in standbys)
         lag = max((row["lag_bytes"] or 0 for row in standbys), default=0)
+        seconds = [row["lag_seconds"] for row in told if isinstance(row, dict)]
+        known = [s for s in seconds if isinstance(s, float)]
         value: JsonValue = {
             "role": "primary",
             "timeline": standing["timeline"],
             "streaming": streaming,
             "lag_bytes": lag,
+            "lag_seconds": max(known) if known and len(known) == len(seconds) else None,
             "standbys": told,
         }
         return value, f"primary on timeline {standing['timeline']}, {streaming} standbys stream, {lag} bytes behind"

@@ -33,13 +33,14 @@ Woken = list[tuple[int, str]]
 
 @cache
 def loaded(*platforms: str) -> tuple[Rules, Config]:
-    """Catalogues with the notifiers of their example configurations."""
+    """Catalogues with the notifiers and services of their example configurations."""
     configs = []
     for platform in platforms:
         path = shipped_rules() / platform / "_responder.example.yaml"
         configs.append(load_config(path, CATALOGUE, {"HOME": "/var/ops"}, check_secrets=False))
     notifiers = {name: notifier for config in configs for name, notifier in config.notifiers.items()}
-    whole = configs[0].model_copy(update={"notifiers": notifiers})
+    services = {name: service for config in configs for name, service in config.services.items()}
+    whole = configs[0].model_copy(update={"notifiers": notifiers, "services": services})
     sources = read_sources(platforms, Folders(shipped_rules(), whole.folder))
     return load_rules(sources, CATALOGUE, whole).rules, whole
 

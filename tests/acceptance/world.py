@@ -18,6 +18,7 @@ from responder.redis_connections import RedisCall
 from responder.redis_replies import Reply
 from responder.simulate import sleep
 from responder.timing import SECOND
+from tests.acceptance.machines import Database, Databases, Folder, Scripts
 
 Number = float | None
 
@@ -53,8 +54,15 @@ class World:
     replies: dict[tuple[str, ...], Reply] = field(default_factory=dict)
     """What the Redis answers, by the words of the command; any other fails, as if it could not be reached."""
 
-    def connect(self, service: str) -> Connection | Cache:
+    databases: Databases = field(default_factory=Databases)
+    scripts: Scripts = field(default_factory=Scripts)
+
+    def connect(self, service: str) -> Any:
         """As `Connections.connect`."""
+        if service == "db" or service.startswith("db-"):
+            return Database(self, service)
+        if service == "scripts":
+            return Folder(self)
         return Cache(self) if service == "cache" else Connection(self, service)
 
     @property
@@ -121,6 +129,8 @@ class Connection:
             raise Temporary(f"{self.service}: {call.path}: connection refused")
         if call.path == "/api/ready":
             return self._answer(call, 200, {"ready": True})
+        if call.path == "/actuator/metrics/hikaricp.connections.active":
+            return self._answer(call, 200, {"measurements": [{"statistic": "VALUE", "value": 10}]})
         assert call.path == "/api/status", f"nobody foresaw GET {call.path}"
         return self._answer(call, 200, self.world.status)
 
