@@ -58,7 +58,7 @@ def test_the_most_advanced_replica_is_promoted_when_a_person_says_so() -> None:
     with playing(loaded("nse-equities")) as stage:
         goes_down(stage)
         stage.at("2:10")
-        (fence,) = [line for line in stage.thread if "scale statefulset postgres-primary --replicas=0" in line]
+        (fence,) = {line for line in stage.thread if "scale statefulset postgres-primary --replicas=0" in line}
         assert "Please do by hand" in fence
         stage.person("done", "lead", note="the pod is gone")
         stage.at("2:30")
