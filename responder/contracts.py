@@ -186,6 +186,8 @@ class Action(Strict):
 
     reads_only: ClassVar[bool] = False
     """True for readers: they have `act` only, and may be checks and evidence."""
+    may_read: ClassVar[bool] = False
+    """True where its fields decide whether it only reads, which `effect` then tells; without them it changes."""
     lowers_risk: ClassVar[bool] = False
     """True for what only ever lowers risk, so that taking it back raises it and needs a person (design 5.6)."""
     kinds: ClassVar[tuple[str, ...]] = ()

@@ -85,6 +85,7 @@ class CommandRun(Action):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("command",)
+    may_read: ClassVar[bool] = True
     positions: ClassVar[Mapping[str, str]] = {
         "service": "literal", "command": "literal", "args": "literal", "reads": "literal", "repeatable": "literal",
         "ok": "literal", "temporary": "literal", "permanent": "literal", "probe.command": "literal",

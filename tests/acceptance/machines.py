@@ -17,10 +17,14 @@ from responder.postgres_connections import Rows, SqlCall
 class Around(Protocol):
     """What is needed of the world."""
 
-    clock: Clock
     changes: list[tuple[int, str, Any]]
     databases: Databases
     scripts: Scripts
+
+    @property
+    def clock(self) -> Clock:
+        """The present time."""
+        ...
 
 
 @dataclass
