@@ -168,7 +168,7 @@ async def test_the_most_expensive_statements_or_that_nothing_is_known(server: Po
 
 async def test_a_primary_alone_has_no_standbys(server: Postgres) -> None:
     told = await value(server, "postgres.replication_status")
-    nobody = {"streaming": 0, "lag_bytes": 0, "lag_seconds": None, "standbys": []}
+    nobody: dict[str, Any] = {"streaming": 0, "lag_bytes": 0, "lag_seconds": None, "standbys": []}
     assert told == {"role": "primary", "timeline": 1, **nobody}
 
 
