@@ -108,7 +108,7 @@ def made(server: Alertmanager, silence: dict[str, Any]) -> None:
 async def test_a_silence_of_a_person_is_neither_extended_nor_expired(server: Alertmanager) -> None:
     matchers = [{"name": n, "value": v, "isRegex": False, "isEqual": True} for n, v in LAG.items()]
     theirs = {"matchers": matchers, "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2099-01-01T00:00:00Z"}
-    made(server, {**theirs, "createdBy": "anna", "comment": "mine"})
+    made(server, {**theirs, "createdBy": "anna", "comment": "mine [responder 0123456789abcdef]"})
     async with silencing(server) as doing:
         plan = await doing.prepare()
         assert (plan.nothing_to_do, plan.before) == (None, None)
