@@ -13,29 +13,56 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import hmac
 import json
+import os
+import secrets as secrets_of
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
 import httpx
 
-from responder import kubernetes_connections, redis_connections
-from responder.contracts import Service
+from responder import command_processes, kubernetes_connections, postgres_connections, redis_connections
+from responder.circuit_breakers import Breaker
+from responder.command_processes import CommandConnection
+from responder.contracts import Clock, Service
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
 from responder.kubernetes_connections import KubernetesConnection, OpenCluster
-from responder.redis_connections import LibraryWire, OpenWire, RedisConnection
+from responder.postgres_connections import OpenSql, PostgresConnection
+from responder.redis_connections import OpenWire, RedisConnection
 from responder.sentinel_connections import SentinelConnection
-from responder.services import Endpoint, HttpService, KubernetesService, RedisSentinelService, RedisService
-from responder.timing import SECOND
+from responder.services import (
+    ClientCertificate,
+    CommandService,
+    Endpoint,
+    HttpService,
+    KubernetesService,
+    PostgresService,
+    RedisSentinelService,
+    RedisService,
+    Signing,
+)
+from responder.timing import MILLISECOND, SECOND
+from responder.wall_clock import wall_clock
 
 USER_AGENT = "responder"
 _KEEP_ALIVE = 3.0  # seconds; servers keep theirs longer (uvicorn: 5), else a change is sent into a closing connection
 _SHORTEST_HIDDEN = 8  # characters; a shorter secret would be found in innocent numbers
 _HIDDEN = "(hidden)"
+
+Nonce = Callable[[], str]
+"""Answers a text that nobody has used before."""
+
+
+def _nonce() -> str:
+    return secrets_of.token_hex(16)
+
 
 OpenTransport = Callable[[Endpoint], httpx.AsyncBaseTransport]
 """Opens a transport of one connection to a service."""
@@ -56,11 +83,37 @@ def _trust_nobody() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+def _client_trust(service: Endpoint, given: ClientCertificate) -> ssl.SSLContext:
+    """A context of its own, with our certificate as it is on disk now. Raises BadConfig."""
+    try:
+        written = tuple(os.stat(file).st_mtime_ns for file in (given.cert_file, given.key_file))
+        return _with_certificate(service.ca_file, given.cert_file, given.key_file, written)
+    except OSError as error:  # ssl.SSLError is one: a key that does not belong to its certificate
+        why = error.strerror or type(error).__name__
+        raise BadConfig(
+            f"client_certificate {given.cert_file!r} with {given.key_file!r} cannot be used ({why})"
+        ) from None
+
+
+@lru_cache(maxsize=32)
+def _with_certificate(ca_file: str | None, cert: str, key: str, _written: tuple[int, ...]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
+    context.load_cert_chain(cert, key, password="")
+    return context
+
+
+def _verification(service: Endpoint) -> ssl.SSLContext:
+    if not service.url.startswith("https:"):
+        return _trust_nobody()
+    if service.client_certificate is not None:
+        return _client_trust(service, service.client_certificate)
+    return _trust(service.ca_file)
+
+
 def open_transport(service: Endpoint) -> httpx.AsyncBaseTransport:
-    """A real connection, opened at its first request. Raises BadConfig where `ca_file` cannot be read."""
+    """A real connection, opened at its first request. Raises BadConfig where a file of certificates cannot be read."""
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEP_ALIVE)
-    verify = _trust(service.ca_file) if service.url.startswith("https:") else _trust_nobody()
-    return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits, retries=0)
+    return httpx.AsyncHTTPTransport(verify=_verification(service), trust_env=False, limits=limits, retries=0)
 
 
 NOTHING_SENT: Mapping[type[Exception], str] = {
@@ -91,13 +144,39 @@ def _failure(error: Exception, call: HttpCall, place: str) -> Temporary | Perman
     return Temporary(f"{place}: {lost} ({type(error).__name__}); check the service")
 
 
+def signature(signing: Signing, key: str, request: httpx.Request, now: int, nonce: str) -> dict[str, str]:
+    """The headers that sign a request; see Signing. `now` in µs."""
+    unit = SECOND if signing.timestamp == "seconds" else MILLISECOND
+    timestamp = str(now // unit)
+    parts: Mapping[str, bytes] = {
+        "method": request.method.encode(),
+        "path": request.url.raw_path,
+        "timestamp": timestamp.encode(),
+        "nonce": nonce.encode(),
+        "body": request.content,
+        "body_sha256": hashlib.sha256(request.content).hexdigest().encode(),
+    }
+    digest = hmac.new(key.encode(), b"\n".join(parts[part] for part in signing.signs), hashlib.sha256).digest()
+    written = digest.hex() if signing.encoding == "hex" else base64.b64encode(digest).decode()
+    return {
+        signing.signature_header: signing.prefix + written,
+        signing.timestamp_header: timestamp,
+        signing.nonce_header: nonce,
+    }
+
+
 class HttpConnection:
     """What an action speaks through to one service."""
 
-    def __init__(self, name: str, service: Endpoint, opener: OpenTransport) -> None:
+    def __init__(
+        self, name: str, service: Endpoint, opener: OpenTransport, now: Clock = wall_clock, nonce: Nonce = _nonce
+    ) -> None:
         self.name = name
         self.service = service
         self._open = opener
+        self._now = now
+        self._nonce = nonce
+        self._breaker = None if service.circuit_breaker is None else Breaker(service.circuit_breaker)
         self._idle: list[httpx.AsyncBaseTransport] = []
         self._permits = asyncio.Semaphore(service.connections)
         self._closed = False
@@ -114,6 +193,28 @@ class HttpConnection:
         time there, where nothing was sent, is never mistaken for a lost answer. Raises Temporary, Permanent, Unknown.
         """
         place = f"{self.name}: {call.method} {call.path.partition('?')[0][:200]}"
+        if self._breaker is None or not call.changes:
+            return await self._sent(call, place, timeout)
+        waits = self._breaker.waits(self._now())
+        if waits:
+            said = "the circuit breaker is open after failures in a row; look at the service"
+            raise Temporary(f"{place}: nothing was sent: {said}", waits / SECOND)
+        return await self._watched(self._breaker, call, place, timeout)
+
+    async def _watched(self, breaker: Breaker, call: HttpCall, place: str, timeout: float) -> HttpAnswer:
+        """The same, its end told to the breaker. What is wrong with the request itself says nothing of the service."""
+        try:
+            answer = await self._sent(call, place, timeout)
+        except (Permanent, BadConfig):
+            breaker.dropped()
+            raise
+        except BaseException:  # no answer, or none in the step's time: whoever cancels has waited for it
+            breaker.ended(answered=False, now=self._now())
+            raise
+        breaker.ended(answered=answer.status < 500 or answer.status == 501, now=self._now())
+        return answer
+
+    async def _sent(self, call: HttpCall, place: str, timeout: float) -> HttpAnswer:
         request, secrets = self._request(call, place, min(timeout, self.service.timeout / SECOND))
         try:
             async with self._transport(timeout / 3) as transport:
@@ -153,6 +254,10 @@ class HttpConnection:
         except (ValueError, TypeError, httpx.InvalidURL) as error:
             said = f"the request cannot be written ({type(error).__name__}); check path, headers, body and credentials"
             raise Permanent(f"{place}: nothing was sent: {said}") from None
+        if self.service.signing is not None:
+            key = self.service.signing.secret.reveal()
+            request.headers.update(signature(self.service.signing, key, request, self._now(), self._nonce()))
+            secrets = (*secrets, key)
         return request, secrets
 
     def _standing_headers(self, call: HttpCall) -> dict[str, str]:
@@ -233,7 +338,33 @@ def _forms(secret: str) -> Iterator[str]:
     yield from dict.fromkeys((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
 
 
-AnyConnection = HttpConnection | RedisConnection | SentinelConnection | KubernetesConnection
+AnyConnection = (
+    HttpConnection
+    | RedisConnection
+    | SentinelConnection
+    | KubernetesConnection
+    | PostgresConnection
+    | CommandConnection
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Openers:
+    """What opens the connections that are not HTTP: the libraries, or what stands in for them in a test."""
+
+    redis: OpenWire = redis_connections.LibraryWire
+    kubernetes: OpenCluster = kubernetes_connections.LibraryWire
+    postgres: OpenSql = postgres_connections.LibraryWire
+    command: command_processes.Launch = command_processes.launch
+
+
+_LIBRARIES = (
+    ((RedisService, RedisSentinelService), redis_connections),
+    (KubernetesService, kubernetes_connections),
+    (PostgresService, postgres_connections),
+)
+"""What is loaded only when a service needs it."""
+_SPOKEN_TO = (Endpoint, RedisService, RedisSentinelService, KubernetesService, PostgresService, CommandService)
 
 
 class Connections:
@@ -242,22 +373,14 @@ class Connections:
     Making this loads the libraries that the services need, which takes up to a second: in a thread, where a loop runs.
     """
 
-    def __init__(
-        self,
-        services: Mapping[str, Service],
-        opener: OpenTransport,
-        open_wire: OpenWire = LibraryWire,
-        open_cluster: OpenCluster = kubernetes_connections.LibraryWire,
-    ) -> None:
+    def __init__(self, services: Mapping[str, Service], opener: OpenTransport, openers: Openers = Openers()) -> None:
         self._services = services
         self._open = opener
-        self._open_wire = open_wire
-        self._open_cluster = open_cluster
+        self._openers = openers
         self._connections: dict[str, AnyConnection] = {}
-        if any(isinstance(service, RedisService | RedisSentinelService) for service in services.values()):
-            redis_connections.load_library()
-        if any(isinstance(service, KubernetesService) for service in services.values()):
-            kubernetes_connections.load_library()
+        for kinds, library in _LIBRARIES:
+            if any(isinstance(service, kinds) for service in services.values()):
+                library.load_library()
 
     def connect(self, name: str) -> AnyConnection:
         """The connection to a service. Raises Permanent for a name that the configuration does not have."""
@@ -270,13 +393,18 @@ class Connections:
         if isinstance(service, Endpoint):
             return HttpConnection(name, service, self._open)
         if isinstance(service, RedisService):
-            return RedisConnection(name, service, self._open_wire)
+            return RedisConnection(name, service, self._openers.redis)
         if isinstance(service, RedisSentinelService):
-            return SentinelConnection(name, service, self._open_wire)
+            return SentinelConnection(name, service, self._openers.redis)
         if isinstance(service, KubernetesService):
-            return KubernetesConnection(name, service, self._open_cluster)
-        spoken = Endpoint | RedisService | RedisSentinelService | KubernetesService
-        usable = (n for n, s in self._services.items() if isinstance(s, spoken))
+            return KubernetesConnection(name, service, self._openers.kubernetes)
+        if isinstance(service, PostgresService):
+            api = service.patroni
+            patroni = None if api is None else HttpConnection(f"{name} (Patroni)", api, self._open)
+            return PostgresConnection(name, service, self._openers.postgres, patroni)
+        if isinstance(service, CommandService):
+            return CommandConnection(name, service, self._openers.command)
+        usable = (n for n, s in self._services.items() if isinstance(s, _SPOKEN_TO))
         known = ", ".join(sorted(usable)) or "none"
         raise Permanent(f"there is no service {name!r}: add it under `services` (there are: {known})")
 

@@ -186,10 +186,14 @@ class Action(Strict):
 
     reads_only: ClassVar[bool] = False
     """True for readers: they have `act` only, and may be checks and evidence."""
+    may_read: ClassVar[bool] = False
+    """True where its fields decide whether it only reads, which `effect` then tells; without them it changes."""
     lowers_risk: ClassVar[bool] = False
     """True for what only ever lowers risk, so that taking it back raises it and needs a person (design 5.6)."""
     kinds: ClassVar[tuple[str, ...]] = ()
     """The kinds of service that it can use, for the loader's check."""
+    grants: ClassVar[tuple[str, ...]] = ()
+    """The rights that its user needs on the service, as the server's own statements; `{role}` stands for the user."""
     positions: ClassVar[Mapping[str, str]] = {}
     """Field path (`probe.path`) -> the position of its templates: one of `render.Position`, or `literal` where none may
     stand (who is asked and what is done is never a label's choice); it holds for everything below. Others are json."""
@@ -199,10 +203,10 @@ class Action(Strict):
         name = getattr(self, "service", None)
         return (name,) if isinstance(name, str) else ()
 
-    @property
-    def asks_a_person(self) -> str:
-        """Why this use of it is never automation's own decision, "" when it may be: the loader then wants an
-        `approval` of a step in mode auto."""
+    @classmethod
+    def asks_a_person(cls, with_: Mapping[str, Any]) -> str:
+        """Why a use with these parameters, as they are written, is never automation's own decision, whatever the mode:
+        the loader refuses it without `approval:`. "" when it may be."""
         return ""
 
     def effect(self, keyed: bool) -> Effect:

@@ -253,12 +253,26 @@ class _Checker:
         if step.undo is not None and step.undo.action is not None:
             done = Scope(scope.inputs, scope.steps | {step.id}, scope.checks)
             yield from self.use((*path, "undo"), step.undo, done, reads=False)
+        yield from self.decided(path, step)
         roles = self.around.configured.roles
         if step.approval is not None and roles and step.approval.role not in roles:
             yield self.unknown((*path, "approval"), "role", step.approval.role, roles)
         for key, given in (("restore", step.restore), ("undo", step.undo)):
             if given is not None and given.approval is not None and roles and given.approval not in roles:
                 yield self.unknown((*path, key, "approval"), "role", given.approval, roles)
+
+    def decided(self, path: Path, step: Step) -> Iterator[Problem]:
+        """What a person must always decide has its approval, whatever the mode."""
+        actions = self.around.catalogue.actions
+        uses: list[tuple[Path, Step | Undo, bool]] = [(path, step, step.approval is not None)]
+        if step.undo is not None:
+            uses.append(((*path, "undo"), step.undo, step.put_back_by is not None))
+        for place, use, approved in uses:
+            action = actions.get(use.action or "")
+            why = "" if action is None or approved else action.asks_a_person(use.with_)
+            if why:
+                cure = "add `approval:` with the role that decides it"
+                yield self.document.at_value((*place, "action"), f"{why}, so a person decides it", cure)
 
     def use(self, path: Path, use: Reading | Step | Undo, scope: Scope, *, reads: bool) -> Iterator[Problem]:
         """One use of an action: its name, its parameters, its templates, its services."""
@@ -327,7 +341,7 @@ class _Checker:
         configured = self.around.configured
         names = made.services(configured.parameters) if made is not None else _service_named(given)
         names = tuple(name for name in names if not has_placeholder(name))
-        key = "service" if "service" in given else "parameter"
+        key = next((key for key in ("service", "candidates") if key in given), "parameter")
         for name in names:
             service = configured.services.get(name)
             if service is None:

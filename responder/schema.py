@@ -143,7 +143,7 @@ def _with_placeholder(given: Schema) -> Schema:
 
 def _reads(action: type[Action]) -> bool:
     """Whether it may stand where only reading is allowed; some do so with certain parameters only."""
-    return action.reads_only or action.model_construct().effect(keyed=False) is Effect.READ
+    return action.reads_only or action.may_read or action.model_construct().effect(keyed=False) is Effect.READ
 
 
 def _named_in(actions: Mapping[str, type[Any]], key: str) -> Schema:

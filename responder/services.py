@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from responder.circuit_breakers import CircuitBreaker
 from responder.contracts import Secret, SecureUrl, Service, Strict
 from responder.timing import SECOND, format_duration
 from responder.written import Duration
@@ -35,6 +36,9 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
 class Basic(Strict):
     """A user's name and password, sent as HTTP basic authentication."""
 
@@ -53,6 +57,42 @@ class SecretHeader(Strict):
     """What is sent in it."""
 
 
+class Signing(Strict):
+    """Every request is signed: HMAC-SHA256, with the time and a number that is used once.
+
+    Signed is `signs`, its parts joined by a line feed. `path` is what the request line holds: base path, path and
+    query, percent-encoded; `body` the body's bytes, none when there is no body; `body_sha256` their digest in hex.
+    """
+
+    secret: Secret
+    """The key, read afresh for every request."""
+    signs: Annotated[
+        tuple[Literal["method", "path", "timestamp", "nonce", "body", "body_sha256"], ...], Field(min_length=1)
+    ] = ("timestamp", "nonce", "method", "path", "body")
+    """What is signed, in this order."""
+    timestamp: Literal["seconds", "milliseconds"] = "seconds"
+    """The unit of the time, counted since 1970, UTC."""
+    encoding: Literal["hex", "base64"] = "hex"
+    """How the signature is written."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9=_-]{0,16}$")] = ""
+    """What stands before it, such as `sha256=`."""
+    signature_header: HeaderName = "X-Signature"
+    """The header with the signature."""
+    timestamp_header: HeaderName = "X-Timestamp"
+    """The header with the time."""
+    nonce_header: HeaderName = "X-Nonce"
+    """The header with the number that is used once."""
+
+
+class ClientCertificate(Strict):
+    """Who we are, for a service that asks for a certificate (mTLS). Read again for new connections when it changed."""
+
+    cert_file: str
+    """PEM file of our certificate, with those between it and its authority."""
+    key_file: str
+    """PEM file of its key, without a password."""
+
+
 class Endpoint(Service):
     """What every service spoken to over HTTP is configured with.
 
@@ -67,6 +107,12 @@ class Endpoint(Service):
     """A user's name and password."""
     header: SecretHeader | None = None
     """A header of its own with a key."""
+    signing: Signing | None = None
+    """Signs every request, beside a credential or alone."""
+    client_certificate: ClientCertificate | None = None
+    """Our certificate, where the service asks for one."""
+    circuit_breaker: CircuitBreaker | None = None
+    """Stops sending changes for a while after failures in a row; without it every change is sent."""
     ca_file: str | None = None
     """PEM file of the authorities that sign its certificate, instead of the well-known ones."""
     connections: Annotated[int, Field(ge=1, le=1024)] = 256
@@ -80,6 +126,8 @@ class Endpoint(Service):
     def _one_credential(self) -> Endpoint:
         if sum(given is not None for given in (self.bearer, self.basic, self.header)) > 1:
             raise ValueError("a service has one of 'bearer', 'basic' and 'header'")
+        if self.client_certificate is not None and not self.url.startswith("https:"):
+            raise ValueError("a `client_certificate` needs TLS: write the address with https://")
         return self
 
 
@@ -97,6 +145,12 @@ class PrometheusService(Endpoint):
     """A Prometheus server, or anything with its query API (Thanos, Mimir, VictoriaMetrics)."""
 
     kind: Literal["prometheus"] = "prometheus"
+
+
+class AlertmanagerService(Endpoint):
+    """An Alertmanager in which silences are made. Whom is asked what fires stands below `alertmanagers:`."""
+
+    kind: Literal["alertmanager"] = "alertmanager"
 
 
 def _redis_url(text: str) -> str:
@@ -277,9 +331,98 @@ class KubernetesService(Service):
         return self
 
 
+class PatroniApi(Endpoint):
+    """Patroni's REST API on this server, through which alone it is promoted; see `postgres.promote`."""
+
+    kind: Literal["patroni"] = "patroni"
+    member: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+    """What Patroni calls this server."""
+
+
+def _postgres_url(text: str) -> str:
+    """The message never shows the value: people put passwords into addresses."""
+    try:
+        url = urlsplit(text)
+        port = url.port  # read for its check
+    except ValueError:
+        raise ValueError("this is no address: write it like postgresql://db.example:5432/trading") from None
+    if url.scheme != "postgresql" or not url.hostname or port == 0 or "," in url.netloc:
+        raise ValueError("an address begins with postgresql:// and one host: which server answers is never left open")
+    if "@" in url.netloc:
+        raise ValueError("an address holds no user or password: use `username` and `password` with {env: NAME}")
+    if not re.fullmatch(r"/[A-Za-z0-9_.-]{1,63}", url.path) or "?" in text or "#" in text:
+        raise ValueError("an address ends with the name of one database, such as /trading, without parameters")
+    return text
+
+
+class PostgresService(Service):
+    """One PostgreSQL server, spoken to directly: behind a pooler such as PgBouncer a pid is not the session's own.
+
+    Give it a role of its own that may only do what runbooks ask: the pages of the actions name the grants.
+    """
+
+    kind: Literal["postgres"] = "postgres"
+    url: Annotated[str, AfterValidator(_postgres_url)]
+    """`postgresql://HOST:PORT/DATABASE`; port 5432 may be left out."""
+    username: str
+    """The role to log in as."""
+    password: Secret | None = None
+    """Its password."""
+    tls: Literal["verify-full", "off"] = "verify-full"
+    """`off` sends everything readable: only on a network of one's own, and without a password that matters."""
+    ca_file: str | None = None
+    """PEM file of the authorities that sign its certificate, instead of the well-known ones."""
+    session: Literal["any", "primary", "standby"] = "any"
+    """What the server must be (libpq's `target_session_attrs`); another one is not spoken to."""
+    patroni: PatroniApi | None = None
+    """Where Patroni decides who is the primary: its REST API. It is never gone round."""
+    connections: Annotated[int, Field(ge=1, le=16)] = 2
+    """Connections at most; each lasts for one use."""
+    timeout: Duration = 10 * SECOND
+    """No reading statement runs longer, whatever the step's timeout."""
+    lock_timeout: Duration = 2 * SECOND
+    """No statement waits longer for a lock."""
+
+    @model_validator(mode="after")
+    def _authority_needs_tls(self) -> PostgresService:
+        if self.ca_file is not None and self.tls == "off":
+            raise ValueError("`ca_file` needs TLS: remove `tls: off`")
+        return self
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/") or ".." in text.split("/"):
+        raise ValueError("a folder is named from the root, such as /opt/trading/scripts")
+    return text
+
+
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+
+
+class CommandService(Service):
+    """A folder of executables, all of whose files runbooks may run; only root or the responder's user may write it."""
+
+    kind: Literal["command"] = "command"
+    folder: Annotated[str, AfterValidator(_absolute)]
+    """Where they are. Links that lead out of it are not followed."""
+    passes: tuple[EnvironmentName, ...] = ()
+    """Variables of the responder's own environment that they get; of the rest they see nothing."""
+    environment: dict[EnvironmentName, str] = Field(default_factory=dict)
+    """Further variables."""
+    connections: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many run at a time."""
+    timeout: Duration = 300 * SECOND
+    """None runs longer, whatever the step's timeout."""
+    max_output_bytes: Annotated[int, Field(ge=256, le=4 * 1024 * 1024)] = 64 * 1024
+    """Of a longer output the beginning is kept."""
+
+
 SERVICES: Mapping[str, type[Service]] = {
+    "alertmanager": AlertmanagerService,
+    "command": CommandService,
     "http": HttpService,
     "kubernetes": KubernetesService,
+    "postgres": PostgresService,
     "prometheus": PrometheusService,
     "redis": RedisService,
     "redis_sentinel": RedisSentinelService,

@@ -6,15 +6,12 @@ that do not exist are that of `references`.
 
 from collections.abc import Iterator
 
-from pydantic import ValidationError
-
 from responder.contracts import Action
 from responder.documents import Document
 from responder.mistakes import closest, closest_runbook
 from responder.problems import Path, Problem
-from responder.recorded import Mode
 from responder.references import Surroundings, only_reads
-from responder.runbook import Reading, Runbook, Step, Undo
+from responder.runbook import Reading, Runbook, Step
 
 
 def check_soundness(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:
@@ -26,7 +23,6 @@ def check_soundness(runbook: Runbook, document: Document, around: Surroundings) 
     yield from _harm(runbook, document)
     for index, step in enumerate(runbook.steps):
         yield from _way_back(runbook, step, ("steps", index), document, around)
-        yield from _asks_a_person(runbook, step, ("steps", index), document, around)
     yield from _asks_what_it_heals(runbook, document, around)
 
 
@@ -117,27 +113,6 @@ def _way_back(runbook: Runbook, step: Step, path: Path, document: Document, arou
     if step.put_back_by is None and (brake or (action is not None and action.lowers_risk)):
         message = "taking back what lowered risk raises it, so a person decides"
         yield document.at_key((*path, "undo"), message, "add `approval:` with the role that may")
-
-
-def _asks_a_person(
-    runbook: Runbook, step: Step, path: Path, document: Document, around: Surroundings
-) -> Iterator[Problem]:
-    """What is never automation's own decision, whatever the mode of the runbook is by now or will be."""
-    uses: list[tuple[Step | Undo, Path, bool]] = [(step, path, step.approval is None and runbook.mode is Mode.AUTO)]
-    if step.undo is not None:
-        uses.append((step.undo, (*path, "undo"), step.put_back_by is None))
-    for use, place, alone in uses:
-        action = around.catalogue.actions.get(use.action or "")
-        why = _why_a_person(action, use) if action is not None and alone else ""
-        if why:
-            yield document.at_key((*place, "action"), why, "add `approval:` with the role that decides it")
-
-
-def _why_a_person(action: type[Action], use: Step | Undo) -> str:
-    try:
-        return action.model_validate(use.with_, by_alias=True, by_name=False).asks_a_person
-    except ValidationError:  # told elsewhere
-        return ""
 
 
 def _asks_what_it_heals(runbook: Runbook, document: Document, around: Surroundings) -> Iterator[Problem]:

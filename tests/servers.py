@@ -324,17 +324,36 @@ class Postgres(Server):
     polite = signal.SIGINT
     brutal = signal.SIGQUIT
 
-    def __init__(self, durable: bool = False) -> None:
+    def __init__(self, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self._initdb = find("initdb")
         self._durable = durable
         self._databases = 0
+        self._settings = dict(settings or {})
 
     def start(self) -> None:
         """Makes the cluster when there is none yet, then as every server."""
         if not (self.folder / "data").exists():
             self._initialize()
         super().start()
+
+    def standby(self) -> "Postgres":
+        """A server that follows this running one, not started yet. This one is restarted, so that its files can be
+        copied."""
+        self.stop()
+        other = Postgres(self._durable, self._settings)
+        other._settings["primary_conninfo"] = f"host=127.0.0.1 port={self.port} user=postgres application_name=standby"
+        if os.geteuid() == 0:
+            other._drop_privileges()
+        shutil.copytree(self.folder / "data", other.folder / "data")
+        (other.folder / "data" / "standby.signal").touch()
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam(UNPRIVILEGED)
+            for folder, _, files in os.walk(other.folder / "data"):
+                for path in (Path(folder), *(Path(folder) / name for name in files)):
+                    os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        self.start()
+        return other
 
     def url(self, database: str = "postgres") -> str:
         """As psycopg takes it."""
@@ -417,6 +436,7 @@ class Postgres(Server):
             "jit": "off",
             "timezone": "UTC",
             **({} if self._durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}),
+            **self._settings,
         }
         flags = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         return [str(self.binary), "-D", str(self.folder / "data"), *flags]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from responder.actions.alertmanager import AlertmanagerSilence
+from responder.actions.command import CommandRun
 from responder.actions.http import HttpRequest
 from responder.actions.kubernetes_pods import DeletePod, Evict
 from responder.actions.kubernetes_readers import Events, Logs, Pods, Workload
@@ -12,6 +14,13 @@ from responder.actions.kubernetes_scale import Scale
 from responder.actions.kubernetes_settings import ConfigMapPatch, SetEnv
 from responder.actions.kubernetes_undo import RolloutUndo
 from responder.actions.parameter import ParameterReduce
+from responder.actions.postgres import (
+    PostgresLongQueries,
+    PostgresPoolUsage,
+    PostgresReplicationStatus,
+    PostgresTopStatements,
+)
+from responder.actions.postgres_changes import PostgresPromote, PostgresTerminateQueries
 from responder.actions.prometheus import PrometheusQuery
 from responder.actions.redis import (
     RedisClientList,
@@ -31,6 +40,8 @@ from responder.actions.wait import Wait
 from responder.contracts import Action
 
 ACTIONS: Mapping[str, type[Action]] = {
+    "alertmanager.silence": AlertmanagerSilence,
+    "command.run": CommandRun,
     "http.request": HttpRequest,
     "kubernetes.configmap_patch": ConfigMapPatch,
     "kubernetes.delete_pod": DeletePod,
@@ -45,6 +56,12 @@ ACTIONS: Mapping[str, type[Action]] = {
     "kubernetes.set_env": SetEnv,
     "kubernetes.workload": Workload,
     "parameter.reduce": ParameterReduce,
+    "postgres.long_queries": PostgresLongQueries,
+    "postgres.pool_usage": PostgresPoolUsage,
+    "postgres.promote": PostgresPromote,
+    "postgres.replication_status": PostgresReplicationStatus,
+    "postgres.terminate_queries": PostgresTerminateQueries,
+    "postgres.top_statements": PostgresTopStatements,
     "prometheus.query": PrometheusQuery,
     "redis.client_list": RedisClientList,
     "redis.diagnose": RedisDiagnose,

@@ -64,7 +64,8 @@ class Pods(_OfPods):
     often each reason, such as `OOMKilled`) and `value.pods`, at most 50, those with trouble first: `{name, phase,
     ready, restarts, why, node, since}`.
 
-    Needs of its Role: `list` on `pods`, with `workload` also `get` on `deployments`, `statefulsets`, `daemonsets` (apps).
+    Needs of its Role: `list` on `pods`, with `workload` also `get` on `deployments`, `statefulsets`,
+    `daemonsets` (apps).
 
     ```yaml
     evidence:

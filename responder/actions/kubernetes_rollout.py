@@ -53,7 +53,8 @@ class RolloutRestart(KubernetesChange):
     Its success says that the restart was accepted. Whether the new pods are well is `kubernetes.rollout_status`, which
     takes `value.generation`. It cannot be undone.
 
-    Needs of its Role: `get` and `patch` on `deployments`, `statefulsets`, `daemonsets` (apps), those that are restarted.
+    Needs of its Role: `get` and `patch` on `deployments`, `statefulsets`, `daemonsets` (apps), those that are
+    restarted.
 
     ```yaml
     - id: restart

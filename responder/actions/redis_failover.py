@@ -115,10 +115,11 @@ class RedisFailover(Action):
         """See Action.effect."""
         return Effect.PROBED
 
-    @property
-    def asks_a_person(self) -> str:
+    @classmethod
+    def asks_a_person(cls, with_: Mapping[str, Any]) -> str:
         """See Action.asks_a_person."""
-        return "a failover of a master that works loses writes that it has acknowledged" if self.planned else ""
+        works = with_.get("planned", False) is not False
+        return "a failover of a master that works loses writes that it has acknowledged" if works else ""
 
     def preview(self) -> str:
         """See Action.preview."""

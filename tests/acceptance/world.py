@@ -23,6 +23,7 @@ from responder.sentinel_connections import SentinelConnection
 from responder.services import KubernetesService, RedisSentinelService
 from responder.simulate import sleep
 from responder.timing import SECOND
+from tests.acceptance.machines import Database, Databases, Folder, Scripts
 from tests.contract.sentinel_world import NAME, SENTINELS, Watched
 from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_way import ClusterWay
@@ -63,12 +64,18 @@ class World:
     replies: dict[tuple[str, ...], Reply] = field(default_factory=dict)
     """What the Redis answers, by the words of the command; any other fails, as if it could not be reached."""
 
+    databases: Databases = field(default_factory=Databases)
+    scripts: Scripts = field(default_factory=Scripts)
     cluster: Cluster = field(default_factory=Cluster)
     answers: dict[str, Any] = field(default_factory=dict)
     """What pages beside the status page answer, by path."""
 
-    def connect(self, service: str) -> Connection | Cache | SentinelConnection | KubernetesConnection:
+    def connect(self, service: str) -> Any:
         """As `Connections.connect`."""
+        if service == "db" or service.startswith("db-"):
+            return Database(self, service)
+        if service == "scripts":
+            return Folder(self)
         if service == "trading-redis":
             return SentinelConnection(service, WATCHED, lambda server, _patience: Line(self, server.url))
         if service == "cluster":
@@ -176,6 +183,8 @@ class Connection:
             return self._answer(call, 200, self.world.answers[call.path])
         if call.path == "/api/ready":
             return self._answer(call, 200, {"ready": True})
+        if call.path == "/actuator/metrics/hikaricp.connections.active":
+            return self._answer(call, 200, {"measurements": [{"statistic": "VALUE", "value": 10}]})
         assert call.path == "/api/status", f"nobody foresaw GET {call.path}"
         return self._answer(call, 200, self.world.status)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -13,25 +14,35 @@ import httpx
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from responder import kubernetes_connections
 from responder.actions import ACTIONS
-from responder.connections import Connections
+from responder.command_processes import CommandCall, Ran
+from responder.connections import Connections, Openers
 from responder.contracts import Parameter, ReadSpec, Secret, Service, WriteSpec
 from responder.kubernetes_calls import KubernetesCall
-from responder.kubernetes_connections import OpenCluster, Reply
+from responder.kubernetes_connections import Reply
 from responder.perform import Ended, Performer
 from responder.recorded import Effect, Plan
-from responder.redis_connections import LibraryWire, OpenWire, Wire
+from responder.redis_connections import OpenWire, Wire
 from responder.runbook import Runbook, Step
-from responder.services import HttpService, KubernetesService, PrometheusService, RedisSentinelService, RedisService
+from responder.services import (
+    AlertmanagerService,
+    CommandService,
+    HttpService,
+    KubernetesService,
+    PostgresService,
+    PrometheusService,
+    RedisSentinelService,
+    RedisService,
+)
 from responder.timing import SECOND
 from tests.contract.sentinel_world import NAME, SENTINELS, Watched
+from tests.contract.sql_world import TOKEN, WorldSql
 from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_objects import config_map, event, workload
 from tests.fakes.kubernetes_way import ClusterWay
 
 NOW = 1_700_000_000 * SECOND
-TOKEN = "s3cret-bearer-token"
+
 KELLY = "risk-api/kelly_fraction"
 RUNBOOK = Runbook(runbook="var-breach", title="VaR", target=KELLY)
 PARAMETERS = {
@@ -69,7 +80,7 @@ POD = _first_pod(a_cluster())
 
 @dataclass
 class World(httpx.AsyncBaseTransport):
-    """A platform, a Prometheus and a Redis, with faults that can be switched on.
+    """A platform, a Prometheus, a Redis and a PostgreSQL, with faults that can be switched on.
 
     `refuse`: no connection. `lose`: a change is done, its answer lost. `hang`: questions (False) or changes, once done
     (True), are never answered. `ignores`: the Kelly fraction is accepted and stays as it was.
@@ -91,6 +102,14 @@ class World(httpx.AsyncBaseTransport):
     sent: list[str] = field(default_factory=list)
     """Commands that change something; the trial write on an own key is none."""
     cluster: Cluster = field(default_factory=a_cluster)
+    slow_queries: list[int] = field(default_factory=lambda: [4711])
+    """Process ids of statements that may be ended."""
+    standby: bool = True
+    """The replica follows; its primary is away."""
+    feed: str = "main"
+    silences: list[dict[str, Any]] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    """Changes that are no HTTP requests."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -111,7 +130,8 @@ class World(httpx.AsyncBaseTransport):
     @property
     def changes(self) -> list[str]:
         http = [f"{r.method} {r.url.path}" for r in self.requests if self.changing(r)]
-        return [*http, *self.sent, *(f"{one.verb} {one.resource} {one.name}" for one in self.cluster.changes)]
+        cluster = (f"{one.verb} {one.resource} {one.name}" for one in self.cluster.changes)
+        return [*http, *self.sent, *self.done, *cluster]
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -122,6 +142,10 @@ class World(httpx.AsyncBaseTransport):
             dict(self.heard),
             self.watched.state,
             self.cluster.state,
+            tuple(self.slow_queries),
+            self.standby,
+            self.feed,
+            len(self.silences),
         )
 
     def _answer(self, request: httpx.Request, body: Any) -> httpx.Response:
@@ -140,6 +164,8 @@ class World(httpx.AsyncBaseTransport):
             ("PUT", "/api/limit"): self._limit,
             ("DELETE", "/api/limit"): self._limit,
             ("POST", "/api/v1/query"): self._query,
+            ("GET", "/api/v2/silences"): lambda _r, _b: httpx.Response(200, json=self.silences),
+            ("POST", "/api/v2/silences"): self._silence,
         }
 
     def _status(self) -> httpx.Response:
@@ -160,6 +186,10 @@ class World(httpx.AsyncBaseTransport):
         self.keys.add(key)
         return self._status()
 
+    def _silence(self, _request: httpx.Request, body: Any) -> httpx.Response:
+        self.silences.append({**body, "id": f"silence-{len(self.silences)}", "status": {"state": "active"}})
+        return httpx.Response(200, json={"silenceID": self.silences[-1]["id"]})
+
     def _limit(self, request: httpx.Request, _body: Any) -> httpx.Response:
         self.orders["limit"] = 1 if request.method == "PUT" else 0
         return httpx.Response(204)
@@ -176,6 +206,27 @@ class World(httpx.AsyncBaseTransport):
     def way(self, _service: KubernetesService) -> WorldCluster:
         """The way to the cluster."""
         return WorldCluster(self)
+
+    async def launch(self, _service: CommandService, call: CommandCall, _environment: Mapping[str, str]) -> Ran:
+        """The folder of scripts."""
+        if self.refuse:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if call.command == "verify_data_feed.sh":
+            if self.hang is False:
+                await asyncio.Event().wait()
+            return Ran(0 if self.feed == "backup" else 1, "", "")
+        if call.command != "switch_data_feed.sh":
+            self.unexpected.append(call.command)
+            raise AssertionError(f"unexpected program {call.command}")
+        self.done.append(call.command)
+        self.feed = call.args[1]
+        if self.hang:
+            await asyncio.Event().wait()
+        return Ran(-9 if self.lose else 0, "", "")
+
+    def sql(self, service: PostgresService, _patience: float, _named: str) -> WorldSql:
+        """A connection to the PostgreSQL."""
+        return WorldSql(self, service.url)
 
     def _query(self, request: httpx.Request, _body: Any) -> httpx.Response:
         found = {"metric": {}, "value": [NOW / SECOND, "2.13"]}
@@ -274,14 +325,14 @@ class Member:
     """Whether it can be put back to the state before."""
 
     @property
-    def probes(self) -> bool:
-        """Whether a probe tells what became of it."""
-        known = self.action in ("parameter.reduce", "redis.failover")
-        return known or "probe" in self.with_ or self.action.startswith("kubernetes.")
-
-    @property
     def reads(self) -> bool:
         return self.effect is Effect.READ
+
+    @property
+    def probes(self) -> bool:
+        """Whether the action itself can find out what became of a lost answer."""
+        families = ("parameter.", "postgres.", "alertmanager.", "kubernetes.")
+        return "probe" in self.with_ or self.action == "redis.failover" or self.action.startswith(families)
 
     @property
     def remote(self) -> bool:
@@ -330,6 +381,18 @@ MEMBERS = {
     "query": Member(
         "prometheus.query", {"service": "metrics", "query": "max(var_pct)", "freshness": "var_pct"}, Effect.READ
     ),
+    "sql replication": Member("postgres.replication_status", {"service": "db"}, Effect.READ),
+    "sql long queries": Member("postgres.long_queries", {"service": "db"}, Effect.READ),
+    "sql pool": Member("postgres.pool_usage", {"service": "db"}, Effect.READ),
+    "sql statements": Member("postgres.top_statements", {"service": "db"}, Effect.READ),
+    "sql terminate": Member(
+        "postgres.terminate_queries",
+        {"service": "db", "users": ["reporting"], "spared": ["order-entry"], "older_than": "30s"},
+        Effect.PROBED,
+    ),
+    "sql promote": Member(
+        "postgres.promote", {"candidates": ["db"], "fencing": "its StatefulSet is scaled to 0"}, Effect.PROBED
+    ),
     "redis get": Member("redis.get", {"service": "cache", "key": "var_pct:BTC-USD"}, Effect.READ),
     "redis hash": Member("redis.hgetall", {"service": "cache", "key": "volatility_estimates"}, Effect.READ),
     "redis stream": Member("redis.xrevrange", {"service": "cache", "stream": "model.switch.log"}, Effect.READ),
@@ -347,6 +410,33 @@ MEMBERS = {
     ),
     "redis message": Member("redis.publish", {"service": "cache", "channel": "orders", "message": "x"}, Effect.UNSAFE),
     "redis write": Member("redis.write_test", {"service": "cache"}, Effect.SET),
+    "command": Member(
+        "command.run",
+        {
+            "service": "scripts",
+            "command": "switch_data_feed.sh",
+            "args": ["--feed"],
+            "values": ["backup"],
+            "probe": {"command": "verify_data_feed.sh"},
+        },
+        Effect.PROBED,
+    ),
+    "command again": Member(
+        "command.run",
+        {"service": "scripts", "command": "switch_data_feed.sh", "args": ["--feed", "x"], "repeatable": True},
+        Effect.SET,
+    ),
+    "command reads": Member(
+        "command.run",
+        {"service": "scripts", "command": "verify_data_feed.sh", "reads": True, "ok": [0, 1]},
+        Effect.READ,
+    ),
+    "silence": Member(
+        "alertmanager.silence",
+        {"service": "alertmanager", "matchers": {"alertname": "A"}, "for": "15m", "comment": "rebuilt"},
+        Effect.PROBED,
+        undoes=True,
+    ),
     "wait": Member("wait", {"for": "2s"}, Effect.READ),
 }
 
@@ -358,6 +448,9 @@ def services() -> dict[str, Service]:
         "keyed": HttpService(url="http://keyed", bearer=token, idempotency_keys=True),
         "metrics": PrometheusService(url="http://prometheus", bearer=token),
         "cluster": KubernetesService(url="https://cluster", token=token, namespaces=("trading",)),
+        "db": PostgresService(url="postgresql://db/trading", username="responder", password=token),
+        "alertmanager": AlertmanagerService(url="http://alertmanager", bearer=token),
+        "scripts": CommandService(folder="/opt/scripts"),
         "cache": RedisService(url="redis://redis", username="responder", password=token),
         "trading-redis": RedisSentinelService(
             sentinels=SENTINELS, master=NAME, password=token, sentinel_password=token, timeout="2s"
@@ -369,16 +462,21 @@ async def no_wait(_seconds: float) -> None:
     """Virtual time: everything is over at once."""
 
 
-def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire = LibraryWire) -> Performer:
-    way: OpenCluster = transport.way if isinstance(transport, World) else kubernetes_connections.LibraryWire
-    connections = Connections(services(), lambda _service: transport, open_wire, way)
+def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire | None = None) -> Performer:
+    """With the libraries where the transport is not a world. `open_wire`: to another Redis than the world's."""
+    openers = Openers()
+    if isinstance(transport, World):
+        openers = Openers(transport.wire, transport.way, transport.sql, transport.launch)
+    if open_wire is not None:
+        openers = replace(openers, redis=open_wire)
+    connections = Connections(services(), lambda _service: transport, openers)
     return Performer(ACTIONS, connections.connect, PARAMETERS, lambda: NOW, no_wait)
 
 
 async def prepare(world: World, member: Member) -> Plan:
     step = Step.model_validate({"id": "it", "action": member.action, "with": member.with_, "timeout": "10s"})
-    return await performer(world, world.wire).prepare(RUNBOOK, step, {})
+    return await performer(world).prepare(RUNBOOK, step, {})
 
 
 async def act(world: World, member: Member, plan: Plan, timeout_us: int = 10 * SECOND) -> Ended:
-    return await performer(world, world.wire).act(member.action, plan, "inc1.run1.it.1", timeout_us)
+    return await performer(world).act(member.action, plan, "inc1.run1.it.1", timeout_us)

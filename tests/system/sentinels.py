@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from responder.actions import ACTIONS
-from responder.connections import Connections, open_transport
+from responder.connections import Connections, Openers, open_transport
 from responder.contracts import Secret
 from responder.perform import Ended, Performer
 from responder.recorded import Plan
@@ -162,7 +162,7 @@ class Watched:
 
     def performer(self, opener: OpenWire = LibraryWire, **fields: Any) -> Performer:
         """What does an action in this world."""
-        connections = Connections({"trading-redis": self.service(**fields)}, open_transport, opener)
+        connections = Connections({"trading-redis": self.service(**fields)}, open_transport, Openers(redis=opener))
         return Performer(ACTIONS, connections.connect, {}, wall_clock, asyncio.sleep)
 
 

@@ -1,8 +1,8 @@
-"""A small catalogue for tests of what is read from YAML: two kinds of services, three actions, two notifiers."""
+"""A small catalogue for tests of what is read from YAML: two kinds of services, four actions, two notifiers."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
@@ -51,6 +51,22 @@ class Call(Action):
         return Output(None, "called")
 
 
+class Promote(Action):
+    kinds: ClassVar[tuple[str, ...]] = ("api",)
+    positions: ClassVar[Mapping[str, str]] = {"service": "literal"}
+    service: str
+
+    def effect(self, keyed: bool) -> Effect:
+        return Effect.PROBED
+
+    @classmethod
+    def asks_a_person(cls, with_: Mapping[str, Any]) -> str:
+        return "a promotion cannot be taken back"
+
+    async def act(self, plan: Plan, context: Context) -> Output:
+        return Output(None, "promoted")
+
+
 class Reduce(Action):
     lowers_risk: ClassVar[bool] = True
     positions: ClassVar[Mapping[str, str]] = {"parameter": "literal", "to": "literal", "reason": "text"}
@@ -96,7 +112,7 @@ class Chat(Notifier):
 
 
 CATALOGUE = Catalogue(
-    actions={"metrics.query": Query, "api.call": Call, "parameter.reduce": Reduce},
+    actions={"metrics.query": Query, "api.call": Call, "api.promote": Promote, "parameter.reduce": Reduce},
     notifiers={"console": Console, "pager": Pager, "chat": Chat},
     services={"api": Api, "metrics": Metrics},
 )

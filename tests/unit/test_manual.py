@@ -36,6 +36,14 @@ checks:
 """
 HALT = "runbook: halt-trading\ntitle: Halt\ntarget: risk-api/trading\nenv: prod\n"
 STEPS = "steps: [{id: look, manual: Look}]\n"
+OTHERS = """\
+  alertmanager: {kind: alertmanager, env: prod, url: 'http://alertmanager:9093'}
+  scripts: {kind: command, env: prod, folder: /opt/trading/scripts}
+  db: {kind: postgres, env: prod, url: 'postgresql://db/trading', username: responder}
+  db-replica-1: {kind: postgres, env: prod, url: 'postgresql://db-1/trading', username: responder}
+  db-replica-2: {kind: postgres, env: prod, url: 'postgresql://db-2/trading', username: responder}
+"""
+"""Services of the examples that edge-risk does not have."""
 BESIDE = {
     "policies.yaml": "policies: {edge-risk: {}}\ndefault: edge-risk\n",
     "calendars.yaml": "calendars:\n"
@@ -53,6 +61,7 @@ def configured() -> Config:
     for path in sorted((checkout / "rules").glob("*/_responder.example.yaml")):
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         config["services"] = {**found.get("services", {}), **config["services"]}
+    config["services"]["alertmanager"] = {"kind": "alertmanager", "env": "prod", "url": "http://alertmanager:9093"}
     return read_config(EXAMPLE, yaml.safe_dump(config), CATALOGUE, environment)
 
 

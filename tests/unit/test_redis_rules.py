@@ -65,8 +65,6 @@ def test_automation_alone_never_replaces_a_master_that_works() -> None:
     ("before", "after"),
     [
         ("# more", "approval: operator"),
-        ("mode: auto", "mode: approve"),
-        ("mode: auto", "mode: observe"),
         (", planned: true", ""),
         ("planned: true", "planned: false"),
     ],

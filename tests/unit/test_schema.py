@@ -323,7 +323,8 @@ def test_an_action_brings_its_page_and_its_keys() -> None:
     schema = runbook_schema(ACTIONS)
     step = schema["properties"]["steps"]["items"]["properties"]["action"]
     assert step["enum"] == sorted(ACTIONS)
-    assert step["enumDescriptions"][0] == "Send one request to a configured HTTP API."
+    request = step["enum"].index("http.request")
+    assert step["enumDescriptions"][request] == "Send one request to a configured HTTP API."
     page = schema["definitions"]["http.request"]
     assert "```yaml\n- id: halt\n  action: http.request\n" in page["markdownDescription"]
     assert page["properties"]["method"]["description"].startswith("GET (default)")

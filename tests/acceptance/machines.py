@@ -1,0 +1,139 @@
+"""The databases and the scripts behind the performer, as connections: what they hold, and what was done to them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from responder import postgres_statements as sql
+from responder.command_processes import CommandCall, Ran
+from responder.contracts import Clock
+from responder.errors import Temporary
+from responder.postgres_connections import Rows, SqlCall
+
+
+class Around(Protocol):
+    """What is needed of the world."""
+
+    changes: list[tuple[int, str, Any]]
+    databases: Databases
+    scripts: Scripts
+
+    @property
+    def clock(self) -> Clock:
+        """The present time."""
+        ...
+
+
+@dataclass
+class Databases:
+    """`primary`: which replica is primary, "db" for the first one, "" for none; `running`: user → application of each
+    long statement."""
+
+    primary: str = "db"
+    pointed: bool = True
+    """The address that orders are written to leads to the primary, and the other replica follows it."""
+    received: dict[str, int] = field(default_factory=lambda: {"db-replica-1": 5000, "db-replica-2": 6000})
+    running: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Database:
+    """One server as an action sees it; a statement that nobody foresaw ends the test."""
+
+    world: Around
+    name: str
+    patroni: None = None
+
+    @contextlib.asynccontextmanager
+    async def session(self, timeout: float, key: str = "", *, long: bool = False) -> AsyncIterator[Database]:
+        """See PostgresConnection."""
+        databases = self.world.databases
+        if self.name == "db" and not (databases.primary and databases.pointed):
+            raise Temporary(f"{self.name}: nothing was sent: no connection")
+        yield self
+
+    async def ask(self, call: SqlCall) -> Rows:
+        """See PostgresSession."""
+        answers: Mapping[str, Callable[[], Rows]] = {
+            sql.RIGHTS: lambda: [{"role": "responder", "sees": True, "signals": True}],
+            sql.ROLES: lambda: [{"name": name, "super": False} for name in call.params["users"]],
+            sql.STANDING: self._standing,
+            sql.STANDBYS: lambda: [
+                {"name": "r", "state": "streaming", "sync_state": "async", "lag_bytes": 0, "lag_seconds": None}
+            ],
+            sql.LONG_QUERIES: self._sessions,
+            sql.POOL: self._sessions,
+            sql.ROOM: lambda: [{"most": 100, "kept": 3}],
+            sql.STATEMENTS_PLACE: list,
+            sql.ENDABLE: lambda: self._endable(call),
+            sql.STILL_THERE: lambda: [{"number": int(call.params["pid"] in self.world.databases.running)}],
+            sql.CANCEL: lambda: self._end(call),
+            sql.TERMINATE: lambda: self._end(call),
+            sql.PROMOTE: self._promote,
+        }
+        assert call.statement in answers, f"nobody foresaw {call.statement}"
+        return answers[call.statement]()
+
+    def _standing(self) -> Rows:
+        databases = self.world.databases
+        recovery = self.name not in {"db", databases.primary}
+        received = databases.received.get(self.name, 0)
+        follows = "streaming" if recovery and databases.primary else None
+        told = {"recovery": recovery, "timeline": 1 if recovery else 2, "received": received, "replayed": received}
+        return [{**told, "receiver": follows, "heard_seconds": None, "behind_seconds": None}]
+
+    def _sessions(self) -> Rows:
+        running = self.world.databases.running
+        return [_session(pid, user, app, len(running)) for pid, (user, app) in running.items()]
+
+    def _endable(self, call: SqlCall) -> Rows:
+        spared = {name.rstrip("%") for name in call.params["spared"]}
+        found = [
+            row
+            for row in self._sessions()
+            if row["user"] in call.params["users"] and not any(row["application"].startswith(n) for n in spared)
+        ]
+        return found[: call.params["count"]]
+
+    def _end(self, call: SqlCall) -> Rows:
+        ended = self.world.databases.running.pop(call.params["pid"], None)
+        self.world.changes.append((self.world.clock(), call.what, ended))
+        return [] if ended is None else [{"gone": True}]
+
+    def _promote(self) -> Rows:
+        self.world.databases.primary = self.name
+        self.world.changes.append((self.world.clock(), f"promote {self.name}", None))
+        return [{"promoted": True}]
+
+
+def _session(pid: int, user: str, application: str, total: int) -> dict[str, Any]:
+    return {
+        "pid": pid, "user": user, "application": application, "state": "active", "waits_for": None, "seconds": 42.0,
+        "query": "SELECT 'secret 4711'", "total": total, "sessions": 1, "backend_start": 1, "query_start": 2, "hash": 3,
+    }  # fmt: skip
+
+
+@dataclass
+class Scripts:
+    """What each script ends with; those that change something are noted."""
+
+    exits: dict[str, int] = field(default_factory=dict)
+    reads: frozenset[str] = frozenset({"verify_data_feed.sh", "check_data_feed_health.sh", "check_dependencies.sh"})
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of scripts as an action sees it."""
+
+    world: Around
+
+    async def run(self, call: CommandCall, timeout: float) -> Ran:
+        """See CommandConnection."""
+        scripts = self.world.scripts
+        assert call.command in scripts.exits, f"nobody foresaw {call.command}"
+        if call.command not in scripts.reads:
+            self.world.changes.append((self.world.clock(), " ".join((call.command, *call.args)), None))
+        return Ran(scripts.exits[call.command], "", "")

@@ -1,0 +1,95 @@
+"""Behind Patroni a standby is promoted by its API alone, never by pg_promote."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from responder.actions import ACTIONS
+from responder.connections import Connections, Openers
+from responder.contracts import Secret
+from responder.errors import Permanent
+from responder.perform import Ended, Performer
+from responder.recorded import Outcome, Plan, ProbeAnswer
+from responder.runbook import Step
+from responder.services import PatroniApi, PostgresService
+from responder.timing import SECOND
+from tests.contract.action_world import NOW, RUNBOOK, World, no_wait
+
+WITH = {"candidates": ["db"], "fencing": "Patroni demotes the old leader"}
+
+
+class Cluster:
+    """A server whose Patroni is asked; `leader`: the state of the member that leads, "" for none."""
+
+    def __init__(self, leader: str, status: int = 200, member: str = "pg-2") -> None:
+        self.world = World()
+        self.leader = leader
+        self.status = status
+        self.asked: list[tuple[str, Any]] = []
+        password = Secret("env P", lambda: "s3cret-password")
+        api = PatroniApi(url="http://db-2:8008", member=member)
+        service = PostgresService(url="postgresql://db/t", username="r", password=password, patroni=api)
+        connections = Connections(
+            {"db": service}, lambda _service: httpx.MockTransport(self._answer), Openers(postgres=self.world.sql)
+        )
+        self.performer = Performer(ACTIONS, connections.connect, {}, lambda: NOW, no_wait)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            assert request.url.path == "/cluster"
+            first = {"name": "pg-1", "role": "leader", "state": self.leader}
+            members = [*([first] if self.leader else []), {"name": "pg-2", "role": "replica", "state": "streaming"}]
+            return httpx.Response(200, json={"members": members})
+        self.asked.append((request.url.path, json.loads(request.content)))
+        self.world.standby = self.status != 200
+        return httpx.Response(self.status, text="Successfully failed over" if self.status == 200 else "no")
+
+    async def prepared(self) -> Plan:
+        step = Step.model_validate({"id": "it", "action": "postgres.promote", "with": WITH})
+        return await self.performer.prepare(RUNBOOK, step, {})
+
+    async def done(self) -> Ended:
+        return await self.performer.act("postgres.promote", await self.prepared(), "key", 10 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("leader", "call"),
+    [
+        ("", ("/failover", {"candidate": "pg-2"})),
+        ("crashed", ("/failover", {"candidate": "pg-2"})),
+        ("running", ("/switchover", {"leader": "pg-1", "candidate": "pg-2"})),
+    ],
+)
+async def test_its_api_is_asked_once_and_pg_promote_never(leader: str, call: tuple[str, Any]) -> None:
+    cluster = Cluster(leader)
+    assert "promote db by Patroni" in (await cluster.prepared()).preview
+    ended = await cluster.done()
+    assert (ended.outcome, ended.output) == (Outcome.OK, {"promoted": "db", "timeline": 2}), ended.detail
+    assert cluster.asked == [call]
+    assert cluster.world.done == []
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(412, Outcome.PERMANENT), (503, Outcome.UNKNOWN)])
+async def test_what_it_refuses_is_not_forced(status: int, outcome: Outcome) -> None:
+    cluster = Cluster("", status)
+    plan = await cluster.prepared()
+    assert (await cluster.done()).outcome is outcome
+    assert (len(cluster.asked), cluster.world.done, cluster.world.standby) == (1, [], True)
+    assert (await cluster.performer.probe("postgres.promote", plan, SECOND)).answer is ProbeAnswer.NOT_APPLIED
+
+
+async def test_a_member_that_it_does_not_know_is_told_before_anything() -> None:
+    cluster = Cluster("", member="pg-9")
+    ended = await cluster.done()
+    assert (ended.outcome, cluster.asked) == (Outcome.PERMANENT, [])
+    assert "Patroni knows no member 'pg-9', only [\"pg-2\"]" in ended.detail
+
+
+async def test_without_a_fence_nothing_can_be_prepared() -> None:
+    step = Step.model_validate({"id": "it", "action": "postgres.promote", "with": {**WITH, "fencing": "none"}})
+    with pytest.raises(Permanent, match="fencing"):
+        await Cluster("").performer.prepare(RUNBOOK, step, {})
