@@ -15,6 +15,8 @@ import os
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -191,6 +193,15 @@ def run(databases: Databases, pairs: int, stride: int, seed: int) -> Tally:
     return campaign.tally
 
 
+@contextmanager
+def databases_of(store: str) -> Iterator[Databases]:
+    """`sqlite` is a file in memory where that is to be had: what a killed process has written stays, and no test here
+    pulls the plug."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="responder-crash-", dir=memory) as folder:
+        yield SqliteFiles(Path(folder)) if store == "sqlite" else PostgresTables(store)
+
+
 def main() -> int:
     """See the module. Exit 1 when something was violated."""
     parser = argparse.ArgumentParser(description="Kill a responder at every commit and every outside call.")
@@ -200,10 +211,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stop", action="store_true", help="stop and wake processes instead of killing them")
     given = parser.parse_args()
-    # In memory where that is to be had: what a killed process has written stays, and no test here pulls the plug.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="responder-crash-", dir=memory) as folder:
-        databases = SqliteFiles(Path(folder)) if given.store == "sqlite" else PostgresTables(given.store)
+    with databases_of(given.store) as databases:
         if given.stop:
             tally = run_stops(databases, given.stride, given.seed)
         else:
