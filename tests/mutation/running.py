@@ -114,7 +114,8 @@ class Plugin:
                 running[pid] = (mutant, reads, len(tests))
             else:
                 self.outcomes.append(Outcome(mutant, None, 0))
-            sys.stderr.write(f"\r{number + 1}/{len(waiting)} " if sys.stderr.isatty() else "")
+            if (number + 1) % 100 == 0:
+                sys.stderr.write(f"{number + 1} of {len(waiting)} after {time.monotonic() - began:.0f} s\n")
         while running:
             self._ended(running, killers)
 
