@@ -96,7 +96,7 @@ class Faults:
 
     def install(self) -> None:
         """Patch both databases."""
-        group.WAITS = (0.0,) * len(group.WAITS)  # type: ignore[misc]  # virtual time does not move while it waits
+        group.WAITS = (0.0,) * len(group.WAITS)  # type: ignore[assignment, misc]  # virtual time does not move while it waits
         for session in (SqliteSession, PostgresSession):
             patched: Any = session
             patched.begin = self._before(patched.begin)

@@ -10,33 +10,14 @@ import gc
 import json
 import logging
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
-from tests.crash.campaign import TOLD, databases_of
+from tests.crash.campaign import databases_of
 from tests.crash.faults import LASTS, Fault, kinds
-from tests.crash.forks import Cycle, Databases, Ended
+from tests.crash.forks import Cycle, Databases
 from tests.crash.scenarios import EVERY_EFFECT, TOO_WEAK
+from tests.crash.tally import Tally
 from tests.crash.world import World
-
-
-@dataclass
-class Tally:
-    """What a campaign counted. `operations`: how many a life without a fault has."""
-
-    cycles: int = 0
-    failed: int = 0
-    lost: int = 0
-    doubled: int = 0
-    ends: dict[str, int] = field(default_factory=dict)
-    operations: dict[str, int] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-
-    def wrong(self, place: str, said: str) -> None:
-        """One more failure."""
-        self.lost += said.startswith("I1")
-        self.doubled += said.startswith("I2")
-        if len(self.failures) < TOLD:
-            self.failures.append(f"{place}: {said}")
 
 
 def run(databases: Databases, stride: int, seed: int, *, short: bool) -> Tally:
@@ -60,26 +41,12 @@ def _cycle(databases: Databases, tally: Tally, scenario: str, fault: Fault) -> b
     """One world. True when the fault struck."""
     databases.fresh()
     ended = Cycle(databases, World(scenario), repeats=fault.at % 2 == 0).run(fault=fault)
-    tally.cycles += 1
-    struck = ended.report["failed"] > 0
+    struck: bool = ended.report["failed"] > 0
     tally.failed += ended.report["failed"]
     if not struck:
         tally.operations[scenario] = ended.report["operations"]
-    _judge(tally, f"{scenario} {fault}", ended)
+    tally.judge(f"{scenario} {fault}", ended)
     return struck
-
-
-def _judge(tally: Tally, place: str, ended: Ended) -> None:
-    for said in ended.report["violations"]:
-        tally.wrong(place, said)
-    if len(ended.report["incidents"]) != 1:
-        tally.wrong(place, f"I1: {ended.report['incidents']}")
-        return
-    (incident,) = ended.report["incidents"]
-    if not incident["closed"]:
-        tally.wrong(place, f"not over: {incident}")
-    result = str(incident["runs"][0][1])
-    tally.ends[result] = tally.ends.get(result, 0) + 1
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ from tests.mutation.mutants import Mutant, Source, mutants
 
 AT_LEAST: Final = 4.0
 """Seconds that a mutant's tests may take in any case, and the factor on what they take otherwise."""
-MOST: Final = 8.0
+MOST: Final = 5.0
 """Seconds of tests that are tried on one mutant."""
 MEMORY: Final = 1 << 30
 """Bytes that a mutant may take in addition: one that journals for ever must not take the machine with it."""
