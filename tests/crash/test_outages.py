@@ -1,4 +1,4 @@
-"""The database fails at its n-th operation (C5) or goes away (C6), the clock jumps (C13): nothing is lost or done twice.
+"""The database fails at its n-th operation (C5) or goes away (C6), the clock jumps (C13): no harm.
 
 `CRASH_FAULTS`, `CRASH_JUMPS` (strides) and `CRASH_RESTARTS` (a count) make the campaigns larger.
 """

@@ -32,12 +32,12 @@ ENOUGH: Final = 0.9
 
 UNIT: Final = "tests/unit/test_{}.py"
 MODULES: Final[dict[str, tuple[str, ...]]] = {
-    "guards": ("guards", "alerts_gate", "calendars", "acting", "fuses", "security", "manual_runs"),
-    "fuses": ("fuses", "guards"),
-    "scoping": ("scoping", "operations", "manual_runs"),
-    "scopes": ("scopes", "scoping", "guards", "fuses", "acting"),
-    "automation": ("automation", "config", "fuses"),
-    "cases": ("cases", "guards", "fuses", "acting"),
+    "guards": ("guards", "guard_edges", "alerts_gate", "calendars", "acting", "fuses", "security", "manual_runs"),
+    "fuses": ("fuses", "scope_edges", "guards"),
+    "scoping": ("scoping", "scope_edges", "operations", "manual_runs"),
+    "scopes": ("scope_edges", "scoping", "guards", "fuses", "acting"),
+    "automation": ("config", "fuses"),
+    "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),
     "calendars": ("calendars", "cron"),
     "decide": ("decide", "escalation", "operations", "manual_runs"),
     "acting": ("acting", "operations", "manual_runs"),

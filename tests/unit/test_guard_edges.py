@@ -13,9 +13,33 @@ import pytest
 
 from responder.calendars import Calendar, known_until
 from responder.cases import Case, Touched
-from responder.guards import YIELD_RECHECK, budget, calendar, cooldown, env, ineffective, mode, pause, runs, yields
+from responder.guards import (
+    YIELD_RECHECK,
+    alerts,
+    budget,
+    calendar,
+    cooldown,
+    env,
+    ineffective,
+    mode,
+    pause,
+    runs,
+    why_missing,
+    yields,
+)
 from responder.incident import Incident
-from responder.recorded import Answer, Cause, Mode, Outcome, Recorded, Verdict
+from responder.recorded import (
+    AlertsSeen,
+    AlertState,
+    AlertView,
+    Answer,
+    Cause,
+    Mode,
+    Observation,
+    Outcome,
+    Recorded,
+    Verdict,
+)
 from responder.runbook import Hours
 from responder.scopes import Draw, Draws, Opens, Pause, RunCount
 from responder.timing import DAY, HOUR, MINUTE, SECOND, format_time
@@ -167,3 +191,24 @@ def test_a_service_of_another_env_is_not_touched() -> None:
     assert env(given).reason == "env paper"
     assert env(replace(given, touched=(Touched("journal"),))).reason == "of no env"
     assert env(replace(given, touched=(Touched("risk-api", "live"),))).answer is Answer.DENY
+
+
+def test_the_words_of_the_alerts_gate_count_right() -> None:
+    states = {"a": AlertState.INHIBITED, "b": AlertState.INHIBITED}
+    for given, reason in (
+        (states, "2 of 2 fire in Alertmanager"),
+        (dict.fromkeys("ab", AlertState.SILENCED), "2 of 2 alerts are silenced: hush"),
+        ({"a": AlertState.SILENCED, "b": AlertState.GONE}, "not list 1 of 2 alerts any more"),
+    ):
+        views = tuple(
+            AlertView(fingerprint=k, state=v, why="hush" if v is AlertState.SILENCED else "") for k, v in given.items()
+        )
+        whole = case(None, fired("b"))
+        seen = AlertsSeen(observed_at=T0, asked=2, others=views)
+        asked = replace(whole, run=whole.run.model_copy(update={"alerts": seen}))
+        assert alerts(asked).reason.endswith(reason)
+
+
+def test_a_sample_says_how_far_in_the_future_it_is() -> None:
+    seen = Observation(check="risk", asked_at=T0 + 2 * MINUTE, value=1.0)
+    assert why_missing(seen, MINUTE, T0) == "its sample is 2m in the future: check the clocks"
