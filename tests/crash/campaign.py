@@ -80,6 +80,10 @@ class Campaign:
         while self.cycle(Plan(scenario, (k,))):
             k += stride
 
+    def counted(self, scenario: str) -> None:
+        """How many points there are."""
+        self.cycle(Plan(scenario, (10**9,)))
+
     def pairs(self, scenario: str, chosen: random.Random, count: int) -> None:
         """Kill, and kill the recovery, at points drawn from all."""
         highest = self.tally.points[scenario]
@@ -182,13 +186,19 @@ def run_stops(databases: Databases, stride: int, seed: int) -> Tally:
     return campaign.tally
 
 
-def run(databases: Databases, pairs: int, stride: int, seed: int) -> Tally:
-    """The whole campaign: every point of the first scenario, every `stride`-th of the second, `pairs` of each."""
+def run(databases: Databases, pairs: int, stride: int, seed: int, *, singles: bool = True) -> Tally:
+    """The whole campaign: every point of the first scenario, every `stride`-th of the second, `pairs` of each.
+
+    Without `singles` the pairs alone (C2).
+    """
     databases.prepare()
     gc.freeze()  # else every child copies the pages that its collector looks at
     campaign, chosen = Campaign(databases), random.Random(seed)
     for scenario, step in ((EVERY_EFFECT, 1), (TOO_WEAK, stride)):
-        campaign.every(scenario, 1 + seed % step, step)
+        if singles:
+            campaign.every(scenario, 1 + seed % step, step)
+        else:
+            campaign.counted(scenario)
         campaign.pairs(scenario, chosen, pairs)
     return campaign.tally
 
@@ -209,13 +219,15 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=20, help="double kills a scenario")
     parser.add_argument("--stride", type=int, default=4, help="every so many points of the second scenario")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only-pairs", action="store_true", help="no single kills")
     parser.add_argument("--stop", action="store_true", help="stop and wake processes instead of killing them")
     given = parser.parse_args()
     with databases_of(given.store) as databases:
         if given.stop:
             tally = run_stops(databases, given.stride, given.seed)
         else:
-            tally = run(databases, given.pairs, given.stride, given.seed)
+            more = {"singles": not given.only_pairs}
+            tally = run(databases, given.pairs, given.stride, given.seed, **more)
     json.dump(asdict(tally), sys.stdout)
     return 1 if tally.failures else 0
 

@@ -46,8 +46,8 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 STORIES: Final = (
-    "test_gates", "test_changes", "test_people", "test_hard_cases", "test_outages", "test_escalation",
-    "test_escalation_hard_cases", "test_by_hand_stories",
+    "test_gates", "test_people", "test_hard_cases", "test_escalation", "test_changes", "test_outages",
+    "test_by_hand_stories",
 )  # fmt: skip
 """Of tests/acceptance, those that judge every module, where there is time for them."""
 

@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import random
 import resource
 import signal
 import sys
@@ -86,6 +87,8 @@ class Plugin:
             for mutant in mutants(source, vars(sys.modules[source.module]))
             if self._chosen(mutant)
         ]
+        if self._seconds is not None:
+            random.Random(0).shuffle(waiting)  # what there is time for shall speak for all
         self._all(waiting, items, functions, measured, began)
         return True
 

@@ -24,6 +24,7 @@ from responder.scopes import (
     Results,
     RunCount,
     RunEnd,
+    ScopeText,
     opens_name,
     paused_what,
     recent,
@@ -35,6 +36,7 @@ from tests.unit.test_fuses import case
 
 TARGET = "risk-api/kelly_fraction"
 RUNS = f"runs:cut|{TARGET}"
+NOTHING: ScopeText = dict[str, str]().get
 BEGUN: tuple[f.Fact, ...] = (opened(), fired(), started())
 RESTORE = {"approval": "desk", "remind": "4h"}
 
@@ -59,7 +61,7 @@ def named(found: list[ScopeChange], kind: str) -> ScopeChange:
 def test_a_root_cause_is_open_from_its_opening_to_its_end() -> None:
     before = Opens(incidents=("i9",)).model_dump_json()
     incident = told(opened(), fired())
-    assert opens_after(incident, ["cut"], {}.get) == [ScopeChange("open:cut", Opens(incidents=("i1",)))]
+    assert opens_after(incident, ["cut"], NOTHING) == [ScopeChange("open:cut", Opens(incidents=("i1",)))]
     assert opens_after(incident, ["cut"], {"open:cut": before}.get)[0].body == Opens(incidents=("i9", "i1"))
     again = Opens(incidents=("i1", "i9")).model_dump_json()
     assert opens_after(incident, ["cut"], {"open:cut": again}.get)[0].body == Opens(incidents=("i9", "i1"))
@@ -70,8 +72,8 @@ def test_a_root_cause_is_open_from_its_opening_to_its_end() -> None:
 
 
 def test_nobody_yields_to_what_is_no_root_cause_or_not_live() -> None:
-    assert opens_after(told(opened(), fired()), ["halt"], {}.get) == []
-    assert opens_after(told(opened(namespace="replay"), fired()), ["cut"], {}.get) == []
+    assert opens_after(told(opened(), fired()), ["halt"], NOTHING) == []
+    assert opens_after(told(opened(namespace="replay"), fired()), ["cut"], NOTHING) == []
     assert opens_name("cut") == "open:cut"
 
 
