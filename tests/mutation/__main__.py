@@ -45,6 +45,8 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "operations": ("operations", "verification", "acting", "decide", "timers"),
 }
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
+ALONE: Final = ("guards", "fuses", "scoping", "scopes", "cases")
+"""Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 STORIES: Final = (
     "test_gates", "test_people", "test_hard_cases", "test_escalation", "test_changes", "test_outages",
     "test_by_hand_stories",
@@ -110,7 +112,8 @@ def _run(modules: list[str], chosen: Callable[[Mutant], bool], given: argparse.N
     if given.json is not None:
         rows = [{"mutant": o.mutant.name, "killed_by": o.by, "tests": o.tests} for o in plugin.outcomes]
         given.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return int(bool(stale) or any(one.share < ENOUGH for one in counted))
+    judged = [one for one in counted if given.changed is None or one.module in ALONE]
+    return int(bool(stale) or any(one.share < ENOUGH for one in judged))
 
 
 def _options() -> list[str]:

@@ -7,7 +7,7 @@ from enum import Enum
 
 import pytest
 
-from tests.mutation.__main__ import MODULES, count, not_surviving, told
+from tests.mutation.__main__ import ALONE, CHECKOUT, MODULES, STORIES, UNIT, count, not_surviving, told
 from tests.mutation.mutants import Mutant, Source, mutants
 from tests.mutation.running import Outcome
 
@@ -94,5 +94,8 @@ def test_what_is_explained_counts_for_nothing_and_must_survive() -> None:
     assert not_surviving(outcomes, {"guards.f: z": "because"}, ()) == []
 
 
-def test_every_module_has_tests_of_its_own() -> None:
-    assert all(name in tests or name in ("scopes", "automation", "cases") for name, tests in MODULES.items())
+def test_the_modules_and_the_tests_that_judge_them_are_there() -> None:
+    assert all((CHECKOUT / "responder" / f"{name}.py").exists() for name in MODULES)
+    assert all((CHECKOUT / UNIT.format(name)).exists() for tests in MODULES.values() for name in tests)
+    assert all((CHECKOUT / "tests" / "acceptance" / f"{name}.py").exists() for name in STORIES)
+    assert set(ALONE) < set(MODULES)
