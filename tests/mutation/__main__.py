@@ -100,7 +100,9 @@ def _run(modules: list[str], chosen: Callable[[Mutant], bool], given: argparse.N
     plugin = Plugin([f"responder.{name}" for name in modules], chosen, given.workers, given.seconds)
     os.environ["CI"] = "1"  # Hypothesis must find the same each time
     ended = pytest.main([*_options(), *_files(modules, unit=given.unit or given.changed is not None)], [plugin])
-    if ended != pytest.ExitCode.OK:
+    if ended == pytest.ExitCode.INTERRUPTED and plugin.outcomes:
+        plugin.left += 1  # told as far as it came
+    elif ended != pytest.ExitCode.OK:
         sys.stderr.write("mutation: the tests could not be collected; run them alone first\n")
         return 1
     explained: dict[str, str] = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["survivors"]
