@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before 
 	@$(BIN)/responder demo --scenario $(SCENARIO)
 
 .PHONY: test
-test: check servers ## every check, then every test, on real servers
+test: check mutants servers ## every check, then every test, on real servers
 	@$(RUN) pytest $(WORKERS)
 
 .PHONY: test-kubernetes
@@ -97,6 +97,15 @@ bench: $(INSTALLED) ## the measurements of docs/performance.md; takes the machin
 .PHONY: reliability
 reliability: $(INSTALLED) ## the campaigns of docs/reliability.md; takes minutes
 	@$(RUN) tests.campaigns
+
+.PHONY: mutation
+mutation: $(INSTALLED) ## small changes of the guards: does a test notice each? takes minutes
+	@$(RUN) tests.mutation $(MODULES)
+
+# Since RESPONDER_BASE, or since this branch left main, or since the commit before.
+.PHONY: mutants
+mutants: $(INSTALLED) ## the same for the functions that have changed, for at most a minute
+	@$(RUN) tests.mutation --changed --seconds 45
 
 .PHONY: pictures
 pictures: $(INSTALLED) ## the pictures in docs/images, from real messages (needs Chromium)

@@ -1,4 +1,4 @@
-"""`python -m tests.campaigns [--small] [--seed N] [--json FILE] [c4|c10|c11|c12|c21 …]`: plays them, prints a table.
+"""`python -m tests.campaigns [--small] [--seed N] [--json FILE] [NAME …]`: plays them, prints a table.
 
 Exit status 1 when something was wrong; the first failures are told with how to play them again alone. Batches of C4,
 C11 and C21 and settings of C10 run in as many processes as there are cores.
@@ -23,6 +23,8 @@ from typing import Any
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.campaigns import escalation, outage, simulation, timers
 from tests.campaigns.report import Result, as_json, table
+from tests.crash.running import Campaign as Crash
+from tests.servers import Postgres
 
 CORES = len(os.sched_getaffinity(0))
 TOLD = 20
@@ -95,7 +97,36 @@ def simulated(name: str, seed: int, seeds: int | None, *, small: bool) -> Iterat
     yield Result(name.upper(), f"{count:,} seeds", seed, time.monotonic() - began, figures, whole.failures)
 
 
+CRASHES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "c1": ("campaign", ("--pairs", "4", "--stride", "16"), ("--pairs", "0", "--stride", "1")),
+    "c2": ("campaign", ("--pairs", "4", "--only-pairs"), ("--pairs", "1250", "--only-pairs")),
+    "c5": ("faulty", ("--stride", "120", "--short"), ("--stride", "1")),
+    "c6": ("restarts", ("--count", "8"), ("--count", "200")),
+    "c13": ("clocks", ("--stride", "40", "--short"), ("--stride", "1")),
+}
+"""Name -> module of tests.crash, its options when small, and when large."""
+
+
+def crashed(name: str, seed: int, seeds: int | None, *, small: bool) -> Iterator[Result]:
+    """C1, C2, C5, C6 and C13, on each store. `seeds`: so many of them, one after the other."""
+    module, few, many = CRASHES[name]
+    for number in range(seed, seed + (1 if small else seeds or 1)):
+        with Postgres() as server, tempfile.TemporaryDirectory(prefix="responder-campaign-") as folder:
+            stores = {"PostgreSQL": ""} if name == "c6" else {"SQLite": "sqlite", "PostgreSQL": server.database()}
+            for store, url in stores.items():
+                began = time.monotonic()
+                options = (*(few if small else many), "--seed", str(number))
+                campaign = Crash(url, Path(folder), *options, module=f"tests.crash.{module}")
+                try:
+                    tally = campaign.tally()
+                finally:
+                    campaign.end()
+                failures = tally.pop("failures")
+                yield Result(name.upper(), store, number, time.monotonic() - began, tally, failures)
+
+
 CAMPAIGNS: dict[str, Callable[..., Iterator[Result]]] = {
+    **{name: partial(crashed, name) for name in CRASHES},
     "c4": partial(simulated, "c4"),
     "c10": c10,
     "c11": c11,
@@ -111,7 +142,9 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="as continuous integration runs them")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--incidents", type=int, help="another number of incidents")
-    parser.add_argument("--seeds", type=int, help="another number of worlds of C4 and C21")
+    parser.add_argument(
+        "--seeds", type=int, help="another number of worlds of C4 and C21; so many seeds of C1, C2, C5, C6, C13"
+    )
     parser.add_argument("--only", metavar="SEED[:NUMBER]", help="the world of a seed, or one incident of C11, alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     given = parser.parse_args()
@@ -123,7 +156,7 @@ def main() -> int:
         return _alone(given.names[0] if given.names else "c11", given.only)
     results: list[Result] = []
     for name in given.names or list(CAMPAIGNS):
-        size = given.seeds if name in simulation.NAMES else given.incidents
+        size = given.seeds if name in (*simulation.NAMES, *CRASHES) else given.incidents
         results += CAMPAIGNS[name](given.seed, size, small=given.small)
     return _told(results, given.json)
 

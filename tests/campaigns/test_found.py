@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from responder import facts as f
+from responder.decide import decide
 from responder.engine import delivery
-from responder.recorded import Result
+from responder.recorded import Observation, Result
 from responder.timing import HOUR, MINUTE, SECOND
+from responder.view import Gather
 from tests.acceptance.stage import RISK, START, alert, own, playing, unverified
-from tests.builders import a_runbook, call_step
+from tests.builders import T0, a_plan, a_runbook, a_view, call_step, fired, opened, rules_of, started, told
 from tests.campaigns.virtual import Played, Wire, gateway, loaded
 
 NO_RUN = a_runbook(steps=[], mode="observe", verify=None)
@@ -137,3 +140,14 @@ def test_nothing_begins_beside_a_brake_that_has_passed_a_lock() -> None:
         stage.at("0:10")
         runs = {i.runbook: i.active_run for i in stage.incidents()}
         assert [name for name, run in runs.items() if run is not None and run.open_attempt is not None] == ["second"]
+
+
+@pytest.mark.xfail(strict=True, reason="an answer that came in the future counts as recent, and its gate then refuses")
+def test_an_answer_from_the_future_is_asked_for_again() -> None:
+    """C13: the clock was set back by five minutes between two processes; asked anew, the check would have answered."""
+    book = a_runbook(only_if={"check": "risk", "expect": "value > 0"})
+    seen = f.Gathered(
+        run=1, plan=a_plan(), step="cut", observations=(Observation(check="risk", asked_at=T0, value=2.0),)
+    )
+    view = a_view(told(opened(), fired(), started(), seen), rules_of(book, levels=[]), T0 - 5 * MINUTE)
+    assert isinstance(decide(view), Gather)

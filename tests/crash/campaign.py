@@ -15,6 +15,8 @@ import os
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +79,10 @@ class Campaign:
         k = first
         while self.cycle(Plan(scenario, (k,))):
             k += stride
+
+    def counted(self, scenario: str) -> None:
+        """How many points there are."""
+        self.cycle(Plan(scenario, (10**9,)))
 
     def pairs(self, scenario: str, chosen: random.Random, count: int) -> None:
         """Kill, and kill the recovery, at points drawn from all."""
@@ -180,15 +186,30 @@ def run_stops(databases: Databases, stride: int, seed: int) -> Tally:
     return campaign.tally
 
 
-def run(databases: Databases, pairs: int, stride: int, seed: int) -> Tally:
-    """The whole campaign: every point of the first scenario, every `stride`-th of the second, `pairs` of each."""
+def run(databases: Databases, pairs: int, stride: int, seed: int, *, singles: bool = True) -> Tally:
+    """The whole campaign: every point of the first scenario, every `stride`-th of the second, `pairs` of each.
+
+    Without `singles` the pairs alone (C2).
+    """
     databases.prepare()
     gc.freeze()  # else every child copies the pages that its collector looks at
     campaign, chosen = Campaign(databases), random.Random(seed)
     for scenario, step in ((EVERY_EFFECT, 1), (TOO_WEAK, stride)):
-        campaign.every(scenario, 1 + seed % step, step)
+        if singles:
+            campaign.every(scenario, 1 + seed % step, step)
+        else:
+            campaign.counted(scenario)
         campaign.pairs(scenario, chosen, pairs)
     return campaign.tally
+
+
+@contextmanager
+def databases_of(store: str) -> Iterator[Databases]:
+    """`sqlite` is a file in memory where that is to be had: what a killed process has written stays, and no test here
+    pulls the plug."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="responder-crash-", dir=memory) as folder:
+        yield SqliteFiles(Path(folder)) if store == "sqlite" else PostgresTables(store)
 
 
 def main() -> int:
@@ -198,16 +219,15 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=20, help="double kills a scenario")
     parser.add_argument("--stride", type=int, default=4, help="every so many points of the second scenario")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only-pairs", action="store_true", help="no single kills")
     parser.add_argument("--stop", action="store_true", help="stop and wake processes instead of killing them")
     given = parser.parse_args()
-    # In memory where that is to be had: what a killed process has written stays, and no test here pulls the plug.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="responder-crash-", dir=memory) as folder:
-        databases = SqliteFiles(Path(folder)) if given.store == "sqlite" else PostgresTables(given.store)
+    with databases_of(given.store) as databases:
         if given.stop:
             tally = run_stops(databases, given.stride, given.seed)
         else:
-            tally = run(databases, given.pairs, given.stride, given.seed)
+            more = {"singles": not given.only_pairs}
+            tally = run(databases, given.pairs, given.stride, given.seed, **more)
     json.dump(asdict(tally), sys.stdout)
     return 1 if tally.failures else 0
 

@@ -9,6 +9,7 @@ of virtual time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -27,7 +28,7 @@ from responder.engine.delivery import Delivery, Destinations
 from responder.engine.loops import Loop
 from responder.engine.runs import Runs
 from responder.engine.timers import Timers
-from responder.errors import Rejected
+from responder.errors import Rejected, StoreUnavailable
 from responder.ingest import Ingest, Received
 from responder.notifiers import message_templates
 from responder.perform import Performer
@@ -39,6 +40,7 @@ from responder.store.sqlite import SqliteSession
 from responder.store.writer import Writer
 from responder.timing import MINUTE, SECOND
 from responder.virtual_time import VirtualClock, VirtualLoop, _Selector
+from tests.crash.faults import Fault, Faults
 from tests.crash.scenarios import CHATS, PAGERS, PARAMETERS, RULES, SERVICES
 from tests.crash.wire import Wire, WireChat, WirePager, WireTransport
 from tests.invariants import Accepted, Call, Ledger, Sent, violations
@@ -60,6 +62,7 @@ class Life:
     start: int
     kill_at: int = 0
     stop_at: int = 0
+    fault: Fault | None = None
 
 
 class _Turns:
@@ -202,7 +205,8 @@ class Process:
 
     async def live(self) -> None:
         """Recover, then work and be told by Alertmanager until all is quiet."""
-        await self.timers.recover()
+        while not await self._recovered():  # noqa: ASYNC110  a process that cannot read its store is started again
+            await asyncio.sleep(LOOKS)
         tasks = [asyncio.create_task(loop.run()) for loop in self.loops]
         told = asyncio.create_task(self._alertmanager())
         end = self.clock() + LONGEST
@@ -211,7 +215,20 @@ class Process:
         for task in (*tasks, told):
             task.cancel()
 
+    async def _recovered(self) -> bool:
+        try:
+            await self.timers.recover()
+        except StoreUnavailable:
+            return False
+        return True
+
     async def _quiet(self) -> bool:
+        try:
+            return await self._nothing_left()
+        except StoreUnavailable:
+            return False
+
+    async def _nothing_left(self) -> bool:
         waits = self.wire.ask(alertmanager=self.store.now())["status"] is not None or self.runs.busy
         if waits or await self.store.next_message_due() is not None:
             return False
@@ -223,7 +240,8 @@ class Process:
         while True:
             status = self.wire.ask(alertmanager=self.store.now())["status"]
             for notified in dict.fromkeys(s for s in (again, status) if s is not None):
-                await self.ingest(notified)
+                with contextlib.suppress(StoreUnavailable):  # answered 503, so it is sent again
+                    await self.ingest(notified)
             again = None
             await asyncio.sleep(10)
 
@@ -291,10 +309,14 @@ def main(end: socket.socket, life: Life) -> None:
     clock = VirtualClock(life.start)
     wire = Wire(end, life.kill_at, life.stop_at, lambda now: clock.move(max(0, now - clock()) / SECOND))
     _kill_around_commits(wire)
+    faults = Faults(life.fault, life.url.startswith("sqlite"), clock)
+    faults.install()
 
     async def work(turns: _Turns) -> None:
         process = Process(life, wire, RULES, clock)
         await process.live()
+        faults.over()
+        wire.tell(report={"operations": faults.count, "failed": faults.failed})
         await _report(process.store, wire, turns.rejected)
 
     in_child(work, clock)

@@ -23,6 +23,7 @@ import psycopg
 from responder.store import open_store
 from responder.timing import SECOND
 from tests.crash import child
+from tests.crash.faults import Fault
 from tests.crash.scenarios import TOTALS
 from tests.crash.world import World
 from tests.invariants import Accepted
@@ -160,10 +161,10 @@ class Cycle:
     meanwhile: Ended | None = None
     """The life of the other replica while one was stopped."""
 
-    def run(self, kill_at: int = 0, stop_at: int = 0) -> Ended:
+    def run(self, kill_at: int = 0, stop_at: int = 0, fault: Fault | None = None) -> Ended:
         """The next process, up to its end; while it is stopped another one lives."""
         self.lives += 1
-        life = child.Life(self.databases.url, f"process-{self.lives}", self.now, kill_at, stop_at)
+        life = child.Life(self.databases.url, f"process-{self.lives}", self.now, kill_at, stop_at, fault)
         ended = fork(lambda end: child.main(end, life), self._answer)
         self.now = max(self.now, ended.last) + RESTART
         return ended

@@ -16,11 +16,11 @@ SEED = os.environ.get("CRASH_SEED", "0")
 
 
 class Campaign:
-    """One that has been started; `folder` keeps what it says."""
+    """One that has been started; `folder` keeps what it says. Without a `store` it starts one of its own."""
 
-    def __init__(self, store: str, folder: Path, *more: str) -> None:
+    def __init__(self, store: str, folder: Path, *more: str, module: str = "tests.crash.campaign") -> None:
         self._out, self._err = folder / "result.json", folder / "errors"
-        command = [sys.executable, "-m", "tests.crash.campaign", store, "--seed", SEED, *more]
+        command = [sys.executable, "-m", module, *([store] if store else []), "--seed", SEED, *more]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
 

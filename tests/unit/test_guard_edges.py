@@ -1,0 +1,214 @@
+"""The gates at their edges: the hours, root causes, moments of equality and the modes of what a person puts back.
+
+Each test notices a small change of a gate that no other unit test does (`python -m tests.mutation guards`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from responder.calendars import Calendar, known_until
+from responder.cases import Case, Touched
+from responder.guards import (
+    YIELD_RECHECK,
+    alerts,
+    budget,
+    calendar,
+    cooldown,
+    env,
+    ineffective,
+    mode,
+    pause,
+    runs,
+    why_missing,
+    yields,
+)
+from responder.incident import Incident
+from responder.recorded import (
+    AlertsSeen,
+    AlertState,
+    AlertView,
+    Answer,
+    Cause,
+    Mode,
+    Observation,
+    Outcome,
+    Recorded,
+    Verdict,
+)
+from responder.runbook import Hours
+from responder.scopes import Draw, Draws, Opens, Pause, RunCount
+from responder.timing import DAY, HOUR, MINUTE, SECOND, format_time
+from tests.builders import T0, a_plan, a_runbook, ended, fired, intended, opened, rules_of, started, told
+
+TARGET = "risk-api/kelly_fraction"
+RUNS = f"runs:cut|{TARGET}"
+
+
+def case(scopes: Mapping[str, Recorded] | None = None, *more: Any, **parts: Any) -> Case:
+    """The first step of the first run."""
+    runbook = rules_of(a_runbook(**parts)).runbooks["cut"]
+    bodies = {name: body.model_dump_json() for name, body in (scopes or {}).items()}
+    incident: Incident = told(opened(), fired(), started(), *more)
+    return Case(incident, incident.runs[0], runbook, runbook.steps[0], None, bodies.get, lambda name: 0.3, {}, T0)
+
+
+def caused(given: Case, cause: Cause, run_mode: Mode = Mode.AUTO) -> Case:
+    """The same, begun otherwise."""
+    return replace(given, run=given.run.model_copy(update={"cause": cause, "mode": run_mode}))
+
+
+# --- the hours --------------------------------------------------------------------------------------------------------
+
+
+def between(first: int, last: int) -> Calendar:
+    """Open every day from so many minutes after T0 until so many; UTC."""
+    from_, to = (format_time(T0 + minutes * MINUTE)[11:16] for minutes in (first, last))
+    return Calendar.model_validate({"from": from_, "to": to, "timezone": "UTC"})
+
+
+NOW, SOON, LATER = between(-60, 60), between(30, 60), between(90, 120)
+ALWAYS = Calendar.model_validate({"from": "00:00", "to": "24:00", "timezone": "UTC"})
+
+
+def judged(hours: Mapping[str, object], *more: Any, **parts: Any) -> Verdict:
+    """What the gate of the hours says."""
+    given = replace(case(None, *more, **parts), calendars={"now": NOW, "soon": SOON, "later": LATER, "always": ALWAYS})
+    runbook = given.runbook.model_copy(update={"calendar": Hours.model_validate({"otherwise": "wait", **hours})})
+    return calendar(replace(given, runbook=runbook))
+
+
+def test_within_one_of_several_calendars_is_enough() -> None:
+    assert judged({"within": "now"}).answer is Answer.ALLOW
+    assert judged({"within": ["soon", "now"]}).answer is Answer.ALLOW
+    assert judged({"within": ["soon", "now"]}).reason.startswith("soon is closed until")
+
+
+def test_outside_all_of_them_is_needed() -> None:
+    assert judged({"outside": ["soon", "later"]}).answer is Answer.ALLOW
+    held = judged({"outside": ["now", "soon"]})
+    assert (held.answer, held.until) == (Answer.WAIT, T0 + HOUR)
+    assert held.reason.startswith("now is open until")
+    assert "soon" not in held.reason
+
+
+def test_it_waits_for_the_first_change_of_what_shuts_it() -> None:
+    assert judged({"within": ["later", "soon"]}).until == T0 + 30 * MINUTE
+    assert judged({"within": ["soon"], "outside": "now"}).until == T0 + 30 * MINUTE
+
+
+def test_what_may_be_done_instead_of_waiting() -> None:
+    assert judged({"within": "soon", "otherwise": "deny"}).answer is Answer.DENY
+    assert judged({"within": "soon", "otherwise": "ask"}).answer is Answer.ASK
+    assert judged({"outside": "always"}).answer is Answer.DENY, "it never changes, so nothing can be waited for"
+    brake = judged({"within": "soon"}, brake=True)
+    assert (brake.answer, brake.warn) == (Answer.ALLOW, True)
+
+
+def test_the_data_of_an_exchange_that_have_ended_shut_both_ways() -> None:
+    bombay = Calendar.model_validate({"exchange": "XBOM"})
+    ends = known_until(bombay)
+    assert ends is not None
+    for hours in ({"within": "x"}, {"outside": "x"}):
+        given = replace(case(), calendars={"x": bombay}, now=ends + DAY)
+        runbook = given.runbook.model_copy(update={"calendar": Hours.model_validate(hours)})
+        assert calendar(replace(given, runbook=runbook)).answer is Answer.DENY
+
+
+# --- root causes ------------------------------------------------------------------------------------------------------
+
+
+def test_it_yields_to_the_incidents_of_a_root_cause_and_names_the_latest() -> None:
+    opens = {"open:halt": Opens(incidents=("i7", "i8"))}
+    held = yields(case(opens, yields_to=["halt"]))
+    assert (held.answer, held.until) == (Answer.WAIT, T0 + 30 * SECOND)
+    assert held.reason == "yields to halt: incident i8 is open"
+    assert YIELD_RECHECK == 30 * SECOND
+    assert yields(case({"open:halt": Opens(incidents=("i1",))}, yields_to=["halt"])).answer is Answer.ALLOW
+    assert yields(case({"open:halt": Opens(incidents=("i1", "i7"))}, yields_to=["halt"])).answer is Answer.WAIT
+    assert yields(case(yields_to=["halt"])).answer is Answer.ALLOW
+
+
+def test_what_has_begun_yields_to_nothing() -> None:
+    opens = {"open:halt": Opens(incidents=("i7",))}
+    done = (intended(), ended(Outcome.OK))
+    assert yields(case(opens, *done, yields_to=["halt"])).answer is Answer.ALLOW
+    assert yields(case(opens, *done, yields_to=["halt"], finish_once_started=True)).answer is Answer.ALLOW
+    assert yields(case(opens, yields_to=["halt"], finish_once_started=True)).answer is Answer.WAIT
+
+
+# --- moments of equality ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gate", ["runs", "ineffective"])
+def test_what_is_exactly_one_window_old_counts_no_more(gate: str) -> None:
+    judge, counted = (runs, "started") if gate == "runs" else (ineffective, "ineffective")
+    limits = {gate: "1 per 6h"}
+    for age, answer in ((6 * HOUR, Answer.ALLOW), (6 * HOUR - 1, Answer.DENY)):
+        body = RunCount.model_validate({counted: (T0 - age,)})
+        assert judge(case({RUNS: body}, limits=limits)).answer is answer
+    assert judge(case(limits=limits)).reason.startswith("0 "), "without a row there was none"
+
+
+def test_without_a_cooldown_the_end_of_the_last_run_says_nothing() -> None:
+    just = {RUNS: RunCount(ended=T0)}
+    assert cooldown(case(just, limits={"cooldown": "0s"})).reason == "no run lately"
+    assert cooldown(case({RUNS: RunCount(ended=T0 - HOUR)}, limits={"cooldown": "10m"})).reason.endswith("1h ago")
+
+
+def test_a_total_may_be_used_up_and_not_passed() -> None:
+    used = {f"parameter:{TARGET}": Draws(draws=(Draw(at=T0, amount=0.1, incident="i9"),))}
+    for more, answer in ((0.2, Answer.ALLOW), (0.2001, Answer.DENY)):
+        given = replace(case(used), plan=a_plan(draws={f"parameter:{TARGET}": more}))
+        assert budget(given).answer is answer
+
+
+def test_a_pause_is_looked_at_again_soon() -> None:
+    paused = case({"pause:global": Pause(paused=True, actor="al", at=T0)})
+    assert pause(paused).until == T0 + 5 * SECOND
+    assert pause(replace(case(), halted="the pause file")).reason == "the pause file"
+
+
+# --- modes and environments -------------------------------------------------------------------------------------------
+
+
+def test_a_lowered_mode_holds_everything_back_but_what_a_person_puts_back() -> None:
+    lowered = replace(case(), ceiling=Mode.OBSERVE)
+    assert mode(lowered).answer is Answer.DENY
+    assert mode(caused(lowered, Cause.RESTORE)).reason == "mode auto"
+    assert mode(caused(lowered, Cause.ALERT, Mode.OBSERVE)).reason == "mode observe"
+    assert mode(caused(lowered, Cause.ALERT, Mode.APPROVE)).answer is Answer.DENY
+    assert mode(replace(case(), ceiling=Mode.APPROVE)).reason == "mode auto, ceiling approve"
+
+
+def test_a_service_of_another_env_is_not_touched() -> None:
+    labelled = told(opened(), fired(labels={"env": "paper"}), started())
+    given = replace(case(), incident=labelled, touched=(Touched("risk-api", "paper"), Touched("journal")))
+    assert env(given).reason == "env paper"
+    assert env(replace(given, touched=(Touched("journal"),))).reason == "of no env"
+    assert env(replace(given, touched=(Touched("risk-api", "live"),))).answer is Answer.DENY
+
+
+def test_the_words_of_the_alerts_gate_count_right() -> None:
+    states = {"a": AlertState.INHIBITED, "b": AlertState.INHIBITED}
+    for given, reason in (
+        (states, "2 of 2 fire in Alertmanager"),
+        (dict.fromkeys("ab", AlertState.SILENCED), "2 of 2 alerts are silenced: hush"),
+        ({"a": AlertState.SILENCED, "b": AlertState.GONE}, "not list 1 of 2 alerts any more"),
+    ):
+        views = tuple(
+            AlertView(fingerprint=k, state=v, why="hush" if v is AlertState.SILENCED else "") for k, v in given.items()
+        )
+        whole = case(None, fired("b"))
+        seen = AlertsSeen(observed_at=T0, asked=2, others=views)
+        asked = replace(whole, run=whole.run.model_copy(update={"alerts": seen}))
+        assert alerts(asked).reason.endswith(reason)
+
+
+def test_a_sample_says_how_far_in_the_future_it_is() -> None:
+    seen = Observation(check="risk", asked_at=T0 + 2 * MINUTE, value=1.0)
+    assert why_missing(seen, MINUTE, T0) == "its sample is 2m in the future: check the clocks"
