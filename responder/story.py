@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from responder import facts as f
 from responder.incident import Attempt, Episode, Incident, Run, StepState
-from responder.messages import TemplateError
+from responder.messages import TemplateError, number
 from responder.recorded import Answer, EvidenceItem, Observation, Outcome, Result, StepStatus, Verdict
 from responder.timing import MINUTE
 
@@ -102,9 +102,10 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
 
 def _short(item: Mapping[str, Any]) -> dict[str, object]:
     """A reading as it stands in a line."""
+    value = shown(item["value"])
     return {
         **item,
-        "value": _cut(str(shown(item["value"])), LONGEST_ITEM),
+        "value": _cut(number(value) if isinstance(value, float) else str(value), LONGEST_ITEM),
         "error": _cut(item["error"] or "", LONGEST_ITEM),
     }
 

@@ -237,6 +237,12 @@ def test_a_sentence_fits_how_it_went(fact: f.Fact, said: str) -> None:
     assert said in story.sentence(event(9, T0 + 34 * MILLISECOND, fact), incident(), TEMPLATES.render)
 
 
+def test_a_reading_is_a_number_that_people_can_read() -> None:
+    items = (EvidenceItem(title="Share", value=160 / 3), EvidenceItem(title="Orders", value=7))
+    told = story.sentence(event(9, T0, f.EvidenceGathered(run=1, items=items)), incident(), TEMPLATES.render)
+    assert told == "Evidence: Share: 53.3333; Orders: 7"
+
+
 def test_long_evidence_is_folded_to_a_few_short_readings() -> None:
     short = (EvidenceItem(title="a", value="b"),)
     items = (EvidenceItem(title="book", value="x" * 500), *(EvidenceItem(title=f"t{n}", value=n) for n in range(7)))
