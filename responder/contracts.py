@@ -98,6 +98,10 @@ class Service(Strict):
     env: str | None = None
     """Whose it is: a runbook of another env cannot use it."""
 
+    def never_takes(self, with_: Mapping[str, Any]) -> tuple[str, str, str] | None:
+        """Which of a step's parameters, as they are written, this service would always refuse, why, and the cure."""
+        return None
+
 
 class ReadSpec(Strict):
     """How a parameter is read: a GET, and where its number is in the JSON answer (dotted)."""

@@ -7,11 +7,12 @@ again, compares what matters with the plan, and binds its patch to the version t
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, WithJsonSchema
 
 from responder.contracts import Action, Context, Output, Probe
 from responder.errors import Permanent, ResponderError, Unknown
@@ -25,8 +26,24 @@ Rule = tuple[str, str, tuple[str, ...]]
 _NAME: Final = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 Name = Annotated[str, Field(pattern=f"^{_NAME}$")]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-WorkloadName = Annotated[str, Field(pattern=f"^(deployment|statefulset|daemonset)/{_NAME}$")]
-ScalableName = Annotated[str, Field(pattern=f"^(deployment|statefulset)/{_NAME}$")]
+
+_KINDS: Final = ("deployment", "statefulset", "daemonset")
+
+
+def _one_of(*kinds: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """`KIND/NAME`, whose mistake says what to write; the pattern is for editors."""
+    pattern = f"^({'|'.join(kinds)})/{_NAME}$"
+
+    def fits(value: str) -> str:
+        if not re.match(pattern, value):
+            raise ValueError(f"a workload is its kind and its name: {', '.join(f'{kind}/NAME' for kind in kinds)}")
+        return value
+
+    return AfterValidator(fits), WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+WorkloadName = Annotated[str, *_one_of(*_KINDS)]
+ScalableName = Annotated[str, *_one_of(*_KINDS[:2])]
 WHERE: Final[Mapping[str, str]] = {"service": "literal", "namespace": "literal"}
 """Positions of what no alert may choose."""
 WORKLOADS: Final = ("deployments", "statefulsets", "daemonsets")

@@ -352,6 +352,10 @@ class _Checker:
                 fitting = [n for n, s in configured.services.items() if s.kind in kinds]
                 message = f"{name!r} is a service of kind {service.kind}, not {' or '.join(kinds)}"
                 yield self.document.at_value((*path, key), message, closest(name, fitting))
+            never = service.never_takes(given)
+            if never is not None:
+                parameter, why, cure = never
+                yield self.document.at_value((*path, parameter), why, cure)
             yield from self.environment((*path, key), name, service)
 
     def environment(self, path: Path, name: str, service: Service) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -315,6 +315,14 @@ class KubernetesService(Service):
     """Requests in flight at most; each has a connection of its own."""
     max_response_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
     """Of a longer answer only the beginning is read."""
+
+    def never_takes(self, with_: Mapping[str, Any]) -> tuple[str, str, str] | None:
+        """See Service.never_takes."""
+        named = with_.get("namespace")
+        if not isinstance(named, str) or named in self.namespaces:
+            return None
+        message = f"the service allows the namespaces {', '.join(self.namespaces)} only"
+        return "namespace", message, "add it to the service's `namespaces`, or correct the step"
 
     @model_validator(mode="after")
     def _one_way_in(self) -> KubernetesService:
