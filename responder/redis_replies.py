@@ -5,6 +5,7 @@ Pure. Asking is `redis_connections`, and what a step may ask is `actions.redis`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -66,6 +67,20 @@ def stream_entry(one: list[Reply]) -> dict[str, JsonValue]:
     """An entry of a stream: its id and its fields."""
     fields = {text_of(name): typed(text_of(text)) for name, text in list(pairs_of(list_of(one[1])))[:MAX_ENTRIES]}
     return {"id": text_of(one[0]), **fields}
+
+
+def measured(reply: Reply) -> list[tuple[int, float]]:
+    """The samples of TS.RANGE, oldest first: milliseconds since the epoch and the value. What is no finite number
+    (a NaN stands for nothing) is left out."""
+    read = [(whole(one[0]), _float(one[1])) for one in list_of(reply) if isinstance(one, list) and len(one) == 2]
+    return [(at, value) for at, value in read if math.isfinite(value)]
+
+
+def _float(value: Reply) -> float:
+    try:
+        return float(text_of(value))
+    except ValueError:
+        return math.nan
 
 
 def client_of(line: str) -> dict[str, JsonValue]:

@@ -30,6 +30,7 @@ from responder.actions.redis import (
     RedisInfo,
     RedisLatency,
     RedisSlowlog,
+    RedisTimeseriesRange,
     RedisXrevrange,
 )
 from responder.actions.redis_failover import RedisFailover
@@ -73,6 +74,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "redis.publish": RedisPublish,
     "redis.sentinel": RedisSentinel,
     "redis.slowlog": RedisSlowlog,
+    "redis.timeseries_range": RedisTimeseriesRange,
     "redis.write_test": RedisWriteTest,
     "redis.xrevrange": RedisXrevrange,
     "wait": Wait,

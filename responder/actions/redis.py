@@ -24,6 +24,7 @@ from responder.redis_replies import (
     client_of,
     counted,
     list_of,
+    measured,
     named_cause,
     pairs_of,
     parsed_info,
@@ -34,7 +35,8 @@ from responder.redis_replies import (
     typed,
     whole,
 )
-from responder.timing import SECOND
+from responder.timing import DAY, MILLISECOND, MINUTE, SECOND, format_duration
+from responder.written import Duration
 
 MAX_FIELDS: Final = 500
 """Fields of a hash that is read as a whole."""
@@ -191,6 +193,75 @@ class RedisXrevrange(Reader):
             raise Temporary(f"{self.service}: the stream {self.stream[:120]} has no entries")
         value: JsonValue = counted(entries, self.by) if self.by else list(entries)
         return Output(value, f"{len(entries)} entries of {self.stream}", context.now())
+
+
+class RedisTimeseriesRange(Reader):
+    """Read the last minutes or hours of a time series, drawn together into a few samples (TS.RANGE).
+
+    - `service`: a service of kind `redis` or `redis_sentinel`, with the module RedisTimeSeries.
+    - `key`: the series; placeholders are taken as they are.
+    - `last`: how far back, from 1s to 7d. Default 15m.
+    - `samples`: into how many samples that time is drawn together, at most 100. Default 15.
+    - `aggregate`: by `avg`, `min`, `max`, `sum`, `count`, `first` or `last`. Default `avg`.
+
+    Effect class `read`. `expect` sees `value.latest`, `value.least`, `value.most` and `value.samples`, oldest first:
+    `{at, value}`, `at` in seconds since the epoch (the beginning of the sample's time). A series that does not exist,
+    or has nothing in that time, is missing, never 0. Without the module it fails for good, and says so.
+
+    Needs of its user: `+ts.range`, and the key. A server without the module knows no such right.
+
+    ```yaml
+    evidence:
+      - title: VaR of the last hour
+        action: redis.timeseries_range
+        with: {service: cache, key: 'var_pct:BTC-USD', last: 1h, samples: 12, aggregate: max}
+    ```
+    """
+
+    positions: ClassVar[Mapping[str, str]] = {
+        "service": "literal", "last": "literal", "samples": "literal", "aggregate": "literal"
+    }  # fmt: skip
+
+    key: Key
+    last: Annotated[Duration, Field(ge=SECOND, le=7 * DAY)] = 15 * MINUTE
+    samples: Count = 15
+    aggregate: Annotated[str, Field(pattern=r"^(avg|min|max|sum|count|first|last)$")] = "avg"
+
+    def preview(self) -> str:
+        """See Action.preview."""
+        return f"TS.RANGE {self.key} of the last {format_duration(self.last)} on {self.service}"
+
+    async def act(self, plan: Plan, context: Context) -> Output:
+        """Raises Temporary when there is no such series, or nothing in that time; Permanent without the module."""
+        bucket = -(-self.last // self.samples // MILLISECOND)
+        since = (context.now() - self.last) // MILLISECOND
+        # Buckets begin at multiples of their length, so that one more than asked for is begun.
+        most = ("COUNT", str(self.samples + 1), "AGGREGATION", self.aggregate, str(bucket))
+        found = measured(await self._series(context, "TS.RANGE", self.key, str(since), "+", *most))
+        if not found:
+            nothing = f"{self.key[:120]} has no sample of the last {format_duration(self.last)}"
+            raise Temporary(f"{self.service}: {nothing}: look whether its writer runs")
+        values = [value for _, value in found]
+        value: JsonValue = {
+            "latest": values[-1],
+            "least": min(values),
+            "most": max(values),
+            "samples": [{"at": at / 1000, "value": one} for at, one in found],
+        }
+        return Output(value, f"{self.key}: {len(found)} samples, the latest {values[-1]:g}", context.now())
+
+    async def _series(self, context: Context, *words: str) -> Reply:
+        """Raises Temporary and Permanent."""
+        try:
+            return await self._ask(context, *words)
+        except Permanent as error:
+            if "unknown command" in str(error):
+                cure = "load RedisTimeSeries (Redis Stack has it), or read a hash or stream of the same numbers"
+                raise Permanent(f"{self.service}: this server has no time series: {cure}") from None
+            if "key does not exist" in str(error):
+                gone = f"there is no series {self.key[:120]}: it has expired, or was never written"
+                raise Temporary(f"{self.service}: {gone}") from None
+            raise
 
 
 class RedisInfo(Reader):

@@ -24,7 +24,8 @@ import typer
 from responder.app import CATALOGUE, build
 from responder.cli.options import Json
 from responder.config import load_config
-from responder.demo.ending import Course, as_json, findings, summary
+from responder.demo import failover
+from responder.demo.ending import Ending, ended
 from responder.demo.hosting import hosted
 from responder.demo.monitoring import planned
 from responder.demo.scenario import Scenario
@@ -41,6 +42,7 @@ OPENING = {
     Scenario.REDIS_LATENCY: "A slow Redis: its likely cause is named, and a person restarts it.",
     Scenario.HOT_RELOAD_REFUSED: "A hot reload that is refused, because VaR is too high for it.",
     Scenario.BREAKER_RESET: "An open circuit breaker: first the cause is treated, then a reset is approved.",
+    Scenario.REDIS_FAILOVER: "A Redis master that dies: the runbook redis-master-down has a replica promoted.",
 }
 TELLS = {
     Scenario.VAR_BREACH: "when the cut helps",
@@ -49,6 +51,7 @@ TELLS = {
     Scenario.REDIS_LATENCY: "a person's step",
     Scenario.HOT_RELOAD_REFUSED: "a gate that refuses a person",
     Scenario.BREAKER_RESET: "the cause first, then approval",
+    Scenario.REDIS_FAILOVER: "real servers, one failover",
 }
 """What each story is worth being seen for."""
 
@@ -60,7 +63,10 @@ def command(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's folder: rules, configuration, logs.")] = False,
     built_in: Annotated[
         bool,
-        typer.Option("--built-in", help="Do without Prometheus, Alertmanager and Redis, even if they are installed."),
+        typer.Option(
+            "--built-in",
+            help="Do without Prometheus, Alertmanager and Redis (except in redis-failover), even where installed.",
+        ),
     ] = False,
 ) -> None:
     """Watch the responder at work on a small trading platform: a VaR breach, unless --scenario names another story.
@@ -89,31 +95,29 @@ def _shown(folder: Path, scenario: Scenario, *, built_in: bool, json: bool, keep
     timeline = Timeline(output, shutil.get_terminal_size().columns, colours=_colours(output))
     stage = Stage(scenario, folder, built_in, lambda line: print(line, file=timeline), wall_clock)
     stage.say(OPENING[scenario])
+    monitoring = "prometheus" if planned(folder, built_in=built_in).binaries is not None else "built-in"
     with contextlib.redirect_stdout(timeline):
-        course = asyncio.run(_played(stage))
-    real = planned(folder, built_in=built_in).binaries is not None
+        ending = asyncio.run(_played(stage, monitoring, str(folder) if keep else None))
     if json:
-        monitoring = "prometheus" if real else "built-in"
-        print(jsons.dumps(as_json(course, monitoring, str(folder) if keep else None), indent=2, ensure_ascii=False))
+        print(jsons.dumps(ending.as_json(scenario), indent=2, ensure_ascii=False))
     else:
-        for line in _closing(course):
+        for line in _closing(scenario, ending):
             stage.say(line)
-    return all(finding.good for finding in findings(course))
+    return ending.good
 
 
 def _colours(output: object) -> bool:
     return getattr(output, "isatty", lambda: False)() and not os.environ.get("NO_COLOR")
 
 
-def _closing(course: Course) -> Iterator[str]:
-    good = all(finding.good for finding in findings(course))
+def _closing(scenario: Scenario, ending: Ending) -> Iterator[str]:
     yield ""
-    yield "It ended as it should." if good else "It did NOT end as it should; --keep leaves the logs for a look."
+    yield "It ended as it should." if ending.good else "It did NOT end as it should; --keep leaves the logs for a look."
     yield ""
-    yield from (f"  {line}" for line in summary(course))
+    yield from (f"  {line}" for line in ending.told())
     yield ""
     yield "Next:"
-    yield from (f"  {line}" for line in _next(course.scenario))
+    yield from (f"  {line}" for line in _next(scenario))
 
 
 def _next(scenario: Scenario) -> Iterator[str]:
@@ -124,13 +128,15 @@ def _next(scenario: Scenario) -> Iterator[str]:
     yield f"responder serve --help {'':<23} for your own alerts"
 
 
-async def _played(stage: Stage) -> Course:
-    """`play`, which Ctrl-C and SIGTERM end in order, also where a script has started it in the background."""
+async def _played(stage: Stage, monitoring: str, folder: str | None) -> Ending:
+    """The story, which Ctrl-C and SIGTERM end in order, also where a script has started it in the background."""
     task = asyncio.current_task()
     if task is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    return await play(stage, _responder)
+    if stage.scenario is Scenario.REDIS_FAILOVER:
+        return failover.ended(await failover.play_failover(stage, _responder), monitoring, folder)
+    return ended(await play(stage, _responder), monitoring, folder)
 
 
 @contextlib.asynccontextmanager

@@ -43,6 +43,31 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How a story ended: every finding, then what changed for people (`lines`) and for programs (`document`)."""
+
+    findings: tuple[Finding, ...]
+    lines: tuple[str, ...]
+    document: Mapping[str, object]
+
+    @property
+    def good(self) -> bool:
+        """As it should."""
+        return all(finding.good for finding in self.findings)
+
+    def told(self) -> Iterator[str]:
+        """For people, line by line."""
+        yield from self.lines
+        for finding in self.findings:
+            yield f"✔ {finding.wanted}" if finding.good else f"✘ {finding.wanted}: {finding.seen}"
+
+    def as_json(self, scenario: Scenario) -> dict[str, object]:
+        """For programs."""
+        judged = [{"wanted": f.wanted, "good": f.good, "seen": None if f.good else f.seen} for f in self.findings]
+        return {"scenario": scenario.value, "good": self.good, "findings": judged, **self.document}
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """What was seen: before the break, at the worst, at the end; `broke_at` in microseconds since the epoch.
 
@@ -201,15 +226,17 @@ def _first_halt(course: Course) -> int:
 
 def paged(last: Seen) -> tuple[str, ...]:
     """Whose pager took a page, in the order of it."""
-    events = sorted(
-        (event for one in last.incidents for event in events_of(one)), key=lambda event: str(event.get("at"))
-    )
+    return paged_in(last.incidents)
+
+
+def paged_in(incidents: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Whose pager took a page, in the order of it."""
+    events = sorted((event for one in incidents for event in events_of(one)), key=lambda event: str(event.get("at")))
     return tuple(dict.fromkeys(e["fact"]["destination"] for e in events if e["kind"] == "page_accepted"))
 
 
-def seconds(course: Course) -> dict[str, float | None]:
-    """When what happened, in seconds since the market broke; None for what did not happen."""
-    incident = course.incident
+def times(incident: Mapping[str, Any], broke_at: int) -> dict[str, float | None]:
+    """When what happened, in seconds since `broke_at` (µs since the epoch); None for what did not happen."""
     attempts = [a for run in incident.get("runs", ()) for step in run["steps"] for a in step["attempts"]]
     acted = next((attempt["ended_at"] for attempt in attempts if attempt["outcome"] == "ok"), None)
     verified = next((run["ended_at"] for run in incident.get("runs", ()) if run["result"] == incident["result"]), None)
@@ -219,7 +246,7 @@ def seconds(course: Course) -> dict[str, float | None]:
         "verified": verified,
         "closed": incident.get("closed_at"),
     }
-    return {name: _after(course.broke_at, moment) for name, moment in moments.items()}
+    return {name: _after(broke_at, moment) for name, moment in moments.items()}
 
 
 def _after(start: int, moment: str | None) -> float | None:
@@ -228,38 +255,33 @@ def _after(start: int, moment: str | None) -> float | None:
     return round(datetime.fromisoformat(moment).timestamp() - start / 1_000_000, 2)
 
 
-def as_json(course: Course, monitoring: str, folder: str | None) -> dict[str, object]:
-    """The ending for programs; `folder` when it was kept."""
-    judged, incident, last = findings(course), course.incident, course.last
-    return {
-        "scenario": course.scenario.value,
-        "good": all(finding.good for finding in judged),
+def ended(course: Course, monitoring: str, folder: str | None) -> Ending:
+    """The ending for people and for programs; `folder` when it was kept."""
+    incident, last = course.incident, course.last
+    document = {
         "monitoring": monitoring,
-        "findings": [{"wanted": f.wanted, "good": f.good, "seen": None if f.good else f.seen} for f in judged],
         "kelly_fraction": {"before": course.before.kelly_fraction, "after": course.last.kelly_fraction},
         "var_pct": {"worst": round(course.worst_pct, 4), "after": round(course.last.var_pct, 4)},
         "router": "running" if last.routing else "paused",
         "circuit_breaker": last.breaker,
         "redis_p99_us": {"after": last.redis_p99_us, "read": course.redis},
         "wished": [asdict(one) for one in course.wished],
-        "seconds": seconds(course),
+        "seconds": times(incident, course.broke_at),
         "changes": [{"path": call.path, "status": call.status, "body": call.body} for call in course.last.calls],
         "paged": list(paged(course.last)),
         "incident": {name: incident.get(name) for name in ("id", "status", "result")},
         "folder": folder,
     }
+    return Ending(findings(course), tuple(_lines(course)), document)
 
 
-def summary(course: Course) -> Iterator[str]:
-    """The ending for people, line by line."""
-    last, times = course.last, seconds(course)
+def _lines(course: Course) -> Iterator[str]:
+    last, moments = course.last, times(course.incident, course.broke_at)
     yield from _moved(course)
-    shown = " → ".join(f"{name} {at:.1f} s" for name, at in times.items() if at is not None)
+    shown = " → ".join(f"{name} {at:.1f} s" for name, at in moments.items() if at is not None)
     if last.incidents:
         yield f"after the break {shown or 'nothing happened'}"
     yield f"paged           {', '.join(paged(last)) or 'nobody'}"
-    for finding in findings(course):
-        yield f"✔ {finding.wanted}" if finding.good else f"✘ {finding.wanted}: {finding.seen}"
 
 
 def _moved(course: Course) -> Iterator[str]:

@@ -40,11 +40,33 @@ from responder.timing import MILLISECOND, SECOND
 TIMING = Timing(scrape_interval=500 * MILLISECOND, evaluation_interval=500 * MILLISECOND, group_wait=200 * MILLISECOND)
 HOLDS_FOR = SECOND
 """The longest `for` of an alert; as shipped they hold for up to a minute."""
-ALERTS = ("VaRBreach", "ExcessiveModelSwitching", "RedisLatencyHigh", "CircuitBreakerOpened")
-LABELS = {"platform": "edge-risk", "env": "prod"}
 AT_WORK_SECONDS = 20.0
 POLL_SECONDS = 0.1
 GET_THE_REAL_ONES = "apt install prometheus prometheus-alertmanager, or `make servers` in a checkout"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What of a platform is watched: `alerts` of its shipped rules, the scrape's `job`, and a query that has an answer
+    once it was scraped."""
+
+    platform: str
+    job: str
+    alerts: tuple[str, ...]
+    probe: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the scrape adds to everything."""
+        return {"platform": self.platform, "env": "prod"}
+
+
+EDGE_RISK = Subject(
+    platform="edge-risk",
+    job="edge-risk",
+    alerts=("VaRBreach", "ExcessiveModelSwitching", "RedisLatencyHigh", "CircuitBreakerOpened"),
+    probe="count(var_pct)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,7 @@ class Watched:
     platform: str
     responder: str
     token_file: Path = field(repr=False)
+    subject: Subject = EDGE_RISK
 
     @property
     def webhook(self) -> str:
@@ -91,10 +114,10 @@ def planned(folder: Path, *, built_in: bool) -> Monitoring:
 @contextlib.asynccontextmanager
 async def watching(plan: Monitoring, watched: Watched, clock: Clock) -> AsyncIterator[None]:
     """Starts what is planned, for as long as the block lasts. Raises Permanent with the last words of a server."""
-    rules = _rules()
+    rules = _rules(watched.subject)
     if plan.binaries is None:
         async with _evaluator(plan, watched, rules, clock):
-            await _at_work(plan)
+            await _at_work(plan, watched.subject)
             yield
         return
     async with contextlib.AsyncExitStack() as stack:
@@ -116,24 +139,24 @@ async def watching(plan: Monitoring, watched: Watched, clock: Clock) -> AsyncIte
                 raise Permanent(f"{one}\nmend it, or do without it: responder demo --built-in")
             if isinstance(one, BaseException):
                 raise one
-        await _at_work(plan)
+        await _at_work(plan, watched.subject)
         yield
 
 
-async def _at_work(plan: Monitoring) -> None:
+async def _at_work(plan: Monitoring, subject: Subject) -> None:
     """Returns once the platform has been scraped and Prometheus has found its Alertmanager: that it answers is not
     enough, both come seconds after it. Raises Permanent when they do not come."""
     give_up = asyncio.get_running_loop().time() + AT_WORK_SECONDS
     async with httpx.AsyncClient(base_url=plan.metrics_url, trust_env=False, timeout=2.0) as client:
-        while not await _scraped(client) or (plan.binaries is not None and not await _delivers(client)):
+        while not await _scraped(client, subject.probe) or (plan.binaries is not None and not await _delivers(client)):
             if asyncio.get_running_loop().time() > give_up:
                 raise Permanent(f"{plan.metrics_url} has not scraped the platform in {AT_WORK_SECONDS:g} s: try again")
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _scraped(client: httpx.AsyncClient) -> bool:
+async def _scraped(client: httpx.AsyncClient, probe: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        answer = await client.get("/api/v1/query", params={"query": "count(var_pct)"})
+        answer = await client.get("/api/v1/query", params={"query": probe})
         return bool(answer.json()["data"]["result"])
     return False
 
@@ -143,16 +166,16 @@ async def _delivers(client: httpx.AsyncClient) -> bool:
     return bool(answer.json()["data"]["activeAlertmanagers"])
 
 
-def _rules() -> tuple[AlertRule, ...]:
-    text = (shipped_alerting() / "rules" / "edge-risk.yml").read_text(encoding="utf-8")
-    return shortened(text, ALERTS, HOLDS_FOR)
+def _rules(subject: Subject) -> tuple[AlertRule, ...]:
+    text = (shipped_alerting() / "rules" / f"{subject.platform}.yml").read_text(encoding="utf-8")
+    return shortened(text, subject.alerts, HOLDS_FOR)
 
 
 def _launches(
     plan: Monitoring, binaries: tuple[Path, Path], watched: Watched, rules: tuple[AlertRule, ...]
 ) -> tuple[Launch, Launch]:
     shipped = (shipped_alerting() / "alertmanager.yml").read_text(encoding="utf-8")
-    job = ScrapeJob("edge-risk", watched.platform, LABELS)
+    job = ScrapeJob(watched.subject.job, watched.platform, watched.subject.labels)
     rule_file = write_rules(plan.folder / "prometheus", rules, TIMING)
     configured = prometheus_config(TIMING, [job], [f"127.0.0.1:{plan.alertmanager_port}"], [rule_file])
     routed = alertmanager_config(shipped, TIMING, watched.webhook, watched.token_file)
@@ -172,7 +195,7 @@ async def _evaluator(
         webhook_url=watched.webhook,
         rules=rules,
         route=Route("responder", tuple(shipped["route"]["group_by"]), plan.metrics_url),
-        target_labels={**LABELS, "job": "edge-risk", "instance": watched.platform},
+        target_labels={**watched.subject.labels, "job": watched.subject.job, "instance": watched.platform},
         token=watched.token_file.read_text().strip(),
         times=Times(scrape_interval=TIMING.scrape_interval, group_wait=TIMING.group_wait),
     )

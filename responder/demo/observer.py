@@ -71,21 +71,26 @@ class Observer:
         """How everything is now. Raises Permanent when the platform or the responder does not answer."""
         status = await _json(self._platform, "/api/status")
         calls = (await _json(self._platform, "/demo/ledger"))["calls"]
-        listed = (await _json(self._responder, "/api/v1/incidents"))["incidents"]
-        incidents = [await _json(self._responder, f"/api/v1/incidents/{one['id']}") for one in listed]
-        waiting = (await _json(self._responder, "/api/v1/status"))["next_message_at"] is not None
+        incidents, waiting = await recorded(self._responder)
         return Seen(
             kelly_fraction=status["kelly_fraction"],
             var_pct=max(status["var_pct"].values()),
             alert_pct=status["limits"]["var_alert_pct"],
             trading=status["trading"] == "running",
             calls=tuple(Call(call["path"], call["status"], call["body"]) for call in calls),
-            incidents=tuple(incidents),
+            incidents=incidents,
             messages_wait=waiting,
             routing=status["router"] == "running",
             breaker=status["circuit_breaker"],
             redis_p99_us=status["redis_latency_p99_us"],
         )
+
+
+async def recorded(responder: httpx.AsyncClient) -> tuple[tuple[Mapping[str, Any], ...], bool]:
+    """Every incident with its journal, newest first, and whether messages wait. Raises Permanent."""
+    listed = (await _json(responder, "/api/v1/incidents"))["incidents"]
+    incidents = tuple([await _json(responder, f"/api/v1/incidents/{one['id']}") for one in listed])
+    return incidents, (await _json(responder, "/api/v1/status"))["next_message_at"] is not None
 
 
 def news(before: Seen, now: Seen) -> Iterator[str]:

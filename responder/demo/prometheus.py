@@ -26,6 +26,7 @@ NAMES = {
     "prometheus": ("prometheus",),
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),
     "redis": ("redis-server",),
+    "sentinel": ("redis-sentinel",),
 }
 """Each server and the names its binary goes by; Debian's comes second."""
 

@@ -8,7 +8,7 @@ the shipped text's own content; only comments are lost on the way.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ LADDER_SCALE: Final = 80
 FRESHEST: Final = 5 * SECOND
 """No `max_age` below this: samples are as old as a scrape interval, however short the story is."""
 
+_SHARED: Final = ("_defaults", "policies", "calendars")
+"""What runbooks of a catalogue have in common."""
 _SCALED: Final = frozenset(
     {"settle", "hold", "countdown", "cooldown", "grace", "acknowledgement", "remind", "runs", "ineffective", "for"}
 )
@@ -31,11 +33,13 @@ _range = re.compile(r"(?<=\[)[0-9a-z]+(?=\])")
 _duration = re.compile(r"\d+(?:y|w|d|h|ms|m|s)(?:\d+(?:y|w|d|h|ms|m|s))*")
 
 
-def copy_scaled(source: Path, destination: Path) -> None:
-    """Copies the rule files of the catalogue `source` into the new folder `destination`, with scaled times."""
+def copy_scaled(source: Path, destination: Path, only: Collection[str] | None = None) -> None:
+    """Copies the rule files of the catalogue `source` into the new folder `destination`, with scaled times. `only`:
+    of its runbooks those of these names, where a story has no use for the others' services."""
     destination.mkdir(parents=True)
     for path in sorted(source.glob("*.yaml")):
-        if not path.name.startswith("_") or path.stem == "_defaults":
+        needed = only is None or path.stem in (*only, *_SHARED)
+        if needed and (not path.name.startswith("_") or path.stem == "_defaults"):
             (destination / path.name).write_text(scaled_text(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -30,6 +30,9 @@ class Scenario(StrEnum):
     BREAKER_RESET = "breaker-reset"
     """VaR opens the circuit breaker: the cause is treated first, then a person approves the reset."""
 
+    REDIS_FAILOVER = "redis-failover"
+    """A Redis master dies, its Sentinels do not elect another one, and one of them is told to. On real servers."""
+
 
 STRESS: Final[dict[Scenario, Stress]] = {
     # 1.8 puts two of three symbols (2.16 %, 1.98 %) above the alert's 1.8 % and none above the breaker's 2.5 %: one

@@ -99,7 +99,7 @@ async def _started(stage: Stage, respond: Respond) -> AsyncIterator[_Scene]:
         await stack.enter_async_context(caching(cache, stage.scenario))
         await stack.enter_async_context(respond(installation.config, responder))
         await stack.enter_async_context(monitoring.watching(plan, watched, stage.clock))
-        stage.say(f"{_stamp(stage)} demo: everything is up")
+        stage.say(f"{stamp(stage)} demo: everything is up")
         yield await _scene(stack, stage, tokens, addresses, redis=cache.binary is not None)
 
 
@@ -116,7 +116,7 @@ async def _scene(
         ON_CALL: await client(responder, tokens.on_call),
         RISK_MANAGER: await client(responder, tokens.risk_manager),
     }
-    imagined = Imagined(people, lambda line: stage.say(f"{_stamp(stage)} {line}"))
+    imagined = Imagined(people, lambda line: stage.say(f"{stamp(stage)} {line}"))
     return _Scene(platform, Observer(platform, await client(responder, tokens.person)), imagined, redis)
 
 
@@ -134,16 +134,9 @@ def _cache_line(stage: Stage, cache: Cache) -> list[str]:
 
 def _cast(plan: Monitoring, addresses: Addresses, cache: list[str]) -> list[str]:
     """Who takes part, where, and what is not as in production."""
-    watching = [f"  Prometheus    {plan.metrics_url}", f"  Alertmanager  {plan.alertmanager_url}"]
-    if plan.binaries is None:
-        watching = [
-            f"  evaluator     {plan.metrics_url}  (built in, instead of Prometheus and",
-            "                Alertmanager; it posts the same notifications). For the real ones:",
-            f"                {GET_THE_REAL_ONES}",
-        ]
     return [
         f"  platform      {addresses.platform}  (Kelly fraction, VaR, changes)",
-        *watching,
+        *evaluating(plan),
         *cache,
         f"  responder     http://{addresses.listen}  (SQLite, the shipped rules of edge-risk)",
         f"Times are scaled 1:{SCALE} (2 minutes are 6 seconds), the levels of escalation 1:{LADDER_SCALE}.",
@@ -153,12 +146,23 @@ def _cast(plan: Monitoring, addresses: Addresses, cache: list[str]) -> list[str]
     ]
 
 
+def evaluating(plan: Monitoring) -> list[str]:
+    """What raises the alerts, and where."""
+    if plan.binaries is not None:
+        return [f"  Prometheus    {plan.metrics_url}", f"  Alertmanager  {plan.alertmanager_url}"]
+    return [
+        f"  evaluator     {plan.metrics_url}  (built in, instead of Prometheus and",
+        "                Alertmanager; it posts the same notifications). For the real ones:",
+        f"                {GET_THE_REAL_ONES}",
+    ]
+
+
 async def _break(stage: Stage, scene: _Scene, before: Seen) -> None:
     stress = STRESS[stage.scenario]
     await _stress(scene, stress)
-    stage.say(f"{_stamp(stage)} demo: VaR is {before.var_pct:.2f} %. {BREAKS[stage.scenario]}")
+    stage.say(f"{stamp(stage)} demo: VaR is {before.var_pct:.2f} %. {BREAKS[stage.scenario]}")
     if not stress.responds:
-        stage.say(f"{_stamp(stage)} demo: and this time a smaller Kelly fraction will not help")
+        stage.say(f"{stamp(stage)} demo: and this time a smaller Kelly fraction will not help")
 
 
 async def _stress(scene: _Scene, stress: Stress) -> None:
@@ -184,7 +188,7 @@ async def _looked(stage: Stage, scene: _Scene, last: Seen) -> Seen:
     """A look, and the news since the last one."""
     seen = await scene.observer.look()
     for line in news(last, seen):
-        stage.say(f"{_stamp(stage)} platform: {line}")
+        stage.say(f"{stamp(stage)} platform: {line}")
     return seen
 
 
@@ -193,7 +197,7 @@ async def _refused(stage: Stage, scene: _Scene, before: Seen, ends: float) -> Co
     broke_at, client = stage.clock(), scene.people.clients[ON_CALL]
     high = await _until(stage, scene, before, lambda seen: seen.var_pct > HIGH_PCT, ends)
     wished = [await _wished(stage, client, high, tries=True)]
-    stage.say(f"{_stamp(stage)} demo: Now the market calms down")
+    stage.say(f"{stamp(stage)} demo: Now the market calms down")
     await _stress(scene, Stress())
     calm = await _until(stage, scene, high, lambda seen: seen.var_pct < CALM_PCT, ends)
     wished.append(await _wished(stage, client, calm, tries=False))
@@ -212,18 +216,19 @@ async def _until(stage: Stage, scene: _Scene, last: Seen, holds: Callable[[Seen]
 
 async def _wished(stage: Stage, client: httpx.AsyncClient, seen: Seen, *, tries: bool) -> Wished:
     asks = "wants a hot reload of risk_harmoniser" if tries else "asks for the plan of the same reload again"
-    stage.say(f"{_stamp(stage)} {ON_CALL}: VaR is {seen.var_pct:.2f} %; {asks}")
+    stage.say(f"{stamp(stage)} {ON_CALL}: VaR is {seen.var_pct:.2f} %; {asks}")
     wished = await wishes_reload(client, seen.var_pct, tries=tries)
     for reason in wished.refused:
-        stage.say(f"{_stamp(stage)} responder: refused: {reason}")
+        stage.say(f"{stamp(stage)} responder: refused: {reason}")
     if wished.goes_ahead:
-        stage.say(f"{_stamp(stage)} responder: it would go ahead. (The demo leaves it at that)")
+        stage.say(f"{stamp(stage)} responder: it would go ahead. (The demo leaves it at that)")
     if wished.status is not None:
-        stage.say(f"{_stamp(stage)} {ON_CALL}: tries to begin it all the same")
+        stage.say(f"{stamp(stage)} {ON_CALL}: tries to begin it all the same")
         said = "not begun, nothing was changed" if wished.status == REFUSED else "this went wrong"
-        stage.say(f"{_stamp(stage)} responder: answered {wished.status}: {said}")
+        stage.say(f"{stamp(stage)} responder: answered {wished.status}: {said}")
     return wished
 
 
-def _stamp(stage: Stage) -> str:
+def stamp(stage: Stage) -> str:
+    """The time of day, as every line of the timeline begins."""
     return format_time(stage.clock())[11:19]

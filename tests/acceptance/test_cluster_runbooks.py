@@ -9,6 +9,7 @@ import pytest
 
 from responder.incident import Incident
 from responder.recorded import Result
+from tests.acceptance.machines import COMPOSE_READS
 from tests.acceptance.stage import Stage, playing
 from tests.acceptance.test_ladders import loaded
 from tests.fakes.kubernetes import Cluster, Fault
@@ -52,7 +53,9 @@ def image(cluster: Cluster, name: str) -> str:
     return str(spec["containers"][0]["image"]).rpartition("/")[2]
 
 
-def measured(stage: Stage, runbook: str, platform: str, good: float, bad: float, until: Callable[[], bool]) -> None:
+def measured(
+    stage: Stage, runbook: str, platform: str, good: float, bad: float | None, until: Callable[[], bool]
+) -> None:
     """Every check of the runbook is bad until then."""
     for check in loaded(platform)[0].runbooks[runbook].checks.values():
         query = str(check.with_["query"])
@@ -247,26 +250,58 @@ def test_a_release_is_undone_once_and_then_people_decide() -> None:
 # --- docker-compose ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", ["UP", "DOWN"])
-def test_a_service_under_docker_compose_is_restarted_by_hand_and_rolled_back_if_that_fails(status: str) -> None:
+RESTART = "docker-compose restart trademaster-trading-service"
+ROLLBACK = "blue-green-deploy.sh --environment production --rollback"
+
+
+def gone(stage: Stage, cure: str, restart: int = 0, rollback: int = 0, down: float | None = 0.0) -> None:
+    """The service is down until `cure` has been done; `restart`, `rollback`: what these end with; `down`: what
+    Prometheus says of it until then."""
+    reads = dict.fromkeys(COMPOSE_READS, 0)
+    stage.world.scripts.exits = {**reads, RESTART: restart, "blue-green-deploy.sh": rollback}
+
+    def cured() -> bool:
+        return cure in [what for _, what, _ in stage.world.changes]
+
+    measured(stage, "application-down", SERVICE, 1.0, down, cured)
+    stage.world.answers = {
+        "/actuator/health": {"status": "UP" if cure == RESTART else "DOWN"},
+        "/actuator/metrics/jvm.memory.used": {"measurements": [{"value": 1}]},
+    }
+    stage.fires(GONE)
+
+
+def test_a_service_under_docker_compose_is_restarted_once() -> None:
     with playing(loaded(SERVICE)) as stage:
-        stage.world.answers = {
-            "/actuator/health": {"status": status},
-            "/actuator/metrics/jvm.memory.used": {"measurements": [{"value": 1}]},
-        }
-        back: list[bool] = []
-        measured(stage, "application-down", SERVICE, 1.0, 0.0, lambda: bool(back))
-        stage.fires(GONE)
-        stage.at("1:00")
-        assert stage.pages == [("0:01", "trademaster-oncall")]
-        assert any("docker-compose restart trademaster-trading-service" in line for line in stage.thread)
-        stage.person("done", "on-call")
-        back += [True] * (status == "UP")
-        stage.at("4:00")
-        asked = any("blue-green-deploy.sh --environment production --rollback" in line for line in stage.thread)
-        assert asked is (status == "DOWN")
-        if asked:
-            back.append(True)
-            stage.person("done", "on-call")
+        gone(stage, cure=RESTART)
         stage.at("8:00")
+        assert acted(stage) == [RESTART]
         assert stage.incident.result is Result.FIXED
+        assert not any("Please do by hand" in line for line in stage.thread)
+
+
+@pytest.mark.parametrize("restart", [0, 1, 77])
+def test_it_is_rolled_back_once_where_the_restart_does_not_help(restart: int) -> None:
+    with playing(loaded(SERVICE)) as stage:
+        gone(stage, cure=ROLLBACK, restart=restart)
+        stage.at("10:00")
+        assert (acted(stage)[-1], acted(stage).count(ROLLBACK)) == (ROLLBACK, 1)
+        assert stage.incident.result is Result.FIXED
+
+
+def test_a_rollback_of_which_nobody_knows_is_not_done_again() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        gone(stage, cure="never", rollback=3)
+        stage.at("1:00:00")
+        assert acted(stage).count(ROLLBACK) == 1
+        assert stage.incident.result is not Result.FIXED
+        assert {"trademaster-oncall", "trademaster-lead"} <= {who for _, who in stage.pages}
+
+
+@pytest.mark.parametrize("number", [1.0, None])
+def test_nothing_is_restarted_where_prometheus_does_not_see_it_down(number: float | None) -> None:
+    with playing(loaded(SERVICE)) as stage:
+        gone(stage, cure="never", down=number)
+        stage.at("30:00")
+        assert acted(stage) == []
+        assert "trademaster-oncall" in {who for _, who in stage.pages}

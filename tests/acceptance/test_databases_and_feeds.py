@@ -195,3 +195,18 @@ def test_a_switch_that_fails_halts_trading_too() -> None:
         stage.world.scripts.exits["switch_data_feed.sh"] = 64
         stage.at("1:00")
         assert [what for _, what in stage.did] == [SWITCH, HALT]
+
+
+@pytest.mark.parametrize(("exit_", "did"), [(0, []), (1, [HALT]), (9, [HALT])])
+def test_without_data_a_machine_switches_nothing_and_halts_only_where_the_feed_says_no(
+    exit_: int, did: list[str]
+) -> None:
+    with playing(loaded("multi-market")) as stage:
+        stage.world.numbers[SILENCE] = lambda: None
+        looked = {"check_data_feed_health.sh": 1, "check_dependencies.sh": 0, "verify_data_feed.sh": exit_}
+        stage.world.scripts.exits = {**looked, "halt_trading.sh": 0}
+        stage.fires(NO_PRICES)
+        stage.at("4:00")
+        assert [what for _, what in stage.did] == did
+        assert "multi-market-oncall" in {who for _, who in stage.pages}
+        assert stage.last_run.result is not Result.FIXED

@@ -74,7 +74,7 @@ class World:
         """As `Connections.connect`."""
         if service == "db" or service.startswith("db-"):
             return Database(self, service)
-        if service == "scripts":
+        if service in {"scripts", "deploy"}:
             return Folder(self)
         if service == "trading-redis":
             return SentinelConnection(service, WATCHED, lambda server, _patience: Line(self, server.url))

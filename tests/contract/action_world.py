@@ -241,6 +241,9 @@ REPLIES: dict[str, Any] = {
     "HLEN volatility_estimates": 2,
     "HGETALL volatility_estimates": [b"BTC-USD", b"4.8", b"said", f"the {TOKEN}".encode()],
     "XREVRANGE model.switch.log + - COUNT 20": [[b"2-0", [b"from", b"a", b"to", b"b"]]],
+    f"TS.RANGE var_pct:BTC-USD {NOW // 1000 - 60_000} + COUNT 3 AGGREGATION avg 30000": [
+        [NOW // 1000 - 30_000, b"2.13"]
+    ],
     "INFO stats": b"# Stats\r\nevicted_keys:3\r\n",
     "INFO clients": INFO,
     "INFO memory": INFO,
@@ -396,6 +399,11 @@ MEMBERS = {
     "redis get": Member("redis.get", {"service": "cache", "key": "var_pct:BTC-USD"}, Effect.READ),
     "redis hash": Member("redis.hgetall", {"service": "cache", "key": "volatility_estimates"}, Effect.READ),
     "redis stream": Member("redis.xrevrange", {"service": "cache", "stream": "model.switch.log"}, Effect.READ),
+    "redis time series": Member(
+        "redis.timeseries_range",
+        {"service": "cache", "key": "var_pct:BTC-USD", "last": "1m", "samples": 2},
+        Effect.READ,
+    ),
     "redis info": Member("redis.info", {"service": "cache"}, Effect.READ),
     "redis slow log": Member("redis.slowlog", {"service": "cache"}, Effect.READ),
     "redis latency": Member("redis.latency", {"service": "cache"}, Effect.READ),

@@ -19,7 +19,7 @@ import httpx
 import yaml
 
 from responder.demo.alert_rules import rule_file, shipped_alerting, shortened
-from responder.demo.monitoring import ALERTS, HOLDS_FOR, LABELS, TIMING
+from responder.demo.monitoring import EDGE_RISK, HOLDS_FOR, TIMING
 from responder.demo.prometheus import ScrapeJob, Timing, alertmanager_config, prometheus_config
 from tests.servers import Alertmanager, Prometheus
 from tests.system.outside import Outside
@@ -91,7 +91,7 @@ class Arena:
         return str(yaml.safe_dump(config))
 
     def _scraping(self) -> str:
-        job = ScrapeJob("edge-risk", self.outside.address, LABELS)
+        job = ScrapeJob("edge-risk", self.outside.address, EDGE_RISK.labels)
         return prometheus_config(
             self._layout.timing, [job], [peer.address for peer in self.alertmanagers], [Path("rules.yml")]
         )
@@ -99,7 +99,7 @@ class Arena:
     def _rules(self) -> str:
         """The shipped rules with a label of their own: to Alertmanager the alerts of every test are new ones."""
         text = (shipped_alerting() / "rules" / "edge-risk.yml").read_text()
-        rules = shortened(text, ALERTS, HOLDS_FOR)
+        rules = shortened(text, EDGE_RISK.alerts, HOLDS_FOR)
         own = {"round": str(next(_rounds))}
         labelled = [replace(rule, labels={**rule.labels, **own}) for rule in rules]
         return rule_file(labelled, self._layout.timing.evaluation_interval)

@@ -124,6 +124,48 @@ def test_it_ends_as_the_scenario_promises(place: int, playing: Playing) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("monitoring", ["prometheus", "built-in"])
+def test_a_redis_master_that_dies_is_replaced_once(monitoring: str, tmp_path: Path) -> None:
+    for server in ("prometheus", "alertmanager", "redis-server", "redis-sentinel"):
+        find(server)
+    flags = ["--built-in"] if monitoring == "built-in" else []
+    status, printed, timeline = finished(demo(tmp_path, "--scenario", "redis-failover", "--json", *flags))
+    assert status == 0, f"{timeline}\n{printed}"
+    ending: dict[str, Any] = json.loads(printed)
+    assert (ending["good"], ending["monitoring"]) == (True, monitoring)
+    before, (after,) = ending["master"]["before"], ending["master"]["after"]
+    assert after != before
+    assert ending["sentinels"] == {"name": [after] * 3, "told": 1}
+    assert ending["incident"]["result"] == "fixed"
+    assert any(f"{after} is the master in the place of" in step for step in ending["steps"])
+    for part in (f"{before} is the master. Now it is killed", "no server answers as a master", "PAGE → nse-oncall"):
+        assert part in timeline
+    assert max(len(line) for line in timeline.splitlines()) <= 80
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_sentinels_the_failover_says_what_to_install(tmp_path: Path) -> None:
+    # Neither on PATH nor among what a checkout has unpacked.
+    code = (
+        "import responder.demo.prometheus as servers; servers.UNPACKED = servers.Path('/nowhere')\n"
+        "from responder.__main__ import main; main()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "demo", "--scenario", "redis-failover"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "no redis-server and redis-sentinel here" in ended.stderr
+    assert "apt install redis-server redis-sentinel" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_person_sees_the_story_within_80_columns(tmp_path: Path) -> None:
     status, printed, complaints = finished(demo(tmp_path, "--built-in", "--keep"))
     assert status == 0, f"{printed}\n{complaints}"

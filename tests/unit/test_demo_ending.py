@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from responder.demo.ending import HALT, PAUSE, REDUCE, RESET, Course, as_json, findings, paged, seconds, summary
+from responder.demo.ending import HALT, PAUSE, REDUCE, RESET, Course, ended, findings, paged, times
 from responder.demo.imagined import ON_CALL, RISK_MANAGER, Wished
 from responder.demo.observer import Call, Seen, news
 from responder.demo.scenario import Scenario
@@ -101,15 +101,15 @@ def test_each_broken_promise_of_the_halt_fails_it(last: Seen) -> None:
 
 
 def test_the_summary_says_what_was_wrong() -> None:
-    lines = list(summary(course(Scenario.VAR_BREACH, replace(FIXED, calls=(CUT, CUT)))))
+    lines = list(ended(course(Scenario.VAR_BREACH, replace(FIXED, calls=(CUT, CUT))), "built-in", None).told())
     assert f"✘ one change reached the platform, and only one: received {REDUCE}, {REDUCE}" in lines
     assert lines[0].endswith("0.25 → 0.10")
-    assert as_json(course(Scenario.VAR_BREACH, BEFORE), "built-in", None)["good"] is False
+    assert ended(course(Scenario.VAR_BREACH, BEFORE), "built-in", None).as_json(Scenario.VAR_BREACH)["good"] is False
 
 
 def test_times_count_from_the_break() -> None:
-    assert seconds(course(Scenario.VAR_BREACH, FIXED)) == {"fired": 2.0, "acted": 2.5, "verified": 5.0, "closed": 6.0}
-    assert set(seconds(course(Scenario.VAR_BREACH, BEFORE)).values()) == {None}
+    assert times(incident("fixed"), BROKE) == {"fired": 2.0, "acted": 2.5, "verified": 5.0, "closed": 6.0}
+    assert set(times({}, BROKE).values()) == {None}
 
 
 def test_it_is_over_when_all_is_closed_and_told() -> None:
@@ -200,7 +200,10 @@ def told(scenario: Scenario, last: Seen, *wished: Wished, redis: bool = True) ->
 @pytest.mark.parametrize("scenario", STORIES)
 def test_the_other_stories_as_promised_are_good(scenario: Scenario) -> None:
     assert told(scenario, STORIES[scenario]) == []
-    assert all(line.isprintable() for line in summary(Course(scenario, BEFORE, 2.16, STORIES[scenario], BROKE)))
+    assert all(
+        line.isprintable()
+        for line in ended(Course(scenario, BEFORE, 2.16, STORIES[scenario], BROKE), "built-in", None).told()
+    )
 
 
 def test_without_a_redis_its_evidence_is_not_promised() -> None:
