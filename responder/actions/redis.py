@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from responder.contracts import Action, Context, Output
+from responder.contracts import Context, Output
 from responder.errors import Permanent, Temporary
 from responder.recorded import Plan
 from responder.redis_connections import RedisCall
@@ -34,6 +34,7 @@ from responder.redis_replies import (
     typed,
     whole,
 )
+from responder.redis_steps import RedisStep
 from responder.timing import SECOND
 
 MAX_FIELDS: Final = 500
@@ -48,13 +49,10 @@ Count = Annotated[int, Field(ge=1, le=MAX_ENTRIES)]
 FieldName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
-class Reader(Action):
-    """What all readers of a Redis server share: the service, and how a command is sent."""
+class Reader(RedisStep):
+    """What all readers of a Redis server share: how a command is sent."""
 
     reads_only: ClassVar[bool] = True
-    kinds: ClassVar[tuple[str, ...]] = ("redis", "redis_sentinel")
-
-    service: str
 
     async def _ask(self, context: Context, *words: str) -> Reply:
         """Raises Temporary and Permanent."""
@@ -90,6 +88,8 @@ class RedisGet(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("exists", "getrange")
+    keys: ClassVar[tuple[str, ...]] = ("key",)
 
     key: Key
 
@@ -124,6 +124,8 @@ class RedisHgetall(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "fields": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("hlen", "hgetall", "hmget")
+    keys: ClassVar[tuple[str, ...]] = ("key",)
 
     key: Key
     fields_: Annotated[tuple[FieldName, ...], Field(alias="fields", max_length=MAX_ENTRIES)] = ()
@@ -174,6 +176,8 @@ class RedisXrevrange(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "count": "literal", "by": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("xrevrange",)
+    keys: ClassVar[tuple[str, ...]] = ("stream",)
 
     stream: Key
     count: Count = 20
@@ -213,6 +217,7 @@ class RedisInfo(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "section": "literal", "only": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("info",)
 
     section: Annotated[
         str,
@@ -253,6 +258,7 @@ class RedisSlowlog(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "count": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("slowlog|get",)
 
     count: Count = 10
 
@@ -290,6 +296,7 @@ class RedisLatency(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "event": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("latency|history",)
 
     event: Annotated[str, Field(pattern=_event_name)] = "command"
 
@@ -329,6 +336,7 @@ class RedisClientList(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "top": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("info", "client|list")
 
     top: Count = 5
 
@@ -376,6 +384,7 @@ class RedisDiagnose(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "slow_us": "literal", "clients": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("info", "slowlog|get")
 
     slow_us: Annotated[int, Field(ge=1)] = 5000
     clients: Annotated[int, Field(ge=1)] = 400

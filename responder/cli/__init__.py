@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "doctor": Entry("doctor:command", "Find out whether anybody would be reached: configuration, server, notifiers."),
     "lint": Entry("lint:command", "Check runbooks and policies; show every mistake at its place."),
     "schema": Entry("schema:command", "Print the JSON Schema of runbooks and other files, for editors."),
+    "rbac": Entry("rbac:command", "Print the least rights that the runbooks need: Roles, GRANTs, ACL users."),
     "replay": Entry("replay:command", "Show what would be done about an alert, without doing it."),
     "record": Entry("record:command", "Keep what a running server received as files for replay."),
     "explain": Entry("explain:command", "Say which runbook answers an alert and why, gate by gate."),
