@@ -162,11 +162,6 @@ def grants_of(uses: Iterable[Use], service: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(grant for use in uses if service in use.services for grant in use.action.grants))
 
 
-def quoted(name: str) -> str:
-    """An identifier of SQL, whatever it contains."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +198,18 @@ def sentinel_rights(uses: Iterable[Use], name: str) -> AclRights:
     """What the user on the Sentinels of the service `name` needs."""
     mine = [use.action for use in uses if name in use.services and issubclass(use.action, RedisStep)]
     return AclRights(tuple(sorted({command for action in mine for command in action.sentinel_commands})))
+
+
+def sent_to_servers(uses: Iterable[Use], name: str) -> tuple[tuple[str, str], ...]:
+    """What the uses of the service `name` send to its servers: each command with each pattern of a key or channel that
+    its action has, "" for none."""
+    found: dict[tuple[str, str], None] = {}
+    for use in uses:
+        if name in use.services and issubclass(use.action, RedisStep):
+            fields = (*use.action.keys, *use.action.channels)
+            patterns = [pattern for field in fields for pattern in _patterns(use, field)]
+            found |= dict.fromkeys(product(use.action.commands, patterns or [""]))
+    return tuple(found)
 
 
 def _database(service: RedisService | RedisSentinelService) -> int:

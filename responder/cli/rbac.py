@@ -121,13 +121,14 @@ def _roles(services: Mapping[str, Service], uses: tuple[Use, ...]) -> Iterator[R
 
 
 def _grants(services: Mapping[str, Service], uses: tuple[Use, ...]) -> Iterator[Grants]:
-    from responder.rights import grants_of, quoted
+    from responder.postgres_statements import identifier
+    from responder.rights import grants_of
     from responder.services import PostgresService
 
     for name, service in services.items():
         given = grants_of(uses, name)
         if given and isinstance(service, PostgresService):
-            statements = tuple(f"{grant.format(role=quoted(service.username))};" for grant in given)
+            statements = tuple(f"{grant.format(role=identifier(service.username))};" for grant in given)
             yield Grants(name, service.url, service.username, statements)
 
 

@@ -16,8 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from responder.app import CATALOGUE, build
+from responder.checkups import Finding
 from responder.cli import run
-from responder.cli.checks import TEST, Finding, looked_at, tried
+from responder.cli.checks import TEST, looked_at, tried
 from responder.config import load_config
 from responder.contracts import Notifier, Secret
 from responder.notifiers.console import Console
@@ -324,4 +325,4 @@ async def test_a_notifier_that_does_not_exist_is_wrong_use(
     monkeypatch.setenv("OTTO", "otto-token")
     configured(tmp_path)
     status, out = await ran(capsys, "--only", "oncall")
-    assert (status, "there is no notifier oncall; there are console" in out) == (2, True)
+    assert (status, "there is no notifier or service oncall; there are console" in out) == (2, True)

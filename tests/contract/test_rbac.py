@@ -65,9 +65,11 @@ class Installed:
         connections = Connections(self.config.services, open_transport)
         performer = Performer(ACTIONS, connections.connect, {}, wall_clock, _no_wait)
         ended = {}
-        for number, one in enumerate((*self.runbook.evidence, *self.runbook.steps)):
-            made = {"id": "it", "action": one.action, "with": one.with_, "timeout": "10s"}
-            ended[f"{one.action} {number}"] = await self._one(performer, Step.model_validate(made))
+        uses = [(one.action, one.with_) for one in self.runbook.evidence]
+        uses += [(one.action or "", one.with_) for one in self.runbook.steps]
+        for number, (action, with_) in enumerate(uses):
+            made = {"id": "it", "action": action, "with": with_, "timeout": "10s"}
+            ended[f"{action} {number}"] = await self._one(performer, Step.model_validate(made))
         return ended
 
     async def _one(self, performer: Performer, step: Step) -> Ended:
