@@ -24,7 +24,7 @@ from responder.kubernetes_calls import ACCESS_REVIEWS, KubernetesAnswer, Kuberne
 from responder.kubernetes_connections import KubernetesConnection
 from responder.postgres_connections import PostgresConnection, PostgresSession, SqlCall
 from responder.redis_connections import RedisCall, RedisConnection
-from responder.redis_replies import Reply, list_of, text_of, whole
+from responder.redis_replies import Reply, list_of, text_of
 from responder.rights import RoleRule, Use, grants_of, roles_of, sent_to_servers, sentinel_rights
 from responder.sentinel_connections import SentinelConnection
 from responder.timing import SECOND, humanize
@@ -182,8 +182,12 @@ async def _http(connection: HttpConnection, needs: Needs, now: Clock) -> Says:
             yield True, f"it answers (/ with {answer.status})"
         yield clock
     for index, call in enumerate(reads):
-        answer, clock = await _answer(connection, call, now)
-        answer.checked(now())
+        try:
+            answer, clock = await _answer(connection, call, now)
+            answer.checked(now())
+        except ResponderError as error:
+            yield False, str(error)
+            continue
         yield True, f"GET {call.path}: answers {answer.status}"
         if index == 0:
             yield clock
@@ -234,7 +238,12 @@ async def _kubernetes(connection: KubernetesConnection, mine: Sequence[Use], now
     yield True, "it answers, and knows us"
     yield _clock(_date(first.headers), SECOND, before, now())
     for namespace, rules in spaces.items():
-        denied = [one for one in await asyncio.gather(*(_denied(connection, namespace, r, now) for r in rules)) if one]
+        try:
+            asked = await asyncio.gather(*(_denied(connection, namespace, rule, now) for rule in rules))
+        except ResponderError as error:
+            yield False, str(error)
+            continue
+        denied = [rule for rule in asked if rule is not None]
         for rule in denied:
             yield False, f"its user may not do this in {namespace}; add to its Role (responder rbac): {rule.line}"
         if not denied:
@@ -344,10 +353,10 @@ async def _server(ask: Ask, username: str | None, sends: Sequence[tuple[str, str
     try:
         told = list_of(await ask(RedisCall(("TIME",))))
     except Permanent as error:
-        if "NOPERM" not in str(error):
+        if "does not know us" in str(error) or "nothing was sent" in str(error):
             raise
-        told = []
-    time = whole(told[0]) * SECOND + whole(told[1]) if len(told) == 2 else None
+        told = []  # the user may do other things, but not this
+    time = int(text_of(told[0])) * SECOND + int(text_of(told[1])) if len(told) == 2 else None
     yield True, "it answers, and knows us"
     yield _clock(time, 0, before, now()) if time is not None else (None, "its clock is not ours to read: allow +time")
     async for one in _allowed(ask, username, sends):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,11 @@ async def test_a_cluster_is_asked_for_exactly_what_the_runbooks_do() -> None:
     says = f"its user may do all that the runbooks do in {NAMESPACE}"
     assert found == [(True, "it answers, and knows us"), (True, AGREES), (True, says)]
     asked = {(one["verb"], one["resource"], one.get("name", "")) for one in cluster.reviews}
-    assert asked == {("get", "deployments", "trading-app"), ("patch", "deployments", "trading-app"), ("list", "pods", "")}
+    assert asked == {
+        ("get", "deployments", "trading-app"),
+        ("patch", "deployments", "trading-app"),
+        ("list", "pods", ""),
+    }
     assert cluster.asked == [], "nothing but reviews was asked"
 
 
@@ -213,14 +217,11 @@ async def test_each_right_that_is_missing_is_found_by_a_dry_run(cache: Redis, ta
 async def test_without_a_dry_run_what_reads_is_read_and_the_rest_is_said_to_be_unknown(cache: Redis) -> None:
     allow(cache, RIGHTS)
     found = await looked(at_cache(cache), needs(GET, WRITE, SAY))
+    unknown = "known only when it is sent: set responder:write-test, publish param.reload; "
     assert found[1:] == [
         (None, "its clock is not ours to read: allow +time"),
         (True, "its user may do the rest of all that the runbooks do"),
-        (
-            None,
-            "known only when it is sent: set responder:write-test, publish param.reload; "
-            "with +acl|dryrun it can be asked (Redis 7)",
-        ),
+        (None, f"{unknown}with +acl|dryrun it can be asked (Redis 7)"),
     ]
     allow(cache, RIGHTS.replace("+getrange", ""))
     (says,) = bad(await looked(at_cache(cache), needs(GET, WRITE, SAY)))
@@ -297,7 +298,7 @@ async def test_an_http_api_is_read_where_runbooks_read_it_and_what_cannot_be_kno
         ]
         assert server.seen == ["GET /limits", "GET /status"], "nothing but reads was sent"
         refused = await looked(HttpService(url=server.url), given)
-        assert "check the service's credentials" in bad(refused)[0]
+        assert ["check the service's credentials" in says for says in bad(refused)] == [True, True]
 
 
 async def test_an_http_api_that_nothing_reads_is_asked_whether_it_is_there() -> None:
@@ -315,7 +316,10 @@ async def test_an_http_api_that_nothing_reads_is_asked_whether_it_is_there() -> 
 
 async def test_prometheus_and_alertmanager_are_known_by_what_they_answer() -> None:
     silence = {"service": "it", "matchers": ["alertname=A"], "duration": "5m", "comment": "c"}
-    with Prometheus("global: {}\n") as metrics, Alertmanager("route: {receiver: x}\nreceivers: [{name: x}]\n") as alerts:
+    with (
+        Prometheus("global: {}\n") as metrics,
+        Alertmanager("route: {receiver: x}\nreceivers: [{name: x}]\n") as alerts,
+    ):
         ask = needs(("prometheus.query", {"service": "it", "query": "up"}))
         found = await looked(PrometheusService(url=metrics.url), ask)
         assert found == [(True, "it answers queries"), (True, AGREES)]
@@ -354,15 +358,10 @@ async def test_a_folder_and_each_executable_that_is_used_must_be_nobody_else_s_t
 
 
 async def test_one_that_never_answers_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(request: Request) -> Response:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     monkeypatch.setattr(checkups, "PATIENCE", 0.2)
-    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    found = await looked(RedisService(url=f"redis://127.0.0.1:{port}", username="responder", password=SECRET), needs())
-    server.close()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        found = await looked(RedisService(url=url, username="responder", password=SECRET), needs())
     assert found == [(False, "no answer within 0.2 s; check that it runs, and the network between")]
 
 
