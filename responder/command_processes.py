@@ -162,6 +162,19 @@ def _kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
+def checked_folder(folder: str) -> Path:
+    """The folder, when nobody but root and us can put anything there. Raises Permanent."""
+    try:
+        real = Path(folder).resolve(strict=True)
+    except OSError as error:
+        raise Permanent(f"{folder}: {error.strerror}; check the service's `folder`") from None
+    if not real.is_dir():
+        raise Permanent(f"{folder} is no folder; check the service's `folder`")
+    for path in (real, *real.parents):
+        _safe(path, sticky_will_do=path != real)
+    return real
+
+
 def checked(folder: str, command: str) -> Path:
     """The executable, when nobody but root and us could have put it there. Raises Permanent; nothing was run."""
     home = Path(folder)

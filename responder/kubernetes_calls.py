@@ -44,6 +44,7 @@ class Resource:
     version: str
     plural: str
     subresource: str = ""
+    namespaced: bool = True
 
     @property
     def rbac(self) -> str:
@@ -53,7 +54,8 @@ class Resource:
     def path(self, namespace: str, name: str = "") -> str:
         """Below the server's address. The caller has checked that both are names, without any special character."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        parts = [root, "namespaces", namespace, self.plural, name, self.subresource]
+        space = ["namespaces", namespace] if self.namespaced else []
+        parts = [root, *space, self.plural, name, self.subresource]
         return "/".join(part for part in parts if part)
 
     def part(self, subresource: str) -> Resource:
@@ -70,6 +72,8 @@ AUTOSCALERS: Final = Resource("autoscaling", "v2", "horizontalpodautoscalers")
 PODS: Final = Resource("", "v1", "pods")
 EVENTS: Final = Resource("", "v1", "events")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
+ACCESS_REVIEWS: Final = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", namespaced=False)
+"""A question in the form of a creation: may we do this? Nothing is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class KubernetesCall:
     body: JsonValue = None
     patch: PatchType | None = None
     dry_run: bool = False
+    reads: bool = False
+    """True where a creation only asks, as an access review does; get and list always do."""
 
     @property
     def method(self) -> str:
@@ -96,7 +102,7 @@ class KubernetesCall:
     @property
     def changes(self) -> bool:
         """Whether the world may be different afterwards."""
-        return self.method != "GET" and not self.dry_run
+        return self.method != "GET" and not self.dry_run and not self.reads
 
     @property
     def query(self) -> dict[str, str]:

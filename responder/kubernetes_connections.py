@@ -188,7 +188,9 @@ class LibraryWire:
 
     def _query(self, call: KubernetesCall) -> dict[str, str]:
         """Who changed a field is written down by the server, under the service's own name."""
-        managed = {"fieldManager": self.service.field_manager} if call.verb in {"patch", "create"} else {}
+        managed = (
+            {"fieldManager": self.service.field_manager} if call.verb in {"patch", "create"} and not call.reads else {}
+        )
         return {**call.query, **managed}
 
     async def _credential(self, configuration: Any) -> str:

@@ -65,6 +65,16 @@ class KubernetesStep(Action):
     service: str
     namespace: Namespace
 
+    @classmethod
+    def rules_for(cls, with_: Mapping[str, Any]) -> tuple[Rule, ...]:
+        """What of `rules` a use with these parameters, as they are written, needs: of a workload's kind alone, and
+        without a workload nothing of any."""
+        kind = str(with_.get("workload") or "").partition("/")[0]
+        if "{{" in kind:
+            return cls.rules
+        wanted = (f"{kind}s", "replicasets" if kind == "deployment" else "controllerrevisions" if kind else "")
+        return tuple(rule for rule in cls.rules if rule[0] != "apps" or rule[1].partition("/")[0] in wanted)
+
     async def _send(self, context: Context, call: KubernetesCall) -> KubernetesAnswer:
         """The answer, whatever its status. Raises Temporary, Permanent, Unknown."""
         answer: KubernetesAnswer = await context.service(self.service).send(call, context.timeout)

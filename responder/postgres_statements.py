@@ -26,6 +26,15 @@ SELECT current_user AS role,
 """
 """What our role may do. Without the first it sees NULLs where others' sessions are, and so would find nothing."""
 
+CHECKUP: Final = """
+SELECT current_user AS role, pg_is_in_recovery() AS recovery,
+       (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now
+"""
+"""Whose session it is, and the server's clock in µs."""
+
+HAS_ROLE: Final = "SELECT pg_has_role(current_user, %(right)s, 'USAGE') AS has"
+MAY_EXECUTE: Final = "SELECT has_function_privilege(current_user, %(right)s, 'EXECUTE') AS has"
+
 ROLES: Final = "SELECT rolname AS name, rolsuper AS super FROM pg_roles WHERE rolname = ANY(%(users)s)"
 
 STANDING: Final = """
@@ -142,6 +151,11 @@ SELECT count(*) AS number FROM pg_stat_activity WHERE {_THE_SAME} AND state = %(
 """  # noqa: S608
 
 PROMOTE: Final = "SELECT pg_promote(true, %(wait)s) AS promoted"
+
+
+def identifier(name: str) -> str:
+    """An identifier of SQL, whatever it contains."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def counted(rows: Iterable[Row], column: str) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -312,6 +312,12 @@ class Logs(_OfPods):
         if (self.pod is None) == (self.workload is None):
             raise ValueError("say whose log: either `pod` or `workload`")
         return self
+
+    @classmethod
+    def rules_for(cls, with_: Mapping[str, Any]) -> tuple[Rule, ...]:
+        """See KubernetesStep.rules_for. A pod that is named is not looked for."""
+        rules = super().rules_for(with_)
+        return rules if with_.get("workload") else tuple(rule for rule in rules if rule[1] != "pods")
 
     def preview(self) -> str:
         """See Action.preview."""

@@ -76,6 +76,14 @@ class Scale(KubernetesSetting):
             raise ValueError(f"`replicas` {self.replicas} is not within `min` {self.min} and `max` {self.max}")
         return self
 
+    @classmethod
+    def rules_for(cls, with_: Mapping[str, Any]) -> tuple[Rule, ...]:
+        """See KubernetesStep.rules_for. An autoscaler is changed by `raise_minimum` alone."""
+        rules = super().rules_for(with_)
+        if with_.get("autoscaler") == "raise_minimum":
+            return rules
+        return tuple((group, name, ("list",) if group == "autoscaling" else verbs) for group, name, verbs in rules)
+
     def preview(self) -> str:
         """See Action.preview."""
         return f"scale {self.workload} in {self.namespace} to {self.replicas}"

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from responder.contracts import Action, Context, Output
+from responder.contracts import Context, Output
 from responder.errors import Permanent, Temporary
 from responder.recorded import Plan
 from responder.redis_connections import RedisCall
@@ -35,6 +35,7 @@ from responder.redis_replies import (
     typed,
     whole,
 )
+from responder.redis_steps import RedisStep
 from responder.timing import DAY, MILLISECOND, MINUTE, SECOND, format_duration
 from responder.written import Duration
 
@@ -50,13 +51,10 @@ Count = Annotated[int, Field(ge=1, le=MAX_ENTRIES)]
 FieldName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
-class Reader(Action):
-    """What all readers of a Redis server share: the service, and how a command is sent."""
+class Reader(RedisStep):
+    """What all readers of a Redis server share: how a command is sent."""
 
     reads_only: ClassVar[bool] = True
-    kinds: ClassVar[tuple[str, ...]] = ("redis", "redis_sentinel")
-
-    service: str
 
     async def _ask(self, context: Context, *words: str) -> Reply:
         """Raises Temporary and Permanent."""
@@ -92,6 +90,8 @@ class RedisGet(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("exists", "getrange")
+    keys: ClassVar[tuple[str, ...]] = ("key",)
 
     key: Key
 
@@ -126,6 +126,8 @@ class RedisHgetall(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "fields": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("hlen", "hgetall", "hmget")
+    keys: ClassVar[tuple[str, ...]] = ("key",)
 
     key: Key
     fields_: Annotated[tuple[FieldName, ...], Field(alias="fields", max_length=MAX_ENTRIES)] = ()
@@ -176,6 +178,8 @@ class RedisXrevrange(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "count": "literal", "by": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("xrevrange",)
+    keys: ClassVar[tuple[str, ...]] = ("stream",)
 
     stream: Key
     count: Count = 20
@@ -221,6 +225,8 @@ class RedisTimeseriesRange(Reader):
     positions: ClassVar[Mapping[str, str]] = {
         "service": "literal", "last": "literal", "samples": "literal", "aggregate": "literal"
     }  # fmt: skip
+    commands: ClassVar[tuple[str, ...]] = ("ts.range",)
+    keys: ClassVar[tuple[str, ...]] = ("key",)
 
     key: Key
     last: Annotated[Duration, Field(ge=SECOND, le=7 * DAY)] = 15 * MINUTE
@@ -284,6 +290,7 @@ class RedisInfo(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "section": "literal", "only": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("info",)
 
     section: Annotated[
         str,
@@ -324,6 +331,7 @@ class RedisSlowlog(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "count": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("slowlog|get",)
 
     count: Count = 10
 
@@ -361,6 +369,7 @@ class RedisLatency(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "event": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("latency|history",)
 
     event: Annotated[str, Field(pattern=_event_name)] = "command"
 
@@ -400,6 +409,7 @@ class RedisClientList(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "top": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("info", "client|list")
 
     top: Count = 5
 
@@ -447,6 +457,7 @@ class RedisDiagnose(Reader):
     """
 
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "slow_us": "literal", "clients": "literal"}
+    commands: ClassVar[tuple[str, ...]] = ("info", "slowlog|get")
 
     slow_us: Annotated[int, Field(ge=1)] = 5000
     clients: Annotated[int, Field(ge=1)] = 400

@@ -14,11 +14,12 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, JsonValue
 
-from responder.contracts import Action, Context, Output, Probe
+from responder.contracts import Context, Output, Probe
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
 from responder.recorded import Effect, Plan, ProbeAnswer
 from responder.redis_connections import RedisCall
 from responder.redis_replies import list_of, parsed_info, text_of, whole
+from responder.redis_steps import RedisStep
 from responder.sentinel_connections import SentinelConnection
 from responder.sentinel_views import (
     Behind,
@@ -60,7 +61,7 @@ class _Choice:
     behind: Behind
 
 
-class RedisFailover(Action):
+class RedisFailover(RedisStep):
     """Have one Sentinel promote a replica, where the Sentinels have not done it by themselves.
 
     - `service`: a service of kind `redis_sentinel`.
@@ -99,12 +100,16 @@ class RedisFailover(Action):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("redis_sentinel",)
+    commands: ClassVar[tuple[str, ...]] = ("info", "role", "set")
+    sentinel_commands: ClassVar[tuple[str, ...]] = (
+        "info", "sentinel|master", "sentinel|replicas", "sentinel|ckquorum", "sentinel|failover",
+    )  # fmt: skip
+    keys: ClassVar[tuple[str, ...]] = ("key",)
     positions: ClassVar[Mapping[str, str]] = {
         "service": "literal", "planned": "literal", "max_lag": "literal", "max_lag_bytes": "literal",
         "after": "literal", "key": "literal",
     }  # fmt: skip
 
-    service: str
     planned: bool = False
     max_lag: Duration = 15 * SECOND
     max_lag_bytes: Annotated[int, Field(ge=0)] = 1024 * 1024

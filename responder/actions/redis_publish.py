@@ -7,14 +7,15 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from responder.contracts import Action, Context, Output, Probe
+from responder.contracts import Context, Output, Probe
 from responder.recorded import Effect, Plan, ProbeAnswer
 from responder.redis_connections import RedisCall, RedisConnection
 from responder.redis_replies import whole
+from responder.redis_steps import RedisStep
 from responder.sentinel_connections import SentinelConnection
 
 
-class RedisPublish(Action):
+class RedisPublish(RedisStep):
     """Send a message to whoever listens on a channel.
 
     - `service`: a service of kind `redis` or `redis_sentinel` (then to the master).
@@ -40,12 +41,12 @@ class RedisPublish(Action):
     ```
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("redis", "redis_sentinel")
+    commands: ClassVar[tuple[str, ...]] = ("publish",)
+    channels: ClassVar[tuple[str, ...]] = ("channel",)
     positions: ClassVar[Mapping[str, str]] = {
         "service": "literal", "channel": "literal", "message": "text", "repeatable": "literal",
     }  # fmt: skip
 
-    service: str
     channel: Annotated[str, Field(min_length=1, max_length=200)]
     message: Annotated[str, Field(max_length=4000)]
     repeatable: bool = False

@@ -7,16 +7,17 @@ from typing import ClassVar
 
 from pydantic import JsonValue
 
-from responder.contracts import Action, Context, Output
+from responder.contracts import Context, Output
 from responder.errors import Temporary
 from responder.recorded import Plan
 from responder.redis_connections import RedisCall
 from responder.redis_replies import list_of, text_of
+from responder.redis_steps import RedisStep
 from responder.sentinel_connections import SentinelConnection
 from responder.sentinel_views import Views
 
 
-class RedisSentinel(Action):
+class RedisSentinel(RedisStep):
     """Read what the Sentinels say about their master, and whether it is one.
 
     - `service`: a service of kind `redis_sentinel`.
@@ -39,9 +40,9 @@ class RedisSentinel(Action):
 
     reads_only: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ("redis_sentinel",)
+    commands: ClassVar[tuple[str, ...]] = ("role",)
+    sentinel_commands: ClassVar[tuple[str, ...]] = ("sentinel|master", "sentinel|ckquorum")
     positions: ClassVar[Mapping[str, str]] = {"service": "literal"}
-
-    service: str
 
     def preview(self) -> str:
         """See Action.preview."""

@@ -7,16 +7,17 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from responder.contracts import Action, Context, Output, Probe
+from responder.contracts import Context, Output, Probe
 from responder.recorded import Effect, Plan, ProbeAnswer
 from responder.redis_connections import RedisCall, RedisConnection
+from responder.redis_steps import RedisStep
 from responder.sentinel_connections import SentinelConnection
 
 KEY_SECONDS: Final = 60
 """For how long the key stays."""
 
 
-class RedisWriteTest(Action):
+class RedisWriteTest(RedisStep):
     """Write a key of the responder's own, to find out whether the server takes writes.
 
     - `service`: a service of kind `redis` or `redis_sentinel` (then the master).
@@ -38,10 +39,10 @@ class RedisWriteTest(Action):
     ```
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("redis", "redis_sentinel")
+    commands: ClassVar[tuple[str, ...]] = ("set",)
+    keys: ClassVar[tuple[str, ...]] = ("key",)
     positions: ClassVar[Mapping[str, str]] = {"service": "literal", "key": "literal"}
 
-    service: str
     key: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[!-~]+$")] = "responder:write-test"
 
     def effect(self, keyed: bool) -> Effect:

@@ -30,9 +30,10 @@ class Entry(NamedTuple):
 COMMANDS: Final[dict[str, Entry]] = {
     "serve": Entry("serve:command", "Answer alerts: the server that Alertmanager posts to."),
     "demo": Entry("demo:command", "Watch a VaR breach being answered on a small trading platform."),
-    "doctor": Entry("doctor:command", "Find out whether anybody would be reached: configuration, server, notifiers."),
+    "doctor": Entry("doctor:command", "Find out whether all would work: configuration, server, services, notifiers."),
     "lint": Entry("lint:command", "Check runbooks and policies; show every mistake at its place."),
     "schema": Entry("schema:command", "Print the JSON Schema of runbooks and other files, for editors."),
+    "rbac": Entry("rbac:command", "Print the least rights that the runbooks need: Roles, GRANTs, ACL users."),
     "replay": Entry("replay:command", "Show what would be done about an alert, without doing it."),
     "record": Entry("record:command", "Keep what a running server received as files for replay."),
     "explain": Entry("explain:command", "Say which runbook answers an alert and why, gate by gate."),

@@ -7,9 +7,9 @@ machine's network, names and certificates.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from responder.checkups import Finding
 from responder.contracts import Message, Notifier
 from responder.errors import Permanent, ResponderError, Temporary
 from responder.incident import Incident
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from responder.notifiers.slack import Slack
 
 TEST: Final = "TEST, no action needed"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the answer. `good` None: neither, only worth knowing."""
-
-    what: str
-    good: bool | None
-    says: str
 
 
 async def looked_at(name: str, notifier: Notifier) -> list[Finding]:

@@ -1,7 +1,8 @@
-"""`responder doctor`: would anybody be reached? The configuration, the server, and every way to people, one line each.
+"""`responder doctor`: would anybody be reached, and may the runbooks do what they do? The configuration, the server,
+every service and every way to people, one line each.
 
-Looking sends nothing. With `--send-test` each notifier gets one clearly marked message. All of it happens in this
-process, so a way that is good here is good for a server on this machine with this configuration.
+Looking sends and changes nothing. With `--send-test` each notifier gets one clearly marked message. All of it happens
+in this process, so a way that is good here is good for a server on this machine with this configuration.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,12 +22,13 @@ from responder.errors import BadConfig, BadRules, ResponderError
 
 if TYPE_CHECKING:
     from responder import config as configuration
-    from responder.cli.checks import Finding
+    from responder.checkups import Finding
     from responder.contracts import Notifier
+    from responder.rules import Rules
 
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="NAME", help="Look at this notifier alone; may stand several times."),
+    typer.Option("--only", metavar="NAME", help="Look at this notifier or service alone; may stand several times."),
 ]
 SendTest = Annotated[
     bool,
@@ -48,10 +50,12 @@ def command(
     url: Url = None,
     token: Credential = None,
 ) -> None:
-    """Check the configuration, the running server, and every way to people. Exit status 1 when anything is bad.
+    """Check the configuration, the running server, every service and every way to people. Exit status 1 when anything
+    is bad.
 
     \b
     responder doctor
+    responder doctor --only cluster
     responder doctor --send-test --only trading-oncall
 
     Nothing is sent without --send-test. What cannot be seen before a message is sent is said to be so.
@@ -67,24 +71,26 @@ def command(
 
 
 def _examined(said: Said, only: Sequence[str], *, send_test: bool) -> Iterator[Finding]:
-    from responder.cli.checks import Finding
+    from responder.checkups import Finding
 
-    settings, found = _settings(said)
+    settings, rules, found = _settings(said)
     yield from found
     server = _server(said)
     yield from [server] if isinstance(server, Finding) else _answers(server, settings)
     if settings is not None:
-        named = _named(settings.notifiers, only)
-        yield from asyncio.run(_ways(settings.name, named, send_test=send_test))
+        named = _named([*settings.notifiers, *settings.services], only)
+        ways = {name: settings.notifiers[name] for name in named if name in settings.notifiers}
+        yield from asyncio.run(_world(settings, rules, {name for name in named if name in settings.services}))
+        yield from asyncio.run(_ways(settings.name, ways, send_test=send_test))
 
 
 # --- the configuration ------------------------------------------------------------------------------------------------
 
 
-def _settings(said: Said) -> tuple[configuration.Config | None, list[Finding]]:
-    """The configuration, and what is found about it and its rules."""
+def _settings(said: Said) -> tuple[configuration.Config | None, Rules | None, list[Finding]]:
+    """The configuration, its rules, and what is found about both; None where it cannot be used."""
     from responder.app import CATALOGUE
-    from responder.cli.checks import Finding
+    from responder.checkups import Finding
     from responder.config import load_config
     from responder.engine.health import check_policies
     from responder.loader import load_rules
@@ -94,34 +100,36 @@ def _settings(said: Said) -> tuple[configuration.Config | None, list[Finding]]:
     try:
         settings = load_config(file, CATALOGUE, os.environ)
     except BadConfig as error:
-        return None, [Finding("configuration", good=False, says=str(error))]
+        return None, None, [Finding("configuration", good=False, says=str(error))]
     found = [Finding("configuration", good=True, says=f"{file or 'the defaults'}, every secret can be read")]
     try:
         sources = read_sources(settings.rules, Folders(shipped_rules(), settings.folder))
         rules = load_rules(sources, CATALOGUE, settings).rules
         check_policies(settings.heartbeats, rules)
     except (BadRules, BadConfig) as error:
-        return settings, [*found, Finding("rules", good=False, says=str(error))]
+        return settings, None, [*found, Finding("rules", good=False, says=str(error))]
     paging = sorted({name for policy in rules.policies.values() for level in policy.levels for name in level.page})
     found.append(Finding("rules", good=True, says=f"{len(rules.runbooks)} runbooks, hash {rules.hash[:12]}"))
     wakes = any(n.pages and n.kind != "console" for name, n in settings.notifiers.items() if name in paging)
     if not wakes:
         found.append(Finding("rules", good=None, says="no policy pages anybody but the console: nobody would be woken"))
-    return settings, found
+    return settings, rules, found
 
 
-def _named(notifiers: Mapping[str, Notifier], only: Sequence[str]) -> Mapping[str, Notifier]:
-    unknown = [name for name in only if name not in notifiers]
+def _named(known: Sequence[str], only: Sequence[str]) -> Sequence[str]:
+    """What is looked at: everything, or what `--only` names. Raises Failed."""
+    unknown = [name for name in only if name not in known]
     if unknown:
-        raise Failed(f"there is no notifier {', '.join(unknown)}; there are {', '.join(sorted(notifiers))}")
-    return {name: notifiers[name] for name in only} if only else notifiers
+        there = ", ".join(sorted(set(known)))
+        raise Failed(f"there is no notifier or service {', '.join(unknown)}; there are {there}")
+    return only or known
 
 
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
 def _server(said: Said) -> Server | Finding:
-    from responder.cli.checks import Finding
+    from responder.checkups import Finding
 
     try:
         return find_server(said, os.environ)
@@ -130,7 +138,7 @@ def _server(said: Said) -> Server | Finding:
 
 
 def _answers(server: Server, settings: configuration.Config | None) -> Iterator[Finding]:
-    from responder.cli.checks import Finding
+    from responder.checkups import Finding
 
     try:
         status, _ = server.get("/status")
@@ -149,7 +157,7 @@ def _answers(server: Server, settings: configuration.Config | None) -> Iterator[
 
 
 def _who(server: Server, settings: configuration.Config | None) -> Finding:
-    from responder.cli.checks import Finding
+    from responder.checkups import Finding
 
     if server.token is None:
         return Finding("you", good=None, says="known as nobody: you may look, and change nothing")
@@ -170,7 +178,7 @@ def _is(token: str, secret: Any) -> bool:
 
 def _health(status: Mapping[str, Any]) -> Iterator[Finding]:
     """What the server says about itself. One that says nothing about it is of an older version."""
-    from responder.cli.checks import Finding
+    from responder.checkups import Finding
 
     audit = status.get("audit") or {"clean": None, "reasons": []}
     if audit["clean"] is None:
@@ -190,6 +198,42 @@ def _health(status: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(f"switch {switch['name']}", good=good, says=switch["wrong"] or taken)
 
 
+# --- the services -----------------------------------------------------------------------------------------------------
+
+
+async def _world(settings: configuration.Config, rules: Rules | None, named: Collection[str]) -> list[Finding]:
+    """What is found about the services of these names, all at the same time, and about the Alertmanagers that are
+    asked what fires."""
+    from responder.app import CATALOGUE
+    from responder.checkups import Needs, looked_over
+    from responder.connections import Connections, open_transport
+    from responder.rights import uses_of
+    from responder.wall_clock import wall_clock
+
+    runbooks = {} if rules is None else rules.runbooks
+    needs = Needs(uses_of(runbooks.values(), CATALOGUE.actions, settings.parameters), settings.parameters)
+    connections = Connections(settings.services, open_transport)
+    try:
+        looks = (looked_over(n, connections.connect(n), needs, wall_clock) for n in settings.services if n in named)
+        each = await asyncio.gather(*looks)
+    finally:
+        await connections.close()
+    return [found for one in each for found in one] + await _told_what_fires(settings)
+
+
+async def _told_what_fires(settings: configuration.Config) -> list[Finding]:
+    from responder.checkups import Finding
+    from responder.connections import open_transport
+    from responder.wall_clock import wall_clock
+    from responder.web import alertmanagers
+
+    asked = alertmanagers(settings.alertmanagers, open_transport, wall_clock, settings.reconcile.settled)
+    return [
+        Finding(f"alertmanager {peer.name}", not peer.wrong, peer.wrong or f"lists {len(peer.listed)} alerts")
+        for peer in await asked.peers()
+    ]
+
+
 # --- the ways to people -----------------------------------------------------------------------------------------------
 
 
@@ -202,7 +246,8 @@ async def _ways(instance: str, notifiers: Mapping[str, Notifier], *, send_test: 
 
 
 async def _way(instance: str, name: str, notifier: Notifier, *, send_test: bool) -> list[Finding]:
-    from responder.cli.checks import Finding, looked_at, tried
+    from responder.checkups import Finding
+    from responder.cli.checks import looked_at, tried
     from responder.wall_clock import wall_clock
 
     try:

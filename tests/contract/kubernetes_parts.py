@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from responder.actions import ACTIONS
 from responder.connections import Connections, open_transport
-from responder.contracts import Action, Probe, Secret
-from responder.kubernetes_steps import KubernetesStep
+from responder.contracts import Probe, Secret
 from responder.perform import Ended, Performer
 from responder.recorded import Outcome, Plan
 from responder.runbook import Runbook, Step
@@ -82,16 +81,3 @@ def real_service() -> tuple[KubernetesService, str] | None:
         return None
     namespace = os.environ.get("RESPONDER_TEST_NAMESPACE", "responder-test")
     return KubernetesService.model_validate({"kubeconfig": file, "namespaces": [namespace]}), namespace
-
-
-def role(actions: Iterable[type[Action]]) -> list[str]:
-    """The rules of a Role for these actions, a line each: the verbs of all of them on each resource."""
-    verbs: dict[tuple[str, str], set[str]] = {}
-    for action in actions:
-        for group, resource, allowed in action.rules if issubclass(action, KubernetesStep) else ():
-            verbs.setdefault((group, resource), set()).update(allowed)
-    order = ["get", "list", "patch", "create", "delete"]
-    return [
-        f'  - {{apiGroups: ["{group}"], resources: [{resource}], verbs: [{", ".join(sorted(found, key=order.index))}]}}'
-        for (group, resource), found in sorted(verbs.items())
-    ]

@@ -16,8 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from responder.app import CATALOGUE, build
+from responder.checkups import Finding
 from responder.cli import run
-from responder.cli.checks import TEST, Finding, looked_at, tried
+from responder.cli.checks import TEST, looked_at, tried
 from responder.config import load_config
 from responder.contracts import Notifier, Secret
 from responder.notifiers.console import Console
@@ -324,4 +325,24 @@ async def test_a_notifier_that_does_not_exist_is_wrong_use(
     monkeypatch.setenv("OTTO", "otto-token")
     configured(tmp_path)
     status, out = await ran(capsys, "--only", "oncall")
-    assert (status, "there is no notifier oncall; there are console" in out) == (2, True)
+    assert (status, "there is no notifier or service oncall; there are console" in out) == (2, True)
+
+
+async def test_services_are_looked_at_together_and_a_bad_one_is_bad(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTTO", "otto-token")
+    (tmp_path / "scripts").mkdir(mode=0o755)
+    good = f"  scripts: {{kind: command, folder: {tmp_path}/scripts}}"
+    gone = "  risk: {kind: http, url: 'http://127.0.0.1:1'}"
+    path = configured(tmp_path, f"services:\n{good}\n{gone}\nalertmanagers: [{{url: 'http://127.0.0.1:1'}}]")
+    status, out = await ran(capsys, "--json", "--config", str(path))
+    found = [(one["what"], one["good"]) for one in json.loads(out)]
+    assert status == 1
+    assert [one for one in found if "risk" in one[0]] == [("service risk", False)]
+    assert ("service scripts", True) in found
+    assert ("service scripts", None) in found, "no runbook uses it"
+    assert ("alertmanager http://127.0.0.1:1", False) in found
+    _, out = await ran(capsys, "--json", "--config", str(path), "--only", "scripts")
+    looked_at = {one["what"] for one in json.loads(out)}
+    assert {what for what in looked_at if what.startswith(("service", "notifier"))} == {"service scripts"}

@@ -45,6 +45,7 @@ _KNOWN = {
     ("v1", "configmaps", ""),
     ("autoscaling/v2", "horizontalpodautoscalers", ""),
 }
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _VERBS = {"PATCH": "patch", "POST": "create", "DELETE": "delete"}
 
 
@@ -125,6 +126,8 @@ class Cluster:
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    reviews: list[dict[str, str]] = field(default_factory=list)
+    """What it was asked whether we may."""
     faults: list[Fault] = field(default_factory=list)
     rights: set[tuple[str, str]] | None = None
     token: str = TOKEN
@@ -174,6 +177,8 @@ class Cluster:
 
     def handle(self, method: str, path: str, query: dict[str, str], headers: dict[str, str], raw: bytes) -> Answer:
         """The answer to one request."""
+        if (method, path) == ("POST", _REVIEWS):
+            return self._review(query, headers, json.loads(raw))
         found = _PATH.fullmatch(path)
         if found is None or not self._known(found):
             self.unexpected.append(f"{method} {path}")
@@ -189,6 +194,18 @@ class Cluster:
         answer = self._answer(asked, found["plural"], sub, fault)
         asked.status = answer.status
         return answer
+
+    def _review(self, query: dict[str, str], headers: dict[str, str], body: Any) -> Answer:
+        """Whether the user may do what it asks about; a name that is no user's right is refused."""
+        assert not query, "nothing is written down of a question"
+        if headers.get("authorization") != f"Bearer {self.token}":
+            return Answer(401, Refused(401, "Unauthorized", "Unauthorized").status)
+        asked = body["spec"]["resourceAttributes"]
+        self.reviews.append(asked)
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        right = (asked["verb"], resource)
+        allowed = asked["namespace"] == self.namespace and (self.rights is None or right in self.rights)
+        return Answer(201, {**body, "status": {"allowed": allowed}})
 
     def _known(self, found: re.Match[str]) -> bool:
         version = f"{found['group']}/{found['version']}" if found["group"] else "v1"
