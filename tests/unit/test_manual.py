@@ -61,6 +61,7 @@ def configured() -> Config:
     for path in sorted((checkout / "rules").glob("*/_responder.example.yaml")):
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         config["services"] = {**found.get("services", {}), **config["services"]}
+    config["services"]["cluster"]["namespaces"] = ["trading-system-prod", "multi-market"]
     config["services"]["alertmanager"] = {"kind": "alertmanager", "env": "prod", "url": "http://alertmanager:9093"}
     return read_config(EXAMPLE, yaml.safe_dump(config), CATALOGUE, environment)
 
