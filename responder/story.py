@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from responder import facts as f
 from responder.incident import Attempt, Episode, Incident, Run, StepState
 from responder.messages import TemplateError, number
-from responder.recorded import Answer, EvidenceItem, Observation, Outcome, Result, StepStatus, Verdict
+from responder.recorded import Answer, EvidenceItem, Observation, Outcome, Result, StepStatus, Trigger, Verdict
 from responder.timing import MINUTE
 
 Render = Callable[[str, Mapping[str, object]], str]
@@ -280,6 +280,7 @@ def _state(incident: Incident, now: int) -> dict[str, object]:
         "storm_of": incident.storm,
         "unsettled": [{"step": a.step, "text": a.plan.preview} for a in incident.unsettled],
         "owner": _owner_values(incident),
+        "begun": _begun_values(incident),
         "paged": list(dict.fromkeys(destination for destination, _ in incident.paged)),
         "replay": not incident.live,
         "links": links(incident),
@@ -392,6 +393,14 @@ def _storm_values(incident: Incident) -> dict[str, object] | None:
 
 
 _DOES = {"taken_over": "has taken over", "acknowledged": "has acknowledged", "snoozed": "has snoozed it"}
+
+
+def _begun_values(incident: Incident) -> dict[str, object] | None:
+    """Who began it and why, where a person's run opened it and no alert."""
+    first = next(iter(incident.runs), None)
+    if first is None or incident.trigger is not Trigger.PERSON:
+        return None
+    return {"name": first.actor, "why": first.reason}
 
 
 def _owner_values(incident: Incident) -> dict[str, object] | None:
