@@ -331,7 +331,7 @@ _SAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "sentinel|replicas": ("SENTINEL", "REPLICAS", "{}"),
     "set": ("SET", "{}", "1"),
     "slowlog|get": ("SLOWLOG", "GET", "1"),
-    "ts.range": ("TS.RANGE", "responder:doctor", "-", "+"),
+    "ts.range": ("TS.RANGE", "{}", "-", "+", "COUNT", "1"),
     "xrevrange": ("XREVRANGE", "{}", "+", "-", "COUNT", "1"),
 }
 """A small example of each command that the actions send; {} is the key, the channel or the master."""
