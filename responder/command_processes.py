@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from responder.errors import Permanent, Temporary
+from responder.permits import permit
 from responder.services import CommandService
 from responder.timing import SECOND
 
@@ -70,24 +71,18 @@ class CommandConnection:
         """
         place = f"{self.name}: {call.command}: nothing was run"
         environment = self._environment(call.key)
-        try:
-            async with asyncio.timeout(timeout / 3):
-                await self._permits.acquire()
-        except TimeoutError:
-            cure = "raise the service's `connections`"
-            raise Temporary(f"{place}: as many programs run as may at a time; {cure}") from None
-        try:
-            async with asyncio.timeout(min(timeout, self.service.timeout / SECOND)):
-                return await self._launch(self.service, call, environment)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            said = f"{place}: {error.strerror or type(error).__name__}"
-            if error.errno in _PASSING:
-                raise Temporary(said) from None
-            raise Permanent(f"{said}; check the file and the program in its first line") from None
-        finally:
-            self._permits.release()
+        busy = Temporary(f"{place}: as many programs run as may at a time; raise the service's `connections`")
+        async with permit(self._permits, timeout / 3, busy):
+            try:
+                async with asyncio.timeout(min(timeout, self.service.timeout / SECOND)):
+                    return await self._launch(self.service, call, environment)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                said = f"{place}: {error.strerror or type(error).__name__}"
+                if error.errno in _PASSING:
+                    raise Temporary(said) from None
+                raise Permanent(f"{said}; check the file and the program in its first line") from None
 
     async def close(self) -> None:
         """Nothing is kept open."""

@@ -15,15 +15,13 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
 import os
 import secrets as secrets_of
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import quote
 
 import httpx
 
@@ -34,7 +32,9 @@ from responder.contracts import Clock, Service
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
 from responder.kubernetes_connections import KubernetesConnection, OpenCluster
+from responder.permits import permit
 from responder.postgres_connections import OpenSql, PostgresConnection
+from responder.redaction import hide_known
 from responder.redis_connections import OpenWire, RedisConnection
 from responder.sentinel_connections import SentinelConnection
 from responder.services import (
@@ -53,8 +53,6 @@ from responder.wall_clock import wall_clock
 
 USER_AGENT = "responder"
 _KEEP_ALIVE = 3.0  # seconds; servers keep theirs longer (uvicorn: 5), else a change is sent into a closing connection
-_SHORTEST_HIDDEN = 8  # characters; a shorter secret would be found in innocent numbers
-_HIDDEN = "(hidden)"
 
 Nonce = Callable[[], str]
 """Answers a text that nobody has used before."""
@@ -225,8 +223,8 @@ class HttpConnection:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _failure(error, call, place) from None
-        headers = {name.lower(): _hide(value, secrets) for name, value in response.headers.items()}
-        text = _hide(raw.decode("utf-8", "replace"), secrets)
+        headers = {name.lower(): hide_known(value, secrets) for name, value in response.headers.items()}
+        text = hide_known(raw.decode("utf-8", "replace"), secrets)
         return HttpAnswer(place, response.status_code, headers, text, call.changes, self.keyed, cut)
 
     async def close(self) -> None:
@@ -285,12 +283,7 @@ class HttpConnection:
 
     @asynccontextmanager
     async def _transport(self, patience: float) -> AsyncIterator[httpx.AsyncBaseTransport]:
-        try:
-            async with asyncio.timeout(patience):
-                await self._permits.acquire()
-        except TimeoutError:
-            raise httpx.PoolTimeout("all connections are in use") from None
-        try:
+        async with permit(self._permits, patience, httpx.PoolTimeout("all connections are in use")):
             transport = self._idle.pop() if self._idle else self._open(self.service)
             try:
                 yield transport
@@ -298,8 +291,6 @@ class HttpConnection:
                 await transport.aclose()  # half of an answer may still be on its way
                 raise
             await self._put_back(transport)
-        finally:
-            self._permits.release()
 
     async def _put_back(self, transport: httpx.AsyncBaseTransport) -> None:
         if self._closed:
@@ -323,19 +314,6 @@ def _allowed_path(path: str, place: str) -> str:
         return checked_path(path)
     except ValueError as error:
         raise Permanent(f"{place}: nothing was sent: {error}") from None
-
-
-def _hide(text: str, secrets: Collection[str]) -> str:
-    """A server that echoes its request must not bring a secret into journal or messages (design 5.11)."""
-    for secret in secrets:
-        if len(secret) >= _SHORTEST_HIDDEN:
-            for form in _forms(secret):
-                text = text.replace(form, _HIDDEN)
-    return text
-
-
-def _forms(secret: str) -> Iterator[str]:
-    yield from dict.fromkeys((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
 
 
 AnyConnection = (

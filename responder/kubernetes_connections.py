@@ -12,22 +12,21 @@ whether anything was sent. Nothing is tried twice here: only `decide` may.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from responder.errors import BadConfig, Permanent, ResponderError, Temporary, Unknown
 from responder.kubernetes_calls import KubernetesAnswer, KubernetesCall, PatchType
+from responder.permits import ALL_IN_USE, permit
+from responder.redaction import hide_known
 from responder.services import KubernetesService
 from responder.timing import SECOND
 
 _FRESH = 60.0  # seconds; then a kubeconfig is read again, and with it what its exec plugin or token file gives
-_SHORTEST_HIDDEN = 8  # characters; a shorter secret would be found in innocent text
-_HIDDEN = "(hidden)"
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -85,7 +84,7 @@ class KubernetesConnection:
                 f"{place}: nothing was sent: the service allows the namespaces {allowed} only; "
                 "add it to its `namespaces`, or correct the step"
             )
-        async with self._permit(place, timeout / 3):
+        async with permit(self._permits, timeout / 3, Temporary(f"{place}: nothing was sent: {ALL_IN_USE}")):
             try:
                 reply = await self._wire.ask(call, min(timeout, self.service.timeout / SECOND))
             except ResponderError:
@@ -97,25 +96,9 @@ class KubernetesConnection:
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    @contextlib.asynccontextmanager
-    async def _permit(self, place: str, patience: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(patience):
-                await self._permits.acquire()
-        except TimeoutError:
-            said = "nothing was sent: all connections are in use; raise the service's `connections`"
-            raise Temporary(f"{place}: {said}") from None
-        try:
-            yield
-        finally:
-            self._permits.release()
-
 
 def _answer(reply: Reply, call: KubernetesCall, place: str) -> KubernetesAnswer:
-    """Whatever echoes the credential must not bring it into journal or messages (design 5.11)."""
-    text = reply.body.decode("utf-8", "replace")
-    if len(reply.secret) >= _SHORTEST_HIDDEN:
-        text = text.replace(reply.secret, _HIDDEN)
+    text = hide_known(reply.body.decode("utf-8", "replace"), (reply.secret,))
     headers = {name.lower(): value for name, value in reply.headers.items()}
     return KubernetesAnswer(place, call, reply.status, headers, text, reply.cut)
 

@@ -18,14 +18,14 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.permits import ALL_IN_USE, permit
+from responder.redaction import hide_known
 from responder.services import PostgresService
 from responder.timing import MILLISECOND, SECOND
 
 Rows = list[dict[str, Any]]
 """Rows by the names of their columns."""
 
-_SHORTEST_HIDDEN = 8  # characters; a shorter secret would be found in innocent numbers
-_HIDDEN = "(hidden)"
 _UNKNOWN_TO_IT = re.compile(
     r"authentication failed|no pg_hba\.conf entry|database \S+ does not exist|role \S+ does not"
 )
@@ -87,13 +87,10 @@ class PostgresSession:
             rows = await self._wire.ask(call)
         except psycopg.Error as error:
             raise _refused(error, f"{self.name}: {call.what}", call.changes) from None
-        return [{name: self._hide(value) for name, value in row.items()} for row in rows]
+        return [{name: self._shown(value) for name, value in row.items()} for row in rows]
 
-    def _hide(self, value: Any) -> Any:
-        """A server that echoes the password must not bring it into journal or messages (design 5.11)."""
-        if isinstance(value, str) and len(self._secret) >= _SHORTEST_HIDDEN:
-            return value.replace(self._secret, _HIDDEN)
-        return value
+    def _shown(self, value: Any) -> Any:
+        return hide_known(value, (self._secret,)) if isinstance(value, str) else value
 
 
 class PostgresConnection:
@@ -121,7 +118,7 @@ class PostgresConnection:
         place = f"{self.name}: nothing was sent"
         named = f"responder/{key}"[:63] if key else "responder"
         patience = timeout if long else min(timeout, self.service.timeout / SECOND)
-        async with self._permit(place, timeout / 3):
+        async with permit(self._permits, timeout / 3, Temporary(f"{place}: {ALL_IN_USE}")):
             wire = self._open(self.service, patience, named)
             try:
                 try:
@@ -141,18 +138,6 @@ class PostgresConnection:
         """Nothing is kept open, but what speaks with Patroni may be."""
         if self.patroni is not None:
             await self.patroni.close()
-
-    @contextlib.asynccontextmanager
-    async def _permit(self, place: str, patience: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(patience):
-                await self._permits.acquire()
-        except TimeoutError:
-            raise Temporary(f"{place}: all connections are in use; raise the service's `connections`") from None
-        try:
-            yield
-        finally:
-            self._permits.release()
 
 
 def _not_connected(error: Exception, place: str) -> ResponderError:

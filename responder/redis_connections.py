@@ -8,22 +8,21 @@ reads evidence a few times an hour needs no pool, and a password that was rotate
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.permits import ALL_IN_USE, permit
+from responder.redaction import hide_known
 from responder.redis_replies import Reply
 from responder.services import RedisService
 from responder.timing import SECOND
 
-_SHORTEST_HIDDEN = 8  # characters; a shorter secret would be found in innocent numbers
-_HIDDEN = "(hidden)"
 _LOADING = ("LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "max number of clients")
 """What an error begins with that passes by itself."""
 _SENTINEL = {
@@ -84,7 +83,7 @@ class RedisConnection:
         place = f"{self.name}: {' '.join(call.words)[:120]}"
         patience = min(timeout, self.service.timeout / SECOND)
         secret = self.service.password.reveal() if self.service.password is not None else ""
-        async with self._permit(place, timeout / 3):
+        async with permit(self._permits, timeout / 3, Temporary(f"{place}: nothing was sent: {ALL_IN_USE}")):
             wire = self._open(self.service, patience)
             try:
                 await _connected(wire, place)
@@ -94,19 +93,6 @@ class RedisConnection:
 
     async def close(self) -> None:
         """Nothing is kept open."""
-
-    @contextlib.asynccontextmanager
-    async def _permit(self, place: str, patience: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(patience):
-                await self._permits.acquire()
-        except TimeoutError:
-            said = "nothing was sent: all connections are in use; raise the service's `connections`"
-            raise Temporary(f"{place}: {said}") from None
-        try:
-            yield
-        finally:
-            self._permits.release()
 
 
 async def _connected(wire: Wire, place: str) -> None:
@@ -154,7 +140,7 @@ def _decoded(reply: Any, secret: str) -> Reply:
     """Texts of bytes; a server that echoes the password must not bring it into journal or messages (design 5.11)."""
     if isinstance(reply, bytes):
         text = reply.decode("utf-8", "replace")
-        return text.replace(secret, _HIDDEN) if len(secret) >= _SHORTEST_HIDDEN else text
+        return hide_known(text, (secret,))
     if isinstance(reply, list):
         return [_decoded(one, secret) for one in reply]
     return reply if isinstance(reply, str | int | float) or reply is None else str(reply)

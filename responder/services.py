@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -20,13 +20,17 @@ from responder.timing import SECOND, format_duration
 from responder.written import Duration
 
 
-def _base_url(text: str) -> str:
-    """The message never shows the value: people put passwords into addresses."""
+def _split(text: str, like: str) -> tuple[SplitResult, int | None]:
+    """An address and its port. No message about addresses shows the value: people put passwords into them."""
     try:
         url = urlsplit(text)
-        port = url.port  # read for its check
+        return url, url.port
     except ValueError:
-        raise ValueError("this is no address: write it like https://risk.example:8080") from None
+        raise ValueError(f"this is no address: write it like {like}") from None
+
+
+def _base_url(text: str) -> str:
+    url, port = _split(text, "https://risk.example:8080")
     if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
         raise ValueError("an address begins with http:// or https:// and a host")
     if "@" in url.netloc:
@@ -137,7 +141,7 @@ class HttpService(Endpoint):
     kind: Literal["http"] = "http"
     idempotency_keys: bool = False
     """It does a change once however often the same key is sent, so a POST may be sent again."""
-    idempotency_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "Idempotency-Key"
+    idempotency_header: HeaderName = "Idempotency-Key"
     """The header that the key is sent in."""
 
 
@@ -154,12 +158,7 @@ class AlertmanagerService(Endpoint):
 
 
 def _redis_url(text: str) -> str:
-    """The message never shows the value: people put passwords into addresses."""
-    try:
-        url = urlsplit(text)
-        port = url.port  # read for its check
-    except ValueError:
-        raise ValueError("this is no address: write it like redis://redis.example:6379") from None
+    url, port = _split(text, "redis://redis.example:6379")
     if url.scheme not in {"redis", "rediss"} or not url.hostname or port == 0:
         raise ValueError("an address begins with redis:// (rediss:// for TLS) and a host")
     if "@" in url.netloc:
@@ -201,12 +200,8 @@ class RedisService(Service):
 
 
 def _host_port(text: str) -> str:
-    """`HOST:PORT`, IPv6 in brackets. The message never shows the value: people put passwords into addresses."""
-    try:
-        url = urlsplit(f"//{text}")
-        port = url.port
-    except ValueError:
-        raise ValueError("this is no address: write it like sentinel-1.example:26379") from None
+    """`HOST:PORT`, IPv6 in brackets."""
+    url, port = _split(f"//{text}", "sentinel-1.example:26379")
     if "@" in text:
         raise ValueError("an address holds no user or password: use `sentinel_username` and `sentinel_password`")
     if not url.hostname or port == 0 or url.netloc != text or not text.isprintable() or " " in text:
@@ -348,12 +343,7 @@ class PatroniApi(Endpoint):
 
 
 def _postgres_url(text: str) -> str:
-    """The message never shows the value: people put passwords into addresses."""
-    try:
-        url = urlsplit(text)
-        port = url.port  # read for its check
-    except ValueError:
-        raise ValueError("this is no address: write it like postgresql://db.example:5432/trading") from None
+    url, port = _split(text, "postgresql://db.example:5432/trading")
     if url.scheme != "postgresql" or not url.hostname or port == 0 or "," in url.netloc:
         raise ValueError("an address begins with postgresql:// and one host: which server answers is never left open")
     if "@" in url.netloc:

@@ -207,6 +207,8 @@ def rollout(workload: Tree, kind: str, generation: int | None = None) -> Rollout
     observed = whole(workload, "status", "observedGeneration")
     if observed < wanted:
         return _goes_on(f"the controller has seen generation {observed} of {wanted}")
+    if text(workload, "spec", "updateStrategy", "type") == "OnDelete":
+        return _stuck("its update strategy is OnDelete: pods change only when somebody deletes them")
     return _ROLLOUTS[kind](workload)
 
 
@@ -226,8 +228,6 @@ def _deployment(workload: Tree) -> Rollout:
 
 
 def _stateful_set(workload: Tree) -> Rollout:
-    if text(workload, "spec", "updateStrategy", "type") == "OnDelete":
-        return _stuck("its update strategy is OnDelete: pods change only when somebody deletes them")
     want, status = desired(workload), mapping(workload, "status")
     ready, updated = whole(status, "readyReplicas"), whole(status, "updatedReplicas")
     if ready < want:
@@ -243,8 +243,6 @@ def _stateful_set(workload: Tree) -> Rollout:
 
 
 def _daemon_set(workload: Tree) -> Rollout:
-    if text(workload, "spec", "updateStrategy", "type") == "OnDelete":
-        return _stuck("its update strategy is OnDelete: pods change only when somebody deletes them")
     want, status = desired(workload), mapping(workload, "status")
     updated, ready = whole(status, "updatedNumberScheduled"), whole(status, "numberAvailable")
     if updated < want:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
 
@@ -52,8 +53,9 @@ class _Entries(KubernetesSetting):
         await self._tried(context, await self._change(context, found, target))
         return plan.model_copy(update={"undoable": True})
 
+    @abstractmethod
     def _target(self, found: Tree) -> JsonValue:
-        raise NotImplementedError
+        """What is to be there, by its name; None: gone."""
 
     def _warning(self, found: Tree) -> str:
         return git_warning(found)

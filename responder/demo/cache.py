@@ -5,14 +5,14 @@ The responder reads it as the user that the shipped example names, with no more 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from responder.demo.prometheus import POLL_SECONDS, START_SECONDS, STOP_SECONDS, find_binary, free_port
+from responder.demo.prometheus import START_SECONDS, find_binary, free_port
+from responder.demo.redis_processes import client_of, comes_true, log_of, started, stopped
 from responder.demo.scenario import READS_REDIS, Scenario
 from responder.errors import Permanent
 
@@ -54,66 +54,28 @@ async def caching(plan: Cache, scenario: Scenario) -> AsyncIterator[None]:
     if plan.binary is None:
         yield
         return
-    process = await _started(plan, plan.binary)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    process = await started(plan.binary, plan.folder, plan.port, _lines(plan))
     try:
-        async with _client(plan) as client:
-            await _ready(plan, client, process)
+        async with client_of(plan.port, plan.passwords[1], START_SECONDS) as client:
+            if not await comes_true(client.ping, [process]):
+                raise _silent(plan)
             await _fill(client, scenario)
         yield
     finally:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await stopped([process])
 
 
-async def _started(plan: Cache, binary: Path) -> asyncio.subprocess.Process:
-    plan.folder.mkdir(parents=True)
+def _lines(plan: Cache) -> Iterator[str]:
     theirs, ours = plan.passwords
-    lines = [
-        f"port {plan.port}",
-        "bind 127.0.0.1",
-        'save ""',
-        "appendonly no",
-        "slowlog-log-slower-than 5000",
-        "latency-monitor-threshold 5",
-        f"user default on >{ours} ~* &* +@all",
-        f"user responder on >{theirs} {RIGHTS}",
-    ]
-    (plan.folder / "redis.conf").write_text("".join(f"{line}\n" for line in lines))
-    with (plan.folder / "redis.log").open("wb") as log:
-        return await asyncio.create_subprocess_exec(
-            str(binary),
-            "redis.conf",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=plan.folder,
-        )
+    yield from ('save ""', "appendonly no", "slowlog-log-slower-than 5000", "latency-monitor-threshold 5")
+    yield f"user default on >{ours} ~* &* +@all"
+    yield f"user responder on >{theirs} {RIGHTS}"
 
 
-def _client(plan: Cache) -> Redis:
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-
-    once = Retry(NoBackoff(), 0)
-    return Redis(port=plan.port, password=plan.passwords[1], socket_timeout=START_SECONDS, retry=once)
-
-
-async def _ready(plan: Cache, client: Redis, process: asyncio.subprocess.Process) -> None:
-    from redis.exceptions import RedisError
-
-    give_up = asyncio.get_running_loop().time() + START_SECONDS
-    while asyncio.get_running_loop().time() < give_up and process.returncode is None:
-        with contextlib.suppress(RedisError):
-            await client.ping()
-            return
-        await asyncio.sleep(POLL_SECONDS)
-    said = " | ".join((plan.folder / "redis.log").read_text(errors="replace").strip().splitlines()[-3:])
-    raise Permanent(
+def _silent(plan: Cache) -> Permanent:
+    said = " | ".join(log_of(plan.folder, plan.port).read_text(errors="replace").strip().splitlines()[-3:])
+    return Permanent(
         f"redis-server did not start; it said: {said}\nmend it, or do without it: responder demo --built-in"
     )
 

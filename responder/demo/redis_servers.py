@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from responder.demo.prometheus import POLL_SECONDS, START_SECONDS, STOP_SECONDS, find_binary, free_port
+from responder.demo.prometheus import find_binary, free_port
+from responder.demo.redis_processes import client_of, comes_true, log_of, started, stopped
 from responder.errors import Permanent
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Running:
 
     def told(self) -> int:
         """How many failovers Sentinels were told to do, by their logs."""
-        logs = [self._group.folder / f"{port}.log" for port in self._group.sentinel_ports]
+        logs = [log_of(self._group.folder, port) for port in self._group.sentinel_ports]
         return sum(log.read_text(errors="replace").count(TOLD) for log in logs)
 
     async def settled(self) -> bool:
@@ -144,15 +145,17 @@ async def running(group: Group) -> AsyncIterator[Running]:
     group.folder.mkdir(parents=True)
     processes: list[asyncio.subprocess.Process] = []
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(_stopped, processes)
+        stack.push_async_callback(stopped, processes)
         for number, port in enumerate(group.ports):
-            processes.append(await _started(group, group.server, port, tuple(_server_lines(group, number))))
-        clients = [await stack.enter_async_context(_client(group, port)) for port in group.ports]
+            processes.append(await started(group.server, group.folder, port, _server_lines(group, number)))
+        clients = [
+            await stack.enter_async_context(client_of(port, group.passwords[1], ANSWER_SECONDS)) for port in group.ports
+        ]
         for client in clients:
             await _until(group, lambda client=client: _linked(client), processes)  # type: ignore[misc]
         for number, port in enumerate(group.sentinel_ports):
-            processes.append(await _started(group, group.sentinel, port, tuple(_sentinel_lines(group, number))))
-            clients.append(await stack.enter_async_context(_client(group, port)))
+            processes.append(await started(group.sentinel, group.folder, port, _sentinel_lines(group, number)))
+            clients.append(await stack.enter_async_context(client_of(port, group.passwords[1], ANSWER_SECONDS)))
         made = Running(group, processes[0], tuple(clients))
         await _until(group, made.settled, processes)
         yield made
@@ -179,53 +182,16 @@ def _sentinel_lines(group: Group, number: int) -> Iterator[str]:
     yield f"sentinel failover-timeout {NAME} 10000"
 
 
-async def _started(group: Group, binary: Path, port: int, lines: tuple[str, ...]) -> asyncio.subprocess.Process:
-    config = group.folder / f"{port}.conf"
-    config.touch(mode=0o600)
-    config.write_text("".join(f"{line}\n" for line in (f"port {port}", "bind 127.0.0.1", *lines)))
-    with config.with_suffix(".log").open("wb") as log:
-        return await asyncio.create_subprocess_exec(
-            str(binary), config.name, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=group.folder
-        )
-
-
-def _client(group: Group, port: int) -> Redis:
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-
-    once = Retry(NoBackoff(), 0)
-    return Redis(port=port, password=group.passwords[1], socket_timeout=ANSWER_SECONDS, retry=once)
-
-
 async def _linked(client: Redis) -> bool:
     info = await client.info("replication")
     return bool(info["role"] == "master" or info["master_link_status"] == "up")
 
 
-async def _stopped(processes: list[asyncio.subprocess.Process]) -> None:
-    left = [process for process in processes if process.returncode is None]
-    for process in left:
-        process.terminate()
-    for process in left:
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
 async def _until(
     group: Group, holds: Callable[[], Awaitable[bool]], processes: Sequence[asyncio.subprocess.Process]
 ) -> None:
-    from redis.exceptions import RedisError
-
-    give_up = asyncio.get_running_loop().time() + START_SECONDS
-    while asyncio.get_running_loop().time() < give_up and all(one.returncode is None for one in processes):
-        with contextlib.suppress(RedisError):
-            if await holds():
-                return
-        await asyncio.sleep(POLL_SECONDS)
+    if await comes_true(holds, processes):
+        return
     words = [
         line for log in sorted(group.folder.glob("*.log")) for line in log.read_text(errors="replace").splitlines()[-1:]
     ]

@@ -208,8 +208,8 @@ class Delivery:
 
     def _is_held(self, row: MessageRow, now: int) -> bool:
         """Whether its destination is not to be tried now. A page that waits for a minute goes to the next channel."""
-        until = self._outages.held(now).get(row.destination)
-        if until is None:
+        until = self._outages.held_until(row.destination)
+        if until <= now:
             return self._outages.tries_another(row.destination)
         self._later[row.order_key] = until
         if row.lane is Lane.PAGE and until - row.created_at >= HAND_OVER > row.next_at - row.created_at:

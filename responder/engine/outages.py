@@ -29,8 +29,12 @@ class Outages:
 
     def held(self, now: int) -> dict[str, int]:
         """Destination -> when it is tried again."""
-        both = [*self._down_until.items(), *self._asked_until.items()]
-        return {name: max(at for other, at in both if other == name) for name, until in both if until > now}
+        known = {*self._down_until, *self._asked_until}
+        return {name: until for name in known if (until := self.held_until(name)) > now}
+
+    def held_until(self, destination: str) -> int:
+        """When it is tried again; what is past holds nothing back."""
+        return max(self._down_until.get(destination, 0), self._asked_until.get(destination, 0))
 
     def tries_another(self, destination: str) -> bool:
         """It is down, and the one message that tries it is under way."""

@@ -7,19 +7,14 @@ and nothing is judged but that no change is lost, doubled or beyond its limits.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import logging
 import sys
-from dataclasses import asdict
 from typing import Final
 
 from responder.timing import DAY, HOUR, MINUTE, SECOND
-from tests.crash.campaign import databases_of
 from tests.crash.forks import Cycle, Databases
 from tests.crash.scenarios import EVERY_EFFECT, TOO_WEAK
-from tests.crash.tally import Tally
+from tests.crash.tally import Tally, main
 from tests.crash.world import World
 
 JUMPS: Final = (SECOND, -SECOND, 5 * MINUTE, -5 * MINUTE, HOUR, -HOUR, DAY, -DAY)
@@ -63,20 +58,5 @@ def _cycle(databases: Databases, tally: Tally, scenario: str, k: int, jump: int)
     return True
 
 
-def main() -> int:
-    """See the module. Exit 1 when something was violated."""
-    parser = argparse.ArgumentParser(description="Kill a responder and start it at another time.")
-    parser.add_argument("store", help="sqlite, or the URL of an empty PostgreSQL database")
-    parser.add_argument("--stride", type=int, default=1, help="every so many points")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--short", action="store_true", help="the first scenario alone")
-    given = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    with databases_of(given.store) as databases:
-        tally = run(databases, given.stride, given.seed, short=given.short)
-    json.dump(asdict(tally), sys.stdout)
-    return 1 if tally.failures else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("Kill a responder and start it at another time.", "points", run))

@@ -5,18 +5,13 @@ For each kind of error, once and for a while, n = 1, 2, … until a life ends wi
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import logging
 import sys
-from dataclasses import asdict
 
-from tests.crash.campaign import databases_of
 from tests.crash.faults import LASTS, Fault, kinds
 from tests.crash.forks import Cycle, Databases
 from tests.crash.scenarios import EVERY_EFFECT, TOO_WEAK
-from tests.crash.tally import Tally
+from tests.crash.tally import Tally, main
 from tests.crash.world import World
 
 
@@ -49,20 +44,5 @@ def _cycle(databases: Databases, tally: Tally, scenario: str, fault: Fault) -> b
     return struck
 
 
-def main() -> int:
-    """See the module. Exit 1 when something was violated."""
-    parser = argparse.ArgumentParser(description="Fail every operation of the database in turn.")
-    parser.add_argument("store", help="sqlite, or the URL of an empty PostgreSQL database")
-    parser.add_argument("--stride", type=int, default=1, help="every so many operations")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--short", action="store_true", help="the first scenario alone")
-    given = parser.parse_args()
-    logging.disable(logging.CRITICAL)  # what fails on purpose is told by the figures
-    with databases_of(given.store) as databases:
-        tally = run(databases, given.stride, given.seed, short=given.short)
-    json.dump(asdict(tally), sys.stdout)
-    return 1 if tally.failures else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("Fail every operation of the database in turn.", "operations", run))

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import logging
 import random
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.crash.forks import Cycle, Ended, PostgresTables
 from tests.crash.scenarios import EVERY_EFFECT, TOO_WEAK
-from tests.crash.tally import Tally
+from tests.crash.tally import Tally, printed
 from tests.crash.world import World
 from tests.servers import Postgres
 
@@ -89,9 +88,7 @@ def main() -> int:
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     with Postgres() as server:
-        tally = run(server, given.count, given.seed)
-    json.dump(asdict(tally), sys.stdout)
-    return 1 if tally.failures else 0
+        return printed(run(server, given.count, given.seed))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import logging
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
-from tests.crash.campaign import TOLD
-from tests.crash.forks import Ended
+from tests.crash.campaign import TOLD, databases_of
+from tests.crash.forks import Databases, Ended
 
 
 @dataclass
@@ -42,3 +47,30 @@ class Tally:
             self.wrong(place, f"not over: {incident}")
         result = str(incident["runs"][0][1]) if incident["runs"] else "none"
         self.ends[result] = self.ends.get(result, 0) + 1
+
+
+class Played(Protocol):
+    """A campaign on one store: every `stride`-th of its points; `short` leaves the longer scenario out."""
+
+    def __call__(self, databases: Databases, stride: int, seed: int, *, short: bool) -> Tally:
+        """What came of it."""
+        ...
+
+
+def main(about: str, points: str, run: Played) -> int:
+    """A campaign as a command that prints its tally as JSON. Exit 1 when something was violated."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("store", help="sqlite, or the URL of an empty PostgreSQL database")
+    parser.add_argument("--stride", type=int, default=1, help=f"every so many {points}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--short", action="store_true", help="the first scenario alone")
+    given = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # what fails on purpose is told by the figures
+    with databases_of(given.store) as databases:
+        return printed(run(databases, given.stride, given.seed, short=given.short))
+
+
+def printed(tally: Tally) -> int:
+    """Prints it as JSON. Answers the exit status."""
+    json.dump(asdict(tally), sys.stdout)
+    return 1 if tally.failures else 0

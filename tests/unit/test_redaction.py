@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from responder.alert import Limits, parse_notification
-from responder.redaction import KEPT, REDACTED, hide, names_secret, redact
+from responder.redaction import KEPT, REDACTED, hide, hide_known, names_secret, redact
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\nabc\n-----END EC PRIVATE KEY-----"
@@ -156,3 +156,9 @@ def test_nothing_else_of_a_text_is_lost(text: str) -> None:
 def test_hostile_texts_do_not_take_long(unit: str) -> None:
     # A pattern that walks a text twice for each of its characters would not come back from a megabyte.
     assert isinstance(hide(unit * (1_000_000 // len(unit)))[0], str)
+
+
+def test_a_secret_of_ours_is_hidden_in_each_form_in_which_it_may_come_back() -> None:
+    text = 'sent s3cret/"1", as JSON s3cret/\\"1\\", in a URL s3cret%2F%221%22; the number 1234567'
+    hidden = "sent (hidden), as JSON (hidden), in a URL (hidden); the number 1234567"
+    assert hide_known(text, ('s3cret/"1"', "1234567", "")) == hidden
