@@ -137,7 +137,9 @@ class Delivery:
         self._later = {key: at for key, at in self._later.items() if at > now}
         self._ended.clear()
         held = self._outages.held(now)
-        for row in await self._desk.store.due_messages(now, LOOKED_AT, held):
+        rows = await self._desk.store.due_messages(now, LOOKED_AT, held)
+        # What tries a destination that is down is what failed least: some messages fail for what they say, always.
+        for row in sorted(rows, key=lambda row: row.attempts if self._outages.down(row.destination) else 0):
             await self._consider(row, now)
         return await self._next(now)
 
@@ -189,7 +191,7 @@ class Delivery:
             return
         if not silent:
             self._pace.take(_channel(case), now, case.notifier.pace)
-            self._outages.begins(row.destination, row.id)
+            self._outages.begins(row)
         self._start(row, self._deliver(case))
 
     def _paced(self, row: MessageRow, notifier: Notifier, now: int) -> int:
@@ -247,7 +249,7 @@ class Delivery:
 
     def _done(self, row: MessageRow, task: asyncio.Task[None]) -> None:
         self._lanes[row.lane].pop(row.order_key, None)
-        self._outages.ended(row.destination, row.id)
+        self._outages.ended(row)
         self._ended.add(row.order_key)
         if not task.cancelled() and task.exception() is not None:
             LOG.error("message %s could not be handled; it is tried again", row.id, exc_info=task.exception())
@@ -278,13 +280,13 @@ class Delivery:
         try:
             provider = await case.notifier.send(message)
         except Permanent as refused:
-            self._outages.worked(row.destination)
+            self._outages.worked(row)
             await self._die(row, str(refused), quiet=False)
         except Exception as error:  # noqa: BLE001  whatever it is, the message is not given up
-            self._outages.failed(row.destination, self._desk.now())
+            self._outages.failed(row, self._desk.now())
             await self._later_on(row, error)
         else:
-            self._outages.worked(row.destination)
+            self._outages.worked(row)
             await self._sent(case, events[-1] if events else None, provider)
 
     async def _sent(self, case: _Case, event: Event | None, provider: str) -> None:

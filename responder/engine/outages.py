@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 
+from responder.contracts import RECORDS
+from responder.records import MessageRow
 from responder.timing import SECOND
 
 LOG = logging.getLogger("responder.engine")
@@ -36,36 +38,48 @@ class Outages:
         """When it is tried again; what is past holds nothing back."""
         return max(self._down_until.get(destination, 0), self._asked_until.get(destination, 0))
 
+    def down(self, destination: str) -> bool:
+        """It takes nothing, as far as is known."""
+        return self._failures.get(destination, 0) >= FAILED_FROM
+
     def tries_another(self, destination: str) -> bool:
         """It is down, and the one message that tries it is under way."""
         return destination in self._trying
 
-    def begins(self, destination: str, message: str) -> None:
+    def begins(self, row: MessageRow) -> None:
         """This message is sent now."""
-        if self._failures.get(destination, 0) >= FAILED_FROM:
-            self._trying[destination] = message
+        if self.down(row.destination) and _tells(row):
+            self._trying[row.destination] = row.id
 
-    def ended(self, destination: str, message: str) -> None:
+    def ended(self, row: MessageRow) -> None:
         """It is under way no more, whatever became of it."""
-        if self._trying.get(destination) == message:
-            del self._trying[destination]
+        if self._trying.get(row.destination) == row.id:
+            del self._trying[row.destination]
 
-    def worked(self, destination: str) -> None:
-        """It took a message, or refused one for good: it is there."""
-        if self._failures.pop(destination, 0) >= FAILED_FROM:
-            LOG.info("%s takes messages again", destination)
-        self._down_until.pop(destination, None)
-
-    def failed(self, destination: str, now: int) -> None:
-        """It did not take a message. Those that began before the others failed count once."""
-        if self._down_until.get(destination, 0) > now:
+    def worked(self, row: MessageRow) -> None:
+        """The destination took it, or refused it for good: it is there."""
+        if not _tells(row):
             return
-        failures = self._failures[destination] = self._failures.get(destination, 0) + 1
+        if self._failures.pop(row.destination, 0) >= FAILED_FROM:
+            LOG.info("%s takes messages again", row.destination)
+        self._down_until.pop(row.destination, None)
+
+    def failed(self, row: MessageRow, now: int) -> None:
+        """The destination did not take it. Those that began before the others failed count once."""
+        name = row.destination
+        if not _tells(row) or self._down_until.get(name, 0) > now:
+            return
+        failures = self._failures[name] = self._failures.get(name, 0) + 1
         if failures == FAILED_FROM:
-            LOG.warning("%s takes nothing; until it does, one message at a time tries", destination)
+            LOG.warning("%s takes nothing; until it does, one message at a time tries", name)
         if failures >= FAILED_FROM:
-            self._down_until[destination] = now + min(LONGEST, SECOND << min(failures - FAILED_FROM, 10))
+            self._down_until[name] = now + min(LONGEST, SECOND << min(failures - FAILED_FROM, 10))
 
     def asked_to_wait(self, destination: str, until: int) -> None:
         """It said when it may be tried again (`Retry-After`)."""
         self._asked_until[destination] = max(until, self._asked_until.get(destination, 0))
+
+
+def _tells(row: MessageRow) -> bool:
+    """Records go through another door of a pager, which says nothing about its pages."""
+    return row.template not in RECORDS

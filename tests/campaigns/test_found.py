@@ -76,6 +76,21 @@ def test_the_second_route_waits_for_no_turn_of_the_first() -> None:
     assert max(arrived) < 60 + 2 + 40 * 0.5, "a minute, and the second route's own pace"
 
 
+def test_messages_that_always_fail_hold_up_no_other() -> None:
+    """A strict reader: each is due again before the next try of the destination, and so was what tried it for ever."""
+    played = outage({"name": "L1", "after": 0, "page": "first"}, minutes=0)
+    played.wires["first"].refuses = "desk/bad"
+    played.fires(*(gateway(f"bad{n}", "critical") for n in range(10)))
+    played.advance(10 * MINUTE)
+    began = (played.clock() - START) / SECOND
+    played.fires(gateway("good", "critical"))
+    played.advance(5 * MINUTE)
+    arrived = pages(played, "first")
+    played.close()
+    assert len(arrived) == 1
+    assert arrived[0] - began < 20
+
+
 def test_a_slow_destination_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """C10: more pages than one pass looks at (500, here 20) wait for their turn at `first`; `second` is free."""
     monkeypatch.setattr(delivery, "LOOKED_AT", 20)

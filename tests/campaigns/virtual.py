@@ -62,6 +62,8 @@ class Wire:
     down_from: int = 0
     down_until: int = 0
     hangs: int = 0
+    refuses: str = ""
+    """Of targets that begin so it never takes a message, as a receiver does that breaks over what one says."""
     paced: bool = True
     """It keeps the pace of the notifier whose place it takes."""
     tries: int = 0
@@ -100,7 +102,8 @@ class Standing(Recorder):
     async def send(self, message: Message) -> str:
         """Taken after the wire's latency, or refused as it says."""
         wire = self._wire
-        if wire.down_from <= self._clock() < wire.down_until:
+        poison = bool(wire.refuses) and message.incident.target.startswith(wire.refuses)
+        if poison or wire.down_from <= self._clock() < wire.down_until:
             wire.tries += 1
             if wire.hangs:
                 await sleep(wire.hangs / SECOND)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from responder.engine.outages import FAILED_FROM, LONGEST, Outages
+from responder.records import Lane, MessageRow
 from responder.timing import HOUR, SECOND
 from tests.builders import T0
+
+
+def a_page(name: str, template: str = "page") -> MessageRow:
+    return MessageRow(
+        id=name, incident="i1", event_seq=1, destination="pager", lane=Lane.PAGE, template=template, order_key=name,
+        rank=1, created_at=T0, next_at=T0,
+    )  # fmt: skip
 
 
 def down(failures: int = FAILED_FROM) -> Outages:
     outages = Outages()
     for _ in range(failures):
         until = outages.held(T0).get("pager", T0)
-        outages.failed("pager", until)
+        outages.failed(a_page("m1"), until)
     return outages
 
 
 def test_a_few_failures_hold_nothing_back() -> None:
     outages = down(FAILED_FROM - 1)
-    outages.begins("pager", "m1")
+    outages.begins(a_page("m1"))
     assert outages.held(T0) == {}
     assert not outages.tries_another("pager")
 
@@ -30,7 +38,7 @@ def test_one_that_is_down_is_left_alone_longer_and_longer() -> None:
         waits.append((until - now) // SECOND)
         assert outages.held(until) == {}
         now = until
-        outages.failed("pager", now)
+        outages.failed(a_page("m1"), now)
     assert waits == [1, 2, 4, 8, 15, 15, 15, 15]
     assert LONGEST == 15 * SECOND
 
@@ -39,28 +47,28 @@ def test_what_began_before_it_was_known_counts_once() -> None:
     outages = down()
     before = outages.held(T0)
     for _ in range(30):
-        outages.failed("pager", T0)
+        outages.failed(a_page("m1"), T0)
     assert outages.held(T0) == before
 
 
 def test_one_message_at_a_time_tries() -> None:
     outages = down()
-    outages.begins("pager", "m1")
+    outages.begins(a_page("m1"))
     assert outages.tries_another("pager")
     assert not outages.tries_another("chat")
-    outages.ended("pager", "m2")
+    outages.ended(a_page("m2"))
     assert outages.tries_another("pager")
-    outages.ended("pager", "m1")
+    outages.ended(a_page("m1"))
     assert not outages.tries_another("pager")
 
 
 def test_one_that_worked_is_there_for_all() -> None:
     outages = down()
-    outages.worked("pager")
+    outages.worked(a_page("m1"))
     assert outages.held(T0) == {}
-    outages.begins("pager", "m1")
+    outages.begins(a_page("m1"))
     assert not outages.tries_another("pager")
-    outages.failed("pager", T0)
+    outages.failed(a_page("m1"), T0)
     assert outages.held(T0) == {}
 
 
@@ -68,6 +76,18 @@ def test_what_a_destination_asked_for_outlasts_a_message_that_it_took() -> None:
     outages = down()
     outages.asked_to_wait("pager", T0 + HOUR)
     outages.asked_to_wait("pager", T0 + SECOND)
-    outages.worked("pager")
+    outages.worked(a_page("m1"))
     assert outages.held(T0) == {"pager": T0 + HOUR}
     assert outages.held(T0 + HOUR) == {}
+
+
+def test_a_note_that_cannot_be_written_says_nothing_of_pages() -> None:
+    outages = Outages()
+    for _ in range(10):
+        outages.failed(a_page("n1", "note"), T0)
+    assert outages.held(T0) == {}
+    outages = down()
+    outages.begins(a_page("n1", "note"))
+    assert not outages.tries_another("pager")
+    outages.worked(a_page("n1", "note"))
+    assert outages.down("pager")
