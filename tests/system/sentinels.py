@@ -219,6 +219,8 @@ steps:
     action: redis.failover
     with: {service: trading-redis, after: 0s}
     timeout: 30s
+    # A Sentinel that has not heard of a replica for 5 s promotes none; it asks every 10 s.
+    retry: {attempts: 12, first: 1s, cap: 1s}
 verify: {check: sentinels, expect: value.down == 0 and value.agree >= 2 and value.role == "master", within: 30s}
 """
 _POLICIES: Final = "policies: {default: {levels: [{name: L1, after: 0, page: console}]}}\ndefault: default\n"
