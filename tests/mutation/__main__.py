@@ -43,7 +43,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "automation": ("config", "fuses"),
     "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),
     "calendars": ("calendars", "cron"),
-    "decide": ("decide", "escalation", "operations", "manual_runs"),
+    "decide": ("decide", "decide_edges", "escalation", "operations", "manual_runs"),
     "acting": ("acting", "operations", "manual_runs"),
     "verification": ("verification", "operations", "decide"),
     "operations": ("operations", "verification", "acting", "decide", "timers"),
