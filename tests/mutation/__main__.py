@@ -46,7 +46,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "decide": ("decide", "decide_edges", "escalation", "operations", "manual_runs"),
     "acting": ("acting", "operations", "manual_runs"),
     "verification": ("verification", "operations", "decide"),
-    "operations": ("operations", "verification", "acting", "decide", "timers"),
+    "operations": ("operations", "operations_edges", "verification", "acting", "decide", "timers"),
 }
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = ("guards", "fuses", "scoping", "scopes", "cases")
