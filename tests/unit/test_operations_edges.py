@@ -144,7 +144,7 @@ def test_a_promise_reads_its_check_on_the_first_answer() -> None:
 def asked(*said: tuple[str, str, str], **changes: Any) -> tuple[list[f.Fact], Incident]:
     """What the pagers said before the second level, and what the incident is after it."""
     ledger = ledger_of(*DONE, **changes)
-    pagers = {name: PagerState(status=status, by=by) for name, status, by in said}  # type: ignore[arg-type]
+    pagers = {name: PagerState(status=status, by=by) for name, status, by in said}
     return report(ledger, level=(0, 1), pagers=pagers), ledger.incident()
 
 
@@ -198,7 +198,7 @@ def test_a_probe_counts_until_it_is_clear() -> None:
         assert probed(f.Probed(attempt=name, answer=tells), tells=ProbeAnswer.APPLIED) == [], "it is known"
     unclear = f.Probed(attempt=name, answer=ProbeAnswer.UNCLEAR, detail="it says")
     assert probed() == [unclear]
-    assert probed(unclear, tells=ProbeAnswer.APPLIED) == [f.Probed(attempt=name, answer="applied", detail="it says")]  # type: ignore[arg-type]
+    assert probed(unclear, tells=ProbeAnswer.APPLIED) == [f.Probed(attempt=name, answer="applied", detail="it says")]
     assert probed(attempt="i1.9.cut.1", tells=ProbeAnswer.APPLIED) == []
 
 
@@ -213,12 +213,15 @@ def gathered(ledger: Ledger, *observations: Observation, **given: Any) -> list[f
 
 def test_a_sample_older_than_its_check_allows_counts_as_missing() -> None:
     fresh, old, unknown = seen(at=MINUTE), seen(at=-1), seen(at=-HOUR, check="gone")
-    (found,) = gathered(ledger_of(started(), at=MINUTE), fresh, old, unknown, seen(None, -1), plan=a_plan(), step="cut")
+    empty = Observation(check="risk", asked_at=T0 + MINUTE)
+    ledger = ledger_of(started(), at=MINUTE)
+    (found,) = gathered(ledger, fresh, old, unknown, seen(None, -1), empty, plan=a_plan(), step="cut")
     assert [(o.check, o.error) for o in found.observations] == [
         ("risk", None),
         ("risk", "its sample is 1m1us old, allowed are 1m"),
         ("gone", None),
         ("risk", "down"),
+        ("risk", None),
     ]
 
 
@@ -259,6 +262,7 @@ def test_a_poll_is_a_fact_when_it_changes_what_is_known() -> None:
     for value in (0.5, 2.0, None):
         found, run = poll(5 * SECOND, value=value)
         assert found == f.Gathered(run=1, observations=(seen(value, 5 * SECOND),), holds=value == 0.5)
+        assert run.held_from == (T0 + 5 * SECOND if value == 0.5 else None)
         for before in (0.5, 2.0, None):
             again, run = poll(5 * SECOND, polled(before), value=value)
             assert (again is None) is (before == value)
@@ -283,8 +287,8 @@ def test_what_was_asked_before_the_run_verified_is_no_poll() -> None:
 
 
 def test_a_poll_from_before_the_verification_began_is_none_of_it() -> None:
-    twice = (polled(), MINUTE, f.Verifying(run=1))
-    found, _ = poll(MINUTE, *twice)
+    twice = (polled(), 5 * SECOND, f.Verifying(run=1))
+    found, _ = poll(5 * SECOND, *twice)
     assert found is not None, "the first of this verification"
     at_once = (polled(), f.Verifying(run=1))
     assert poll(5 * SECOND, *at_once)[0] is None, "a poll of that very moment counts"
