@@ -4,8 +4,8 @@ Exit status 1 when fewer than 90 of 100 mutants of a module are killed, when non
 `survivors.toml` explains is there no more or is killed by now.
 
 `--changed` tries only the functions that differ from BASE: `$RESPONDER_BASE`, or where this branch left the main one,
-or the commit before. Its exit status is 1 for a survivor in the modules `ALONE` (and what `survivors.toml` has wrong),
-and for nothing else: not for what there was no time for, nor where the history is not there to compare with.
+or the commit before. Its exit status is 1 when so many survive in one of the modules `ALONE`, or for what
+`survivors.toml` has wrong, and for nothing else: not for what there was no time for, nor where there is no history.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def _run(modules: list[str], chosen: Callable[[Mutant], bool], given: argparse.N
         ]
         given.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if given.changed is not None:
-        return int(bool(stale) or any(one.survived for one in counted if one.module in ALONE))
+        judged = (one for one in counted if one.module in ALONE and one.share is not None)
+        return int(bool(stale) or not all(one.enough for one in judged))
     return int(bool(stale) or not all(one.enough for one in counted))
 
 
