@@ -253,8 +253,11 @@ def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None
 
 
 def _recent(view: View, came: int | None) -> bool:
-    """Counted from when an answer came in: a check that answers slowly is not asked for ever, its gate says why."""
-    return came is not None and view.now - came <= GATHERED_MAX_AGE
+    """Counted from when an answer came in: a check that answers slowly is not asked for ever, its gate says why.
+
+    One that came in later than now is from before the clock was set back: nobody knows how old it is.
+    """
+    return came is not None and 0 <= view.now - came <= GATHERED_MAX_AGE
 
 
 def _unread(view: View, run: Run, names: Iterable[str]) -> tuple[str, ...]:

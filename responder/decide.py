@@ -214,8 +214,7 @@ def _start(view: View) -> Next | None:
         return Tell(_started(view, runbook, Cause.ALERT))
     if any(r.result is Result.HARMFUL for r in incident.runs):
         return None  # what did harm is not done again in this incident
-    relapsed = incident.result is None and not any(r.cause is Cause.RESTORE and r.active for r in incident.runs)
-    return Tell(_started(view, runbook, Cause.RELAPSE)) if relapsed else None
+    return Tell(_started(view, runbook, Cause.RELAPSE)) if incident.result is None else None
 
 
 def _start_machine(view: View, key: str, name: str) -> Next | None:

@@ -1,8 +1,11 @@
 """`python -m tests.mutation [--changed [BASE]] [MODULE …]`: which small changes of the guards no test notices.
 
-Exit status 1 when fewer than 90 of 100 mutants of a module are killed, or when a mutant that `survivors.toml` explains
-is there no more or is killed by now. `--changed` tries only the functions that differ from BASE: `$RESPONDER_BASE`, or
-where this branch left the main one, or the commit before.
+Exit status 1 when fewer than 90 of 100 mutants of a module are killed, when none was tried, or when a mutant that
+`survivors.toml` explains is there no more or is killed by now.
+
+`--changed` tries only the functions that differ from BASE: `$RESPONDER_BASE`, or where this branch left the main one,
+or the commit before. Its exit status is 1 when so many survive in one of the modules `ALONE`, or for what
+`survivors.toml` has wrong, and for nothing else: not for what there was no time for, nor where there is no history.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -39,10 +43,10 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "automation": ("config", "fuses"),
     "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),
     "calendars": ("calendars", "cron"),
-    "decide": ("decide", "escalation", "operations", "manual_runs"),
+    "decide": ("decide", "decide_edges", "escalation", "operations", "manual_runs"),
     "acting": ("acting", "operations", "manual_runs"),
     "verification": ("verification", "operations", "decide"),
-    "operations": ("operations", "verification", "acting", "decide", "timers"),
+    "operations": ("operations", "operations_edges", "verification", "acting", "decide", "timers"),
 }
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = ("guards", "fuses", "scoping", "scopes", "cases")
@@ -56,18 +60,31 @@ STORIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One module. `explained` mutants are neither in `killed` nor in `survived`."""
+    """One module. `explained` mutants are neither in `killed` nor in `survived`; `untried` are in none of the three."""
 
     module: str
     killed: int
     survived: tuple[Outcome, ...]
     explained: int
+    untried: int = 0
 
     @property
-    def share(self) -> float:
-        """Of those that could be killed."""
+    def share(self) -> float | None:
+        """Of those that could be killed; None when none was tried."""
         whole = self.killed + len(self.survived)
-        return self.killed / whole if whole else 1.0
+        return self.killed / whole if whole else None
+
+    @property
+    def says(self) -> str:
+        """The share, for people."""
+        if self.share is not None:
+            return f"{self.share:.1%}"
+        return "not tried" if self.untried or not self.explained else "explained"
+
+    @property
+    def enough(self) -> bool:
+        """What was tried is killed, and something was tried where there is something to try."""
+        return self.says == "explained" if self.share is None else self.share >= ENOUGH
 
 
 def main() -> int:
@@ -75,7 +92,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Mutation tests of the guards.")
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of: {', '.join(MODULES)} (default: all)")
     parser.add_argument("--changed", nargs="?", const="", metavar="BASE", help="only functions that differ from BASE")
-    parser.add_argument("--seconds", type=float, help="begin no new mutant after so long, and say how many are left")
+    parser.add_argument("--seconds", type=float, help="end after so long, and say how many were not tried")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--unit", action="store_true", help="unit tests alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every mutant and what became of it there")
@@ -86,7 +103,11 @@ def main() -> int:
     modules: list[str] = given.modules or list(MODULES)
     chosen: Callable[[Mutant], bool] = lambda _: True  # noqa: E731
     if given.changed is not None:
-        lines = changed_lines(given.changed, modules)
+        base = base_of(given.changed)
+        if base is None:
+            sys.stdout.write(NO_BASE)
+            return 0
+        lines = changed_lines(base, modules)
         modules = [name for name in modules if lines.get(name)]
         if not modules:
             sys.stdout.write("mutation: nothing that is mutated has changed\n")
@@ -97,25 +118,33 @@ def main() -> int:
 
 def _run(modules: list[str], chosen: Callable[[Mutant], bool], given: argparse.Namespace) -> int:
     began = time.monotonic()
-    plugin = Plugin([f"responder.{name}" for name in modules], chosen, given.workers, given.seconds)
+    until = None if given.seconds is None else began + given.seconds
+    plugin = Plugin([f"responder.{name}" for name in modules], chosen, given.workers, until)
+    if given.seconds is not None:
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, given.seconds)  # until the tests are collected
     os.environ["CI"] = "1"  # Hypothesis must find the same each time
     ended = pytest.main([*_options(), *_files(modules, unit=given.unit or given.changed is not None)], [plugin])
-    if ended == pytest.ExitCode.INTERRUPTED and plugin.outcomes:
-        plugin.left += 1  # told as far as it came
-    elif ended != pytest.ExitCode.OK:
+    part = ended == pytest.ExitCode.INTERRUPTED  # by hand, or no time was left: told as far as it came
+    if part and not plugin.outcomes:
+        sys.stdout.write(f"mutation: nothing was tried: the tests were not collected within {given.seconds} s\n")
+        return int(given.changed is None)
+    if not part and ended != pytest.ExitCode.OK:
         sys.stderr.write("mutation: the tests could not be collected; run them alone first\n")
         return 1
     explained: dict[str, str] = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["survivors"]
     counted = [count(name, plugin.outcomes, explained) for name in modules]
-    stale = not_surviving(plugin.outcomes, explained, () if given.changed is not None or plugin.left else modules)
-    sys.stdout.write(
-        told(counted, plugin.left, time.monotonic() - began) + "\n" + "\n".join(stale) + "\n" * bool(stale)
-    )
+    stale = not_surviving(plugin.outcomes, explained, () if given.changed is not None or part else modules)
+    sys.stdout.write("\n".join([told(counted, time.monotonic() - began), *stale]) + "\n")
     if given.json is not None:
-        rows = [{"mutant": o.mutant.name, "killed_by": o.by, "tests": o.tests} for o in plugin.outcomes]
+        rows = [
+            {"mutant": o.mutant.name, "killed_by": o.by, "tests": o.tests, "tried": o.tried} for o in plugin.outcomes
+        ]
         given.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    judged = [one for one in counted if given.changed is None or one.module in ALONE]
-    return int(bool(stale) or any(one.share < ENOUGH for one in judged))
+    if given.changed is not None:
+        judged = (one for one in counted if one.module in ALONE and one.share is not None)
+        return int(bool(stale) or not all(one.enough for one in judged))
+    return int(bool(stale) or not all(one.enough for one in counted))
 
 
 def _options() -> list[str]:
@@ -132,9 +161,11 @@ def _files(modules: list[str], *, unit: bool) -> list[str]:
 def count(module: str, outcomes: list[Outcome], explained: dict[str, str]) -> Counted:
     """What became of one module's mutants."""
     own = [o for o in outcomes if o.mutant.module == f"responder.{module}"]
-    survived = tuple(o for o in own if o.by is None and o.mutant.name not in explained)
-    known = sum(o.mutant.name in explained for o in own)
-    return Counted(module, sum(o.by is not None and o.mutant.name not in explained for o in own), survived, known)
+    judged = [o for o in own if o.tried and o.mutant.name not in explained]
+    survived = tuple(o for o in judged if o.by is None)
+    untried = sum(not o.tried for o in own)
+    known = len(own) - untried - len(judged)
+    return Counted(module, len(judged) - len(survived), survived, known, untried)
 
 
 def not_surviving(outcomes: list[Outcome], explained: dict[str, str], modules: list[str] | tuple[()]) -> list[str]:
@@ -149,13 +180,16 @@ def not_surviving(outcomes: list[Outcome], explained: dict[str, str], modules: l
     return wrong
 
 
-def told(counted: list[Counted], left: int, seconds: float) -> str:
+def told(counted: list[Counted], seconds: float) -> str:
     """A table, and each survivor."""
-    lines = [f"{'module':14}{'killed':>8}{'survived':>10}{'explained':>11}{'share':>8}"]
-    lines += [f"{c.module:14}{c.killed:8}{len(c.survived):10}{c.explained:11}{c.share:8.1%}" for c in counted]
+    lines = [f"{'module':14}{'killed':>8}{'survived':>10}{'explained':>11}{'not tried':>11}{'share':>11}"]
+    lines += [
+        f"{c.module:14}{c.killed:8}{len(c.survived):10}{c.explained:11}{c.untried:11}{c.says:>11}" for c in counted
+    ]
     for one in counted:
         lines += [f"  {o.mutant.line:4} {o.mutant.name}{'' if o.tests else ' (no test)'}" for o in one.survived]
-    more = f"; no time was left for {left} mutants" if left else ""
+    untried = sum(one.untried for one in counted)
+    more = f"; no time was left for {untried} mutants" if untried else ""
     whole = sum(one.killed + len(one.survived) + one.explained for one in counted)
     lines.append(f"mutation: {whole} mutants in {seconds:.0f} s{more}")
     return "\n".join(lines)
@@ -164,11 +198,14 @@ def told(counted: list[Counted], left: int, seconds: float) -> str:
 # --- what has changed -------------------------------------------------------------------------------------------------
 
 
+NO_BASE: Final = (
+    "mutation: nothing is tried: git knows no commit to compare with. Name one that this clone has, "
+    "RESPONDER_BASE=COMMIT, or fetch the history (in CI: the full depth)\n"
+)
+
+
 def changed_lines(base: str, modules: list[str]) -> dict[str, set[int]]:
-    """Module -> the lines of today that differ from `base`; nothing without git or a base."""
-    base = base or os.environ.get("RESPONDER_BASE", "") or _base()
-    if not base:
-        return {}
+    """Module -> the lines of today that differ from `base`."""
     paths = [f"responder/{name}.py" for name in modules]
     said = _git("diff", "--unified=0", "--no-color", base, "--", *paths)
     lines: dict[str, set[int]] = {}
@@ -182,13 +219,21 @@ def changed_lines(base: str, modules: list[str]) -> dict[str, set[int]]:
     return lines
 
 
-def _base() -> str:
-    head = _git("rev-parse", "HEAD").strip()
+def base_of(given: str) -> str | None:
+    """The commit to compare with; None without git, and where the history is not there (a clone of depth 1)."""
+    named = given or os.environ.get("RESPONDER_BASE", "")
+    if named:
+        return _commit(named)
+    head = _commit("HEAD")
     for main_branch in ("origin/main", "main"):
         base = _git("merge-base", "HEAD", main_branch).strip()
         if base and base != head:
             return base
-    return _git("rev-parse", "--verify", "--quiet", "HEAD^").strip() or head
+    return _commit("HEAD^")
+
+
+def _commit(name: str) -> str | None:
+    return _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip() or None
 
 
 def _git(*arguments: str) -> str:

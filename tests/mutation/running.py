@@ -1,8 +1,9 @@
 """Runs the tests of a mutant: a pytest plugin that has collected them once and forks for each mutant.
 
 The child swaps the code of one function (or the value of one constant) and runs the tests that reach the changed line,
-the quickest to kill first. Nothing is written to disk, so any number of children run at once; a child that hangs is
-ended by its own alarm and counts as killed, as does one that takes too much memory.
+the quickest to kill first. Nothing is written to disk, so any number of children run at once. A child that computes for
+ever counts as killed, as does one that takes too much memory: both are measured in what it uses, not by the clock. One
+that the clock ends was not tried: the machine may be slow.
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ from _pytest.runner import runtestprotocol
 from tests.mutation.mutants import Mutant, Source, mutants
 
 AT_LEAST: Final = 4.0
-"""Seconds that a mutant's tests may take in any case, and the factor on what they take otherwise."""
+"""Seconds of a processor that a mutant's tests may take in any case, and the factor on what they take otherwise."""
+PATIENCE: Final = 5.0
+"""So many times as long they may take by the clock."""
 MOST: Final = 5.0
-"""Seconds of tests that are tried on one mutant."""
+"""Seconds of a processor for the tests that are tried on one mutant."""
+MEASURING: Final = 0.5
+"""The share of the time, where there is a limit, for finding out which test reaches which line."""
 MEMORY: Final = 1 << 30
 """Bytes that a mutant may take in addition: one that journals for ever must not take the machine with it."""
 BROKEN: Final = 3
@@ -49,48 +54,56 @@ class Outcome:
     by: str | None
     tests: int
     """How many tests reach its line."""
+    tried: bool = True
+    """False: the clock ended it, or nobody noticed it and there was no time for all tests. Nobody can say."""
 
 
 @dataclass
 class Measured:
-    """Which tests reach which lines, and how long (seconds) each test takes; tests that fail anyway are left out."""
+    """Which tests reach which lines, and how long each takes. One that fails anyway reaches none."""
 
     reached: dict[tuple[str, int], list[str]] = field(default_factory=lambda: defaultdict(list))
     seconds: dict[str, float] = field(default_factory=dict)
+    """Of a processor."""
+    whole: bool = True
+    """False when there was no time to run every test."""
 
 
 class Plugin:
-    """`chosen` says which mutants of a module are tried; after `seconds` no new one is begun."""
+    """`chosen` says which mutants of a module are tried. `until` (`time.monotonic`): then everything has ended."""
 
     def __init__(
-        self, modules: Iterable[str], chosen: Callable[[Mutant], bool], workers: int, seconds: float | None
+        self, modules: Iterable[str], chosen: Callable[[Mutant], bool], workers: int, until: float | None
     ) -> None:
-        self._modules, self._chosen, self._workers, self._seconds = tuple(modules), chosen, workers, seconds
+        self._modules, self._chosen, self._workers, self._until = tuple(modules), chosen, workers, until
         self.outcomes: list[Outcome] = []
-        self.left = 0
-        """Mutants for which no time was left."""
+        """Of every mutant, as soon as the tests are collected; interrupted by hand, of those so far."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Instead of running the tests."""
         if session.testsfailed:
             raise session.Interrupted(f"{session.testsfailed} errors while the tests were collected")
-        began = time.monotonic()
+        if self._until is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # it was for the collecting
         items = {item.nodeid: item for item in session.items}
         sources = [_source(name) for name in self._modules]
         functions = _functions({source.path for source in sources})
         gc.collect()
         gc.freeze()
-        measured = _measured(items, sources, functions)
+        measured = _measured(items, sources, functions, self._time_left())
         waiting = [
             (source, mutant)
             for source in sources
             for mutant in mutants(source, vars(sys.modules[source.module]))
             if self._chosen(mutant)
         ]
-        if self._seconds is not None:
+        if self._until is not None:
             random.Random(0).shuffle(waiting)  # what there is time for shall speak for all
-        self._all(waiting, items, functions, measured, began)
+        self._all(waiting, items, functions, measured)
         return True
+
+    def _time_left(self) -> float | None:
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     def _all(
         self,
@@ -98,45 +111,68 @@ class Plugin:
         items: dict[str, pytest.Item],
         functions: dict[tuple[str, str, int], list[FunctionType]],
         measured: Measured,
-        began: float,
     ) -> None:
-        running: dict[int, tuple[Mutant, int, int]] = {}
+        began = time.monotonic()
+        running: dict[int, _Running] = {}
         killers: dict[str, Counter[str]] = defaultdict(Counter)
         for number, (source, mutant) in enumerate(waiting):
-            if self._seconds is not None and time.monotonic() - began > self._seconds:
-                self.left = len(waiting) - number
-                break
             if len(running) == self._workers:
                 self._ended(running, killers)
-            tests = _tests(mutant, measured, killers[f"{mutant.module}.{mutant.function}"])
+            left = self._time_left()
+            if left is not None and left <= 0:
+                self.outcomes += [Outcome(mutant, None, 0, tried=False) for _, mutant in waiting[number:]]
+                break
+            tests, whole = _tests(mutant, measured, killers[f"{mutant.module}.{mutant.function}"])
             if tests:
                 reads, writes = os.pipe()
-                limit = AT_LEAST * (1 + sum(measured.seconds[test] for test in tests))
-                pid = _forked(lambda: _try(source, mutant, functions, [items[t] for t in tests]), writes, limit)  # noqa: B023  run at once
+                uses = AT_LEAST * (1 + sum(measured.seconds[test] for test in tests))
+                limits = Limits(uses, PATIENCE * uses if left is None else min(left, PATIENCE * uses))
+                pid = _forked(lambda: _try(source, mutant, functions, [items[t] for t in tests]), writes, limits)  # noqa: B023  run at once
                 os.close(writes)
-                running[pid] = (mutant, reads, len(tests))
+                running[pid] = _Running(mutant, reads, len(tests), whole)
             else:
-                self.outcomes.append(Outcome(mutant, None, 0))
+                self.outcomes.append(Outcome(mutant, None, 0, tried=whole))
             if (number + 1) % 100 == 0:
                 sys.stderr.write(f"{number + 1} of {len(waiting)} after {time.monotonic() - began:.0f} s\n")
         while running:
             self._ended(running, killers)
 
-    def _ended(self, running: dict[int, tuple[Mutant, int, int]], killers: dict[str, Counter[str]]) -> None:
+    def _ended(self, running: dict[int, _Running], killers: dict[str, Counter[str]]) -> None:
         pid, status = os.wait()
-        mutant, reads, count = running.pop(pid)
-        with os.fdopen(reads) as said:
+        one = running.pop(pid)
+        with os.fdopen(one.reads) as said:
             told = said.read()
+        by: str | None = None
+        tried = True
         if os.WIFSIGNALED(status):
-            by: str | None = "time" if os.WTERMSIG(status) == signal.SIGALRM else "crash"
+            tried = os.WTERMSIG(status) != signal.SIGALRM
+            by = {signal.SIGALRM: None, signal.SIGPROF: "time"}.get(signal.Signals(os.WTERMSIG(status)), "crash")
         elif os.WEXITSTATUS(status) == 1:
             by = told or "crash"
-            killers[f"{mutant.module}.{mutant.function}"][by] += 1
+            killers[f"{one.mutant.module}.{one.mutant.function}"][by] += 1
         elif os.WEXITSTATUS(status) == BROKEN:
-            raise RuntimeError(f"the mutant could not be tried: {mutant.name}")
+            raise RuntimeError(f"the mutant could not be tried: {one.mutant.name}")
         else:
-            by = None
-        self.outcomes.append(Outcome(mutant, by, count))
+            tried = one.whole
+        self.outcomes.append(Outcome(one.mutant, by, one.tests, tried))
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A child and what it tries. `whole`: all tests that reach the line."""
+
+    mutant: Mutant
+    reads: int
+    tests: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds of a processor and seconds by the clock, after which a child is ended."""
+
+    uses: float
+    lasts: float
 
 
 def _source(name: str) -> Source:
@@ -174,7 +210,7 @@ def _swap(
     return count
 
 
-def _forked(work: Callable[[], tuple[int, str]], writes: int, limit: float | None) -> int:
+def _forked(work: Callable[[], tuple[int, str]], writes: int, limits: Limits | None) -> int:
     """A child that does it, says its text, and ends with its number."""
     sys.stdout.flush()
     pid = os.fork()
@@ -182,14 +218,18 @@ def _forked(work: Callable[[], tuple[int, str]], writes: int, limit: float | Non
         return pid
     status = BROKEN
     try:
-        if limit is not None:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, limit)
+        if limits is not None:
+            for name, timer, seconds in (
+                (signal.SIGALRM, signal.ITIMER_REAL, limits.lasts),
+                (signal.SIGPROF, signal.ITIMER_PROF, limits.uses),
+            ):
+                signal.signal(name, signal.SIG_DFL)
+                signal.setitimer(timer, seconds)
             size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1)
-        if limit is not None:
+        if limits is not None:
             os.dup2(nothing, 2)
         status, said = work()
         data = said.encode()
@@ -238,8 +278,9 @@ def _set_constant(source: Source, name: str) -> None:
                     setattr(module, name, new)
 
 
-def _tests(mutant: Mutant, measured: Measured, killers: Counter[str]) -> list[str]:
-    """Those that reach its line: what killed in the same function first, then the quickest, as long as time is left."""
+def _tests(mutant: Mutant, measured: Measured, killers: Counter[str]) -> tuple[list[str], bool]:
+    """Those that reach its line: what killed in the same function first, then the quickest, as long as time is left.
+    And whether these are all."""
     if mutant.first:
         tests = measured.reached.get((mutant.module, mutant.line), [])
     else:
@@ -251,7 +292,7 @@ def _tests(mutant: Mutant, measured: Measured, killers: Counter[str]) -> list[st
         if chosen and spent > MOST:
             break
         chosen.append(test)
-    return chosen
+    return chosen, measured.whole and len(chosen) == len(tests)
 
 
 # --- which test reaches which line ------------------------------------------------------------------------------------
@@ -285,16 +326,22 @@ def _measured(
     items: dict[str, pytest.Item],
     sources: list[Source],
     functions: dict[tuple[str, str, int], list[FunctionType]],
+    left: float | None,
 ) -> Measured:
-    """In a child, for the tests must find nothing that an earlier run of them has left."""
+    """In a child, for the tests must find nothing that an earlier run of them has left. `left`: seconds."""
     reads, writes = os.pipe()
-    pid = _forked(lambda: (0, json.dumps(_look(items, sources, functions))), writes, None)
+    until = None if left is None else time.monotonic() + MEASURING * left
+    # A test that hangs ends the child, and then nothing is known; it ends by itself before the next test.
+    limits = None if left is None else Limits(1e6, max(left, 0.001))
+    pid = _forked(lambda: (0, json.dumps(_look(items, sources, functions, until))), writes, limits)
     os.close(writes)
     with os.fdopen(reads) as said:
         told = said.read()
     os.waitpid(pid, 0)
     measured = Measured()
-    for test, (seconds, lines) in json.loads(told).items():
+    found = json.loads(told) if told else {}
+    measured.whole = len(found) == len(items)
+    for test, (seconds, lines) in found.items():
         measured.seconds[test] = seconds
         for module, line in lines:
             measured.reached[module, line].append(test)
@@ -305,18 +352,22 @@ def _look(
     items: dict[str, pytest.Item],
     sources: list[Source],
     functions: dict[tuple[str, str, int], list[FunctionType]],
+    until: float | None,
 ) -> dict[str, tuple[float, list[tuple[str, int]]]]:
+    """Of each test that was run: what it takes, and the lines that it reaches (none, when it fails as it is)."""
     reached: set[tuple[str, int]] = set()
     setattr(builtins, HIT, lambda module, line: reached.add((module, line)))
     for source in sources:
         marked = _Marking(source.module).visit(ast.parse(Path(source.path).read_text(encoding="utf-8"), source.path))
         _swap(Source(source.module, source.path, marked), functions)
-    found = {}
+    found: dict[str, tuple[float, list[tuple[str, int]]]] = {}
     for name, item in items.items():
+        if until is not None and time.monotonic() > until:
+            break
         reached.clear()
-        began = time.perf_counter()
+        began = time.process_time()
         if _failed(item):
             sys.stderr.write(f"left out, it fails as it is: {name}\n")
-        elif reached:
-            found[name] = (time.perf_counter() - began, sorted(reached))
+            reached.clear()
+        found[name] = (time.process_time() - began, sorted(reached))
     return found

@@ -21,6 +21,7 @@ from responder.guards import (
     cooldown,
     env,
     ineffective,
+    lock,
     mode,
     pause,
     runs,
@@ -41,7 +42,7 @@ from responder.recorded import (
     Verdict,
 )
 from responder.runbook import Hours
-from responder.scopes import Draw, Draws, Opens, Pause, RunCount
+from responder.scopes import Draw, Draws, Lock, Opens, Pause, RunCount
 from responder.timing import DAY, HOUR, MINUTE, SECOND, format_time
 from tests.builders import T0, a_plan, a_runbook, ended, fired, intended, opened, rules_of, started, told
 
@@ -171,6 +172,14 @@ def test_a_pause_is_looked_at_again_soon() -> None:
     paused = case({"pause:global": Pause(paused=True, actor="al", at=T0)})
     assert pause(paused).until == T0 + 5 * SECOND
     assert pause(replace(case(), halted="the pause file")).reason == "the pause file"
+
+
+def test_of_several_who_hold_a_lock_it_names_the_one_that_nobody_knows_about_else_the_first() -> None:
+    beside = tuple(Lock(incident=f"i{n}", run=n, since=T0, unknown=n == 8) for n in (7, 8))
+    known = tuple(held.model_copy(update={"unknown": False}) for held in beside)
+    for others, answer, holder in ((beside, Answer.DENY, "run 8 of incident i8"), (known, Answer.WAIT, "run 7 of")):
+        held = lock(case({f"lock:{TARGET}": others[0].model_copy(update={"beside": others[1:]})}))
+        assert (held.answer, holder in held.reason) == (answer, True)
 
 
 # --- modes and environments -------------------------------------------------------------------------------------------

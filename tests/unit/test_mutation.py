@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from enum import Enum
+from pathlib import Path
 
 import pytest
 
-from tests.mutation.__main__ import ALONE, CHECKOUT, MODULES, STORIES, UNIT, count, not_surviving, told
+from tests.mutation import __main__ as mutation
+from tests.mutation.__main__ import (
+    ALONE,
+    CHECKOUT,
+    MODULES,
+    STORIES,
+    UNIT,
+    base_of,
+    changed_lines,
+    count,
+    not_surviving,
+    told,
+)
 from tests.mutation.mutants import Mutant, Source, mutants
 from tests.mutation.running import Outcome
 
@@ -71,12 +85,11 @@ def test_the_same_change_twice_has_two_names() -> None:
     assert names == ["sample.C.f: not a -> a", "sample.C.f: not a -> a #2"]
 
 
-def outcome(name: str, by: str | None) -> Outcome:
+def outcome(name: str, by: str | None, *, tried: bool = True) -> Outcome:
     """Of a mutant of `responder.guards`."""
     (mutant, *_) = mutants(Source("responder.guards", "", ast.parse("def f():\n    return a")), {})
-    return Outcome(
-        Mutant(name, *(getattr(mutant, f) for f in ("module", "function", "first", "last", "line", "edit"))), by, 1
-    )
+    known = (getattr(mutant, f) for f in ("module", "function", "first", "last", "line", "edit"))
+    return Outcome(Mutant(name, *known), by, 1, tried)
 
 
 def test_what_is_explained_counts_for_nothing_and_must_survive() -> None:
@@ -84,14 +97,68 @@ def test_what_is_explained_counts_for_nothing_and_must_survive() -> None:
     counted = count("guards", outcomes, {"guards.f: c": "because"})
     assert (counted.killed, [o.mutant.name for o in counted.survived], counted.explained) == (1, ["guards.f: b"], 1)
     assert counted.share == 0.5
-    assert "guards.f: b" in told([counted], 3, 1.0)
-    assert "no time was left for 3 mutants" in told([counted], 3, 1.0)
+    assert "guards.f: b" in told([counted], 1.0)
+    assert "no time was left" not in told([counted], 1.0)
     assert not_surviving(outcomes, {"guards.f: c": "because"}, ["guards"]) == []
     (killed,) = not_surviving(outcomes, {"guards.f: a": "because"}, ["guards"])
     assert "a test kills" in killed
     (gone,) = not_surviving(outcomes, {"guards.f: z": "because"}, ["guards"])
     assert "there no more" in gone
     assert not_surviving(outcomes, {"guards.f: z": "because"}, ()) == []
+
+
+def test_what_there_was_no_time_for_is_neither_killed_nor_survived() -> None:
+    late = [outcome("guards.f: a", None, tried=False), outcome("guards.f: b", None, tried=False)]
+    counted = count("guards", late, {"guards.f: b": "because"})
+    assert (counted.killed, counted.survived, counted.explained, counted.untried) == (0, (), 0, 2)
+    assert (counted.says, counted.enough) == ("not tried", False)
+    assert "no time was left for 2 mutants" in told([counted], 1.0)
+    some = count("guards", [*late, outcome("guards.f: c", "a test")], {})
+    assert (some.says, some.enough, some.untried) == ("100.0%", True, 2)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What it says, in a repository without any setting of this machine."""
+    person = ("-c", "user.name=al", "-c", "user.email=al@example.org", "-c", "init.defaultBranch=main")
+    done = subprocess.run(["git", *person, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_what_is_compared_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESPONDER_BASE", raising=False)
+    whole, shallow = tmp_path / "whole", tmp_path / "shallow"
+    whole.mkdir()
+    monkeypatch.setattr(mutation, "CHECKOUT", whole)
+    assert base_of("") is None, "no repository"
+    git(whole, "init", "--quiet")
+    guards = whole / "responder" / "guards.py"
+    guards.parent.mkdir()
+    commits = []
+    for text in ("one\ntwo\n", "one\nthree\n"):
+        guards.write_text(text)
+        git(whole, "add", ".")
+        git(whole, "commit", "--quiet", "--message", "a")
+        commits.append(git(whole, "rev-parse", "HEAD"))
+    assert base_of("") == commits[0], "on the main branch: the commit before"
+    assert changed_lines(commits[0], ["guards", "fuses"]) == {"guards": {2}}
+    git(whole, "checkout", "--quiet", "-b", "other")
+    git(whole, "commit", "--quiet", "--allow-empty", "--message", "b")
+    assert base_of("") == commits[1], "where it left the main branch"
+    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{whole}", "shallow")
+    monkeypatch.setattr(mutation, "CHECKOUT", shallow)
+    assert base_of("") is None
+    assert base_of(commits[0]) is None
+    assert base_of("HEAD") is not None
+
+
+def test_without_history_it_says_so_and_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RESPONDER_BASE", raising=False)
+    monkeypatch.setattr(mutation, "CHECKOUT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["mutation", "--changed"])
+    assert mutation.main() == 0
+    assert "fetch the history" in capsys.readouterr().out
 
 
 def test_the_modules_and_the_tests_that_judge_them_are_there() -> None:

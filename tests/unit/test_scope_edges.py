@@ -25,9 +25,12 @@ from responder.scopes import (
     RunCount,
     RunEnd,
     ScopeText,
+    asked_of,
     opens_name,
     paused_what,
     recent,
+    scheduled_name,
+    storm_name,
 )
 from responder.scoping import DRAWS_KEPT, KEPT_BENEATH, ScopeChange, opens_after, scopes_after
 from responder.timing import DAY, HOUR, MINUTE
@@ -176,6 +179,23 @@ def test_of_very_many_draws_the_oldest_are_forgotten() -> None:
 def test_counters_forget_after_a_week() -> None:
     assert KEPT == 7 * DAY
     assert recent((T0 - KEPT, T0 - KEPT + 1), T0) == (T0 - KEPT + 1,)
+
+
+def test_rows_are_found_by_names_that_never_change() -> None:
+    assert (storm_name("calm"), scheduled_name("cut")) == ("storm:calm", "schedule:cut")
+    asked = asked_of("cut", TARGET, ["risk-api"])
+    assert {f"lock:{TARGET}", RUNS, "results:cut", "openings:live", "pause:global"} <= asked
+
+
+def test_of_a_runbook_the_latest_twenty_ends_are_remembered() -> None:
+    earlier = Results(ends=tuple(RunEnd(at=T0 + n, good=True) for n in range(25)))
+    facts = (*BEGUN, intended(), ended(Outcome.OK), f.RunEnded(run=1, result=Result.FIXED, why=""))
+    event = f.Event(id="e", incident="i1", seq=6, at=T0, actor="responder", fact=facts[-1])
+    rows = {"results:cut": earlier.model_dump_json()}
+    (found,) = [c for c in scopes_after(told(*facts), event, None, rows.get) if c.name == "results:cut"]
+    assert isinstance(found.body, Results)
+    assert len(found.body.ends) == 20
+    assert found.body.ends[:-1] == earlier.ends[6:]
 
 
 def test_a_relapse_comes_after_what_helped_and_before_the_span_is_over() -> None:
