@@ -111,6 +111,7 @@ def _redis() -> Iterable[Fault]:
         "NOAUTH Authentication required.",
     ):
         yield Fault(said.partition(" ")[0] + said[-3:], Point.BEFORE, How.SAY, f"-{said}\r\n".encode())
+    yield Fault("an empty error", Point.BEFORE, How.SAY, b"-\r\n")
     for name, answer in {
         "a number that is none": b":abc\r\n",
         "a length that is none": b"$abc\r\n",
@@ -120,7 +121,6 @@ def _redis() -> Iterable[Fault]:
         "an error within": b"*2\r\n-ERR inner\r\n:1\r\n",
         "nothing": b"$-1\r\n",
         "a list": b"*2\r\n:1\r\n:2\r\n",
-        "an empty error": b"-\r\n",
     }.items():
         yield Fault(f"{name} for an answer", Point.AFTER, How.SAY, answer)
     yield Fault("endless text", Point.AFTER, How.ENDLESS, b"$536870912\r\n", b"x" * 65536)

@@ -174,16 +174,16 @@ class Ground:
 
     async def victims(self, count: int) -> None:
         """So many sessions with a statement that has run for a second."""
-        fresh = [Victim(f"victim_{len(self._victims) + n}") for n in range(count)]
+        fresh = [Victim(f"victim_{len(self._tasks)}_{n}") for n in range(count)]
         for one in fresh:
             self.postgres.execute(f"CREATE ROLE {one.role} LOGIN")
             self._tasks.append(asyncio.create_task(self._suffer(one)))
         self._victims += fresh
-        young = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'victim%' AND query LIKE 'SELECT pg_sleep%' AND"
+        old = "SELECT count(*) FROM pg_stat_activity WHERE usename = ANY(%s) AND now() - query_start > '1.1s'"
         async with await psycopg.AsyncConnection.connect(self.postgres.url(), autocommit=True) as admin:
             while True:
-                old = await admin.execute(f"{young} now() - query_start > '1.1s'".encode())
-                if (await old.fetchone() or (0,))[0] >= sum(not one.role.startswith("used ") for one in self._victims):
+                found = await (await admin.execute(old, ([one.role for one in fresh],))).fetchone()
+                if found == (count,):
                     return
                 await asyncio.sleep(0.1)
 
@@ -223,7 +223,7 @@ class Ground:
 
         keyed = (lambda: world.orders.get("orders", 0)) if member.effect is Effect.KEYED else (lambda: None)
         unexpected = [world.unexpected, world.cluster.unexpected]
-        return Scene(performer, member, changes, keyed, lambda: world.state, lambda: [*unexpected[0], *unexpected[1]])
+        return Scene(performer, member, changes, keyed, lambda: world.state[:3], lambda: [*unexpected[0], *unexpected[1]])
 
     async def _on_redis(self, subject: Subject, line: Line, seed: int, stack: AsyncExitStack) -> Scene:
         proxy = await stack.enter_async_context(FaultProxy(line, self.redis.port))
@@ -253,9 +253,8 @@ class Ground:
         performer = await _performer(services, stack, wall_clock)
         if subject.member.reads:
             return Scene(performer, subject.member, _nothing)
-        victim = next(one for one in self._victims if not one.role.startswith("used "))
+        victim = self._victims.pop(0)
         member = replace(subject.member, with_={**subject.member.with_, "users": [victim.role]})
-        victim.role = f"used {victim.role}"
 
         async def changes() -> int:
             await asyncio.sleep(0.05)  # the victim has to hear of it
