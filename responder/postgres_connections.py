@@ -249,7 +249,7 @@ def _settings(service: PostgresService, patience: float, named: str) -> dict[str
         "dbname": url.path[1:],
         "user": service.username,
         "password": service.password.reveal() if service.password is not None else "",
-        "passfile": os.devnull,
+        "passfile": f"{os.devnull}/none",  # cannot exist; the device itself makes libpq print a warning each time
         "sslmode": "disable" if service.tls == "off" else "verify-full",
         "sslrootcert": "" if service.tls == "off" else service.ca_file or "system",
         "gssencmode": "disable",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ from tests.fakes.proxy import Fault, How, Line, Point
 
 AT_ONCE: Final = 48
 """Cases that are played at a time."""
+BATCH: Final = 500
+"""Cases that share servers, and a process, where there are many."""
 LATE: Final = 1.0
 """Seconds beyond its timeout within which everything has ended."""
 UNHURRIED: Final = 10.0
@@ -96,6 +99,12 @@ class Tally:
         self.counts["permanent, after a fault"] += one.hopeless
         self.late.append(one.late)
         self.failures += [f"{one.case}: {said}" for said in one.wrong]
+
+    def merge(self, other: Tally) -> None:
+        """Add what others have counted."""
+        self.counts += other.counts
+        self.late += other.late
+        self.failures += other.failures
 
     def figures(self) -> dict[str, Any]:
         """For the table."""
@@ -177,7 +186,9 @@ class Campaign:
             ended = await _act(scene, plan, UNHURRIED)
             done = await scene.changes()
             assert ended.outcome is Outcome.OK, f"{subject.name}, without any fault: {ended}"
-            assert done == (0 if plan.effect is Effect.READ else 1), f"{subject.name}, without any fault: {done} changes, {ended}, {plan}"
+            assert done == (0 if plan.effect is Effect.READ else 1), (
+                f"{subject.name}, without any fault: {done} changes, {ended}, {plan}"
+            )
             whole = line.exchanges, line.connections
             return Length((first[0], whole[0]), (first[1], whole[1]), scene.state())
 
@@ -246,7 +257,9 @@ class Campaign:
         if tells:
             played.wrong += untrue(probe.answer, before)
         for _ in range(3):
-            if ended.outcome is Outcome.TEMPORARY or (ended.outcome is Outcome.UNKNOWN and _repeats(plan, probe.answer)):
+            if ended.outcome is Outcome.TEMPORARY or (
+                ended.outcome is Outcome.UNKNOWN and _repeats(plan, probe.answer)
+            ):
                 ended = await _act(scene, plan, UNHURRIED)
                 line.told.append(f"  act again: {ended.outcome} {ended.detail}")
         changes, effects = await scene.changes(), scene.effects()
@@ -331,6 +344,12 @@ async def campaign(seeds: range, servers: frozenset[str] = frozenset({"redis", "
         for one in await Campaign(ground).seeds(seeds):
             tally.add(one)
     return tally
+
+
+def batch(seeds: range) -> Tally:
+    """The cases of these seeds, in a loop and on servers of their own."""
+    logging.disable(logging.CRITICAL)  # what fails on purpose is told by the figures
+    return asyncio.run(campaign(seeds))
 
 
 async def alone(seed: int) -> Played:

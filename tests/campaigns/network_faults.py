@@ -93,7 +93,9 @@ def _bodies() -> Iterable[Fault]:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     yield Fault("endless in chunks", Point.AFTER, How.ENDLESS, head, chunk)
-    yield Fault("endless headers", Point.AFTER, How.ENDLESS, b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"y" * 1000 + b"\r\n")
+    yield Fault(
+        "endless headers", Point.AFTER, How.ENDLESS, b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"y" * 1000 + b"\r\n"
+    )
 
 
 HTTP: Final = (*ANY, *_statuses(), *_bodies())

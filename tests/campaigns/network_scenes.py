@@ -1,8 +1,8 @@
 """C9: the servers behind the proxy, what is asked of them, and the ledger of what they have done.
 
 HTTP, Prometheus, Alertmanager and Kubernetes are the world of the contract of actions, served over TCP; Redis, its
-Sentinel and PostgreSQL are real. Redis tells its own ledger: whoever listens hears each message and each write. A statement
-that is cancelled in PostgreSQL begins again, so a second cancel would be seen.
+Sentinel and PostgreSQL are real. Redis tells its own ledger: whoever listens hears each message and each write. A
+statement that is cancelled in PostgreSQL begins again, so a second cancel would be seen.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from responder.services import (
 )
 from responder.wall_clock import wall_clock
 from tests.campaigns.network_origin import Origin
-from tests.contract.action_world import MEMBERS, NOW, PARAMETERS, TOKEN, Member, World
+from tests.contract.action_world import MEMBERS, NOW, PARAMETERS, Member, World
+from tests.contract.sql_world import TOKEN
 from tests.fakes.proxy import FaultProxy, Line
 from tests.servers import Postgres, Redis, Sentinel, Server
 
@@ -166,7 +167,7 @@ class Ground:
         marker = f"synced-{self._synced}"
         await self.client.publish(marker, "")
         async with asyncio.timeout(30):
-            while marker not in self.heard:
+            while marker not in self.heard:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
         return self.heard.get(channel, 0)
 
@@ -223,7 +224,9 @@ class Ground:
 
         keyed = (lambda: world.orders.get("orders", 0)) if member.effect is Effect.KEYED else (lambda: None)
         unexpected = [world.unexpected, world.cluster.unexpected]
-        return Scene(performer, member, changes, keyed, lambda: world.state[:3], lambda: [*unexpected[0], *unexpected[1]])
+        return Scene(
+            performer, member, changes, keyed, lambda: world.state[:3], lambda: [*unexpected[0], *unexpected[1]]
+        )
 
     async def _on_redis(self, subject: Subject, line: Line, seed: int, stack: AsyncExitStack) -> Scene:
         proxy = await stack.enter_async_context(FaultProxy(line, self.redis.port))

@@ -1,4 +1,4 @@
-"""A TCP proxy on a loopback port that stands before a real server or a fake of the wire, and does to it what networks do.
+"""A TCP proxy on a loopback port, before a real server or a fake of the wire: it does what networks do.
 
 It knows no protocol. An exchange begins with the first bytes of the client after the server's last ones; one
 of them, or one connection, meets the fault of the case, and all later ones where it lasts.
