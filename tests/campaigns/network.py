@@ -254,7 +254,8 @@ class Campaign:
         probe = await scene.performer.probe(action, plan, round(UNHURRIED * SECOND))
         line.told.append(f"  probe: {probe.answer} {probe.detail}")
         tells = scene.member.probes and not scene.member.reads and plan.nothing_to_do is None
-        if tells:
+        # What was prepared from a lie may be unclear for good; it must not be called clear.
+        if tells and not (played.case.fault.lies and probe.answer is ProbeAnswer.UNCLEAR):
             played.wrong += untrue(probe.answer, before)
         for _ in range(3):
             if ended.outcome is Outcome.TEMPORARY or (
@@ -272,7 +273,7 @@ class Campaign:
         clean = self._lengths[played.case.subject.name, played.case.lasting].state
         if plan.effect is Effect.SET and happened and plan.nothing_to_do is None and scene.state() != clean:
             played.wrong.append("the state in the end is another one than without a fault")
-        if tells and happened:
+        if tells and happened and not played.case.fault.lies:
             again = await scene.performer.probe(action, plan, round(UNHURRIED * SECOND))
             if again.answer is not ProbeAnswer.APPLIED:
                 played.wrong.append(f"done, but in the end the probe says {again.answer}")

@@ -86,7 +86,7 @@ def _bodies() -> Iterable[Fault]:
         "deep": "[" * 100_000,
         "nothing": "",
     }.items():
-        yield Fault(f"200 with {name}", Point.AFTER, How.SAY, _http(200, body))
+        yield Fault(f"200 with {name}", Point.AFTER, How.SAY, _http(200, body), lies=True)
     yield Fault("shorter than it says", Point.AFTER, How.SAY, _http(200, "{}", length=5000))
     yield Fault("a length that is none", Point.AFTER, How.SAY, b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}")
     yield Fault("endless", Point.AFTER, How.ENDLESS, b'HTTP/1.1 200 OK\r\n\r\n["', b"x" * 65536)

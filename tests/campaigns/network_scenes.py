@@ -220,6 +220,7 @@ class Ground:
         performer = await _performer(_http_services(url, self.ca_file), stack, lambda: NOW)
 
         async def changes() -> int:
+            await asyncio.sleep(0.02)  # what was passed on at the last moment is being done
             return len(world.changes)
 
         keyed = (lambda: world.orders.get("orders", 0)) if member.effect is Effect.KEYED else (lambda: None)

@@ -68,6 +68,8 @@ class Fault:
     more: bytes = b""
     seconds: float = 0.0
     share: float = 0.0
+    lies: bool = False
+    """It looks like a success of the server."""
 
 
 @dataclass
