@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -173,6 +174,23 @@ def _primary(error: Any) -> str:
     return " ".join(str(getattr(diag, "message_primary", None) or type(error).__name__).split())[:200]
 
 
+@cache
+def _abandoning() -> Any:
+    """The class of connections that end at once when whoever waits is cancelled.
+
+    psycopg's own would ask the server to cancel the statement, over a second connection, and wait for both up to five
+    seconds each: a step whose server does not answer would outlive its timeout. The server ends the statement itself
+    (`statement_timeout`).
+    """
+    from psycopg import AsyncConnection
+
+    class Abandoning(AsyncConnection[Any]):
+        async def cancel_safe(self, *, timeout: float = 30.0) -> None:
+            self.pgconn.finish()
+
+    return Abandoning
+
+
 class LibraryWire:
     """A connection of psycopg."""
 
@@ -184,11 +202,10 @@ class LibraryWire:
 
     async def connect(self) -> None:
         """See SqlWire."""
-        from psycopg import AsyncConnection
         from psycopg.rows import dict_row
 
         settings = _settings(self._service, self._patience, self._named)
-        self._connection = await AsyncConnection.connect(**settings, autocommit=True, row_factory=dict_row)
+        self._connection = await _abandoning().connect(**settings, autocommit=True, row_factory=dict_row)
 
     async def ask(self, call: SqlCall) -> Rows:
         """See SqlWire."""
@@ -217,7 +234,7 @@ def _settings(service: PostgresService, patience: float, named: str) -> dict[str
         "dbname": url.path[1:],
         "user": service.username,
         "password": service.password.reveal() if service.password is not None else "",
-        "passfile": os.devnull,
+        "passfile": f"{os.devnull}/none",  # cannot exist; the device itself makes libpq print a warning each time
         "sslmode": "disable" if service.tls == "off" else "verify-full",
         "sslrootcert": "" if service.tls == "off" else service.ca_file or "system",
         "gssencmode": "disable",

@@ -31,6 +31,9 @@ _SENTINEL = {
     "NOQUORUM": "too few Sentinels reach each other; start those that are down",
 }
 """What a Sentinel answers when it does nothing for now, with the cure."""
+_NO_REPLY = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+"""What redis-py raises, beside its own errors, over bytes that are no reply of Redis: a length that is no number, lists
+thousands deep."""
 
 
 class Wire(Protocol):
@@ -100,7 +103,7 @@ async def _connected(wire: Wire, place: str) -> None:
 
     try:
         await wire.connect()
-    except RedisError as error:
+    except (RedisError, *_NO_REPLY) as error:
         raise _refused(error, f"{place}: nothing was sent", "no connection", changes=False) from None
 
 
@@ -109,7 +112,7 @@ async def _asked(wire: Wire, call: RedisCall, place: str) -> Any:
 
     try:
         return await wire.ask(call.words)
-    except RedisError as error:
+    except (RedisError, *_NO_REPLY) as error:
         raise _refused(error, place, "no answer", changes=call.changes) from None
 
 

@@ -1,12 +1,13 @@
 """`python -m tests.campaigns [--small] [--seed N] [--json FILE] [NAME …]`: plays them, prints a table.
 
 Exit status 1 when something was wrong; the first failures are told with how to play them again alone. Batches of C4,
-C11 and C21 and settings of C10 run in as many processes as there are cores.
+C9, C11 and C21 and settings of C10 run in as many processes as there are cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from responder.timing import HOUR, MINUTE, SECOND
-from tests.campaigns import escalation, outage, simulation, timers
+from tests.campaigns import escalation, network, outage, simulation, timers
 from tests.campaigns.report import Result, as_json, table
 from tests.crash.running import Campaign as Crash
 from tests.servers import Postgres
@@ -41,6 +42,17 @@ def outages(seed: int, *, small: bool) -> list[outage.Setting]:
         for hangs in (0, 10 * SECOND)
         for storm in (0, limit)
     ]
+
+
+def c9(seed: int, seeds: int | None, *, small: bool) -> Iterator[Result]:
+    """`seeds`: another number of cases than 5,000. Each process has servers of its own."""
+    count, began, whole = 1_000 if small else seeds or 5_000, time.monotonic(), network.Tally()
+    size = min(network.BATCH, -(-count // CORES))
+    last = seed + count
+    with ProcessPoolExecutor(CORES) as pool:
+        for tally in pool.map(network.batch, (range(n, min(n + size, last)) for n in range(seed, last, size))):
+            whole.merge(tally)
+    yield Result("C9", f"{count:,} cases", seed, time.monotonic() - began, whole.figures(), whole.failures)
 
 
 def c10(seed: int, incidents: int | None, *, small: bool) -> Iterator[Result]:
@@ -128,6 +140,7 @@ def crashed(name: str, seed: int, seeds: int | None, *, small: bool) -> Iterator
 CAMPAIGNS: dict[str, Callable[..., Iterator[Result]]] = {
     **{name: partial(crashed, name) for name in CRASHES},
     "c4": partial(simulated, "c4"),
+    "c9": c9,
     "c10": c10,
     "c11": c11,
     "c12": c12,
@@ -143,9 +156,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--incidents", type=int, help="another number of incidents")
     parser.add_argument(
-        "--seeds", type=int, help="another number of worlds of C4 and C21; so many seeds of C1, C2, C5, C6, C13"
+        "--seeds",
+        type=int,
+        help="another number of worlds of C4 and C21, of cases of C9; so many seeds of C1, C2, C5, C6, C13",
     )
-    parser.add_argument("--only", metavar="SEED[:NUMBER]", help="the world of a seed, or one incident of C11, alone")
+    parser.add_argument(
+        "--only", metavar="SEED[:NUMBER]", help="the world or case of a seed, or one incident of C11, alone"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(CAMPAIGNS))
@@ -156,13 +173,17 @@ def main() -> int:
         return _alone(given.names[0] if given.names else "c11", given.only)
     results: list[Result] = []
     for name in given.names or list(CAMPAIGNS):
-        size = given.seeds if name in (*simulation.NAMES, *CRASHES) else given.incidents
+        size = given.seeds if name in (*simulation.NAMES, *CRASHES, "c9") else given.incidents
         results += CAMPAIGNS[name](given.seed, size, small=given.small)
     return _told(results, given.json)
 
 
 def _alone(name: str, which: str) -> int:
     seed, _, number = which.partition(":")
+    if name == "c9":
+        case = asyncio.run(network.alone(int(seed)))
+        sys.stdout.write("\n".join([f"{case.case}: {case.outcome}", *case.story, *case.wrong]) + "\n")
+        return bool(case.wrong)
     if name in simulation.NAMES:
         played = simulation.play(name, int(seed))
         sys.stdout.write(f"{played.story}\n{played.digest}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from responder.runbook import Runbook, Step
 from responder.services import PostgresService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
+from tests.fakes.proxy import Fault, FaultProxy, How, Line, Point
 from tests.servers import Postgres, free_port
 
 PASSWORD = "s3cret-sql-password"
@@ -315,6 +317,27 @@ async def test_a_server_that_never_answers_is_not_waited_for() -> None:
         with pytest.raises(Temporary, match="nothing was sent: no connection in time"):
             async with connection.session(0.3):
                 raise AssertionError
+
+
+async def test_a_server_that_falls_silent_is_not_waited_for(server: Postgres) -> None:
+    """psycopg would ask it, over a second connection, to cancel the statement: ten seconds more."""
+    line = Line(Fault("silent", Point.BEFORE, How.HANG), at=2, lasts=True)
+    async with FaultProxy(line, server.port) as proxy:
+        url = f"postgresql://127.0.0.1:{proxy.port}/postgres"
+        doing = Doing(user(server, url=url), "postgres.pool_usage")
+        plan, began = await doing.prepare(), time.monotonic()
+        ended = await doing.performer.act(doing.action, plan, "inc1.run1.it.1", SECOND // 2)
+    assert (ended.outcome, line.struck) == (Outcome.TEMPORARY, 1)
+    assert time.monotonic() - began < 1.5
+
+
+async def test_libpq_has_nothing_to_complain_of(server: Postgres, capfd: pytest.CaptureFixture[str]) -> None:
+    """It writes to the standard error where a file of passwords is named that is no file."""
+    await value(server, "postgres.pool_usage")
+    connection = PostgresConnection("db", user(server).model_copy(update={"password": None}), LibraryWire)
+    async with connection.session(5.0):
+        pass
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("changes", "meant"), [(False, Temporary), (True, Unknown)])

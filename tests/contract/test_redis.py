@@ -264,6 +264,24 @@ async def test_a_server_that_never_answers_is_asked_once(changes: bool, meant: t
     assert b"".join(mute.heard).count(b"PUBLISH") == 1
 
 
+@pytest.mark.parametrize("said", [b":abc\r\n", b"$abc\r\n", b"*1\r\n" * 5000], ids=["number", "length", "nested"])
+@pytest.mark.parametrize(("changes", "meant"), [(False, Temporary), (True, Unknown)])
+async def test_an_answer_that_is_none_of_redis_is_a_lost_answer(
+    said: bytes, changes: bool, meant: type[Exception]
+) -> None:
+    async def babbles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(babbles, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        service = RedisConnection("cache", RedisService(url=f"redis://127.0.0.1:{port}"), LibraryWire)
+        with pytest.raises(meant, match="no answer"):
+            await service.send(RedisCall(("PUBLISH", "param.reload", "x"), changes=changes), 0.5)
+
+
 async def test_a_connection_that_ends_takes_along_what_it_has_not_delivered() -> None:
     """A probe that says "it did not happen" would be wrong if the kernel went on trying to deliver it."""
     ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
