@@ -5,13 +5,12 @@ Pure: see `decide`. What is sent again after an unknown outcome, and what never 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable
 
 from pydantic import JsonValue
 
 from responder import facts as f
+from responder.approvals import covers, narrowed, plan_digest
 from responder.cases import Case, allow, deny
 from responder.expressions import evaluate, explain, parse_expression
 from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, alerts, asks_alerts, finishing, holds_back, judge
@@ -286,6 +285,7 @@ def _harm_check(run: Run, runbook: Runbook) -> tuple[str, ...]:
 def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[Verdict, ...]) -> Next:
     plan = run.plan
     assert plan is not None  # _needed would have asked for it
+    plan = narrowed(run, step.id, plan)
     case = _case(view, run, runbook, step, plan)
     verdicts = (*local, *judge(case, INFORMED))
     if (
@@ -307,12 +307,6 @@ def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[V
 # --- runs: approvals --------------------------------------------------------------------------------------------------
 
 
-def plan_digest(run: Run, step: str, plan: Plan) -> str:
-    """What an approval is bound to: the step of this run and version, what it will do, and what it found before."""
-    known = [run.rules_hash, run.number, step, plan.params, plan.before, plan.target]
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def approval_wanted(step: Step, modes: Collection[Mode], verdicts: Iterable[Verdict]) -> Approval | None:
     """Whose yes a change by this step needs, or None: its own, one of the mode `approve`, or of a gate that asks."""
     if step.approval is not None:
@@ -326,9 +320,9 @@ def _approval(view: View, run: Run, step: Step, plan: Plan, verdicts: tuple[Verd
     wanted = approval_wanted(step, (run.mode, view.ceiling), verdicts)
     if wanted is None or plan.effect is Effect.READ or run.cause is Cause.RESTORE:
         return ()
-    asked, digest = run.approval, plan_digest(run, step.id, plan)
+    asked = run.approval
     known = asked is not None and asked.step == step.id
-    if asked is not None and known and asked.plan == digest and asked.granted and view.now < asked.until:
+    if asked is not None and covers(run, step.id, plan, asked) and asked.granted and view.now < asked.until:
         return (allow("approval", f"approved by {' and '.join(p.actor for p in asked.approved)}"),)
     why = "; ".join(asking) if not known else "what would be done now is not what was asked before"
     until = view.now + wanted.within
@@ -336,7 +330,8 @@ def _approval(view: View, run: Run, step: Step, plan: Plan, verdicts: tuple[Verd
         f.ApprovalAsked(
             run=run.number,
             step=step.id,
-            plan=digest,
+            plan=plan_digest(run, step.id, plan),
+            parts=plan.parts,
             preview=plan.preview,
             role=wanted.role,
             people=wanted.people,

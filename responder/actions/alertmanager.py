@@ -38,10 +38,10 @@ class AlertmanagerSilence(Action):
     - `for`: how long, at least 1m and at most 4h.
     - `comment`: why, for whoever finds it.
 
-    Effect class `probed`. Its end is fixed when the step is prepared. A silence of ours with the same matchers is
-    extended and no second one made; one that holds longer already is left as it is. It is created by `responder`, and
-    its comment ends with a mark by which the probe finds it. Undoing it expires it; a silence of a person is never
-    touched.
+    Effect class `probed`. Its end is fixed when the step is prepared, with an approval right before it is made. A
+    silence of ours with the same matchers is extended and no second one made; one that holds longer already is left as
+    it is. It is created by `responder`, and its comment ends with a mark by which the probe finds it. Undoing it
+    expires it, or puts the former end of one that was extended back; a silence of a person is never touched.
 
     Needs of its user: `GET` and `POST` on `/api/v2/silences`, `DELETE` on `/api/v2/silence`.
 
@@ -99,7 +99,10 @@ class AlertmanagerSilence(Action):
         before = None if ours is None else {"id": str(ours["id"]), "starts_at": str(ours["startsAt"])}
         extends = "" if ours is None else f" (extends {ours['id']})"
         preview = f"{self.preview()}, until {format_time(end)}{extends}"
-        return plan.model_copy(update={"target": target, "before": before, "preview": preview, "undoable": True})
+        # Its end and its mark come from the time of the plan; a yes is for the matchers, and for what is extended.
+        parts = ("a new silence" if ours is None else f"extends {ours['id']}",)
+        made = {"target": target, "before": before, "preview": preview, "undoable": True, "parts": parts}
+        return plan.model_copy(update=made)
 
     async def act(self, plan: Plan, context: Context) -> Output:
         """Make, extend or, as an undo, expire it. Raises Temporary, Permanent, Unknown."""

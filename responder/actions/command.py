@@ -141,6 +141,8 @@ class CommandRun(Action):
         plan = Plan(params=params, preview=self.preview(), effect=effect, prepared_at=context.now())
         if self.probe_ is None:
             return plan
+        # What the probe says may hold numbers that move; a yes is for the change.
+        plan = plan.model_copy(update={"parts": (self.preview(),)})
         try:
             found = await self._probed(self.probe_, context, context.timeout / 2)
         except (Temporary, Permanent, TimeoutError):

@@ -12,6 +12,10 @@ from responder.command_processes import CommandCall, Ran
 from responder.contracts import Clock
 from responder.errors import Temporary
 from responder.postgres_connections import Rows, SqlCall
+from responder.timing import SECOND
+
+BEGAN = 1_795_183_158
+"""When the statements began, in s: 42 s before a timeline does. Their ages grow while people think."""
 
 
 class Around(Protocol):
@@ -87,7 +91,8 @@ class Database:
 
     def _sessions(self) -> Rows:
         running = self.world.databases.running
-        return [_session(pid, user, app, len(running)) for pid, (user, app) in running.items()]
+        seconds = self.world.clock() / SECOND - BEGAN
+        return [{**_session(pid, user, app, len(running)), "seconds": seconds} for pid, (user, app) in running.items()]
 
     def _endable(self, call: SqlCall) -> Rows:
         spared = {name.rstrip("%") for name in call.params["spared"]}

@@ -132,6 +132,37 @@ def test_backtests_are_ended_only_when_somebody_says_so() -> None:
         assert stage.last_run.result is Result.FIXED
 
 
+def test_a_yes_that_comes_late_still_counts_for_the_statements_that_people_saw() -> None:
+    """Ages grow, one ends by itself, another comes up: the first is left out, the second is not touched."""
+    with playing(loaded("nse-equities")) as stage:
+        slow(stage, "backtest", "backtest")
+        stage.at("6:00")
+        assert pending_approval(stage.incident) is not None
+        running = stage.world.databases.running
+        del running[100]
+        running[200] = ("backtest", "monthly")
+        stage.approves("lead")
+        stage.at("6:10")
+        assert [what for _, what in stage.did] == ["terminate 101"]
+        assert 200 in running
+        assert any("only the 1 that were approved" in line for line in stage.thread)
+        assert len(stage.told("approval_asked")) == 1
+
+
+def test_when_none_of_the_approved_statements_is_left_people_are_asked_about_the_others() -> None:
+    with playing(loaded("nse-equities")) as stage:
+        slow(stage, "backtest")
+        stage.at("3:00")
+        running = stage.world.databases.running
+        running[200] = running.pop(100)
+        stage.approves("lead")
+        stage.at("3:30")
+        assert (stage.did, len(stage.told("approval_asked"))) == ([], 2)
+        stage.approves("lead")
+        stage.at("4:00")
+        assert [what for _, what in stage.did] == ["terminate 200"]
+
+
 # --- the pool is exhausted --------------------------------------------------------------------------------------------
 
 EXHAUSTED = alert("trading-service", "DatabaseConnectionPoolExhaustion", "high")
