@@ -13,7 +13,7 @@ from responder import facts as f
 from responder.approvals import covers, narrowed, plan_digest
 from responder.cases import Case, allow, deny
 from responder.expressions import evaluate, explain, parse_expression
-from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, alerts, asks_alerts, finishing, holds_back, judge
+from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, alerts, asks_alerts, finishing, holds_back, judge, under_way
 from responder.incident import Approval as Asked
 from responder.incident import Attempt, Run, StepState
 from responder.recorded import (
@@ -33,9 +33,6 @@ from responder.render import instruction
 from responder.runbook import Approval, Runbook, Step
 from responder.timing import SECOND, format_duration
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
-
-SENDS = 4
-"""How often one change may be sent again while its outcome is unknown; then it stays unknown and people are paged."""
 
 LOST = 15 * SECOND
 """How long after its deadline an attempt's own process may still record the outcome; after that nobody will."""
@@ -269,7 +266,7 @@ def _wanted(run: Run, runbook: Runbook) -> tuple[str, ...]:
     if run.takes_back:
         return ()
     names = []
-    if runbook.only_if is not None and not run.may_have_changed:
+    if runbook.only_if is not None and not under_way(run, runbook):
         names.append(runbook.only_if.check)
     return (*names, *_harm_check(run, runbook))
 
@@ -467,8 +464,8 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     known = _doubt(run, step.id) is None
     give_up = StepStatus.FAILED if known else StepStatus.UNKNOWN
     sent = len(run.attempts_of(step.id))
-    if sent > SENDS or runbook is None:
-        return _ended(run, step, give_up, f"given up after {SENDS} attempts: {attempt.detail}")
+    if sent > step.retry.in_doubt or runbook is None:
+        return _ended(run, step, give_up, f"given up after {sent} attempts: {attempt.detail}")
     if _stopped(view, run, runbook) is not None:
         status = StepStatus.SKIPPED if known else StepStatus.UNKNOWN
         return _ended(run, step, status, "not sent again: the alert resolved or a person took over")

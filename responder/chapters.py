@@ -268,8 +268,8 @@ meanwhile:
 
 {effects}
 
-Sending again passes the gates again, and is given up after four times. A field whose *placeholders* column says *no*
-holds no template.
+Sending again passes the gates again, and is given up after four times, or `in_doubt` of the step's `retry`. A field
+whose *placeholders* column says *no* holds no template.
 """
 
 WARNINGS: Final = """\
@@ -320,8 +320,8 @@ CHAPTERS: Final[tuple[Chapter, ...]] = (
     ),
     Chapter(
         "retry",
-        "After a temporary failure, in which nothing happened. What is sent again after an unknown outcome is not "
-        "counted here.\n",
+        "After a temporary failure, in which nothing happened. What is sent again after an unknown outcome is "
+        "counted by `in_doubt` alone.\n",
         (Retry,),
         "steps:\n"
         "  - id: ready\n"

@@ -126,6 +126,9 @@ class Retry(Written):
     """By how much each further pause is longer."""
     cap: Duration = 60 * SECOND
     """The longest pause."""
+    in_doubt: Annotated[int, Field(ge=0, le=4)] = 4
+    """How often it is sent again after an unknown outcome, where that can do no harm; 0 where what follows must not
+    wait for it."""
 
 
 _PLACEHOLDERS = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)

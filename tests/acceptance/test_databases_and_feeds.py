@@ -77,6 +77,36 @@ def test_the_most_advanced_replica_is_promoted_when_a_person_says_so() -> None:
         assert stage.last_run.result is Result.FIXED
 
 
+def test_a_fenced_primary_that_is_no_target_any_more_and_whose_alert_resolves_is_replaced_all_the_same() -> None:
+    with playing(loaded("nse-equities")) as stage:
+        goes_down(stage)
+        stage.at("2:10")
+        stage.world.numbers[UP] = lambda: None
+        stage.person("done", "lead", note="scaled to 0, the pod is gone")
+        stage.resolves(DOWN)
+        stage.at("3:00")
+        assert pending_approval(stage.incident) is not None
+        stage.world.databases.pointed = False
+        stage.approves("lead")
+        stage.at("3:15")
+        assert [what for _, what in stage.did] == ["promote db-replica-2"]
+        stage.world.databases.pointed = True
+        stage.person("done", "lead", note="re-pointed")
+        stage.at("4:00")
+        assert stage.last_run.result is Result.FIXED
+
+
+def test_without_a_fence_nobody_is_asked_about_a_promotion() -> None:
+    with playing(loaded("nse-equities")) as stage:
+        goes_down(stage)
+        stage.at("1:50")
+        stage.world.numbers[UP] = lambda: None
+        stage.at("5:00")
+        assert (stage.did, pending_approval(stage.incident)) == ([], None)
+        assert stage.last_run.result is not Result.FIXED
+        assert "nse-oncall" in {who for _, who in stage.pages}
+
+
 def test_nobody_says_yes_so_nothing_is_promoted_and_people_are_woken() -> None:
     with playing(loaded("nse-equities")) as stage:
         goes_down(stage)
@@ -226,6 +256,23 @@ def test_a_switch_that_fails_halts_trading_too() -> None:
         stage.world.scripts.exits["switch_data_feed.sh"] = 64
         stage.at("1:00")
         assert [what for _, what in stage.did] == [SWITCH, HALT]
+
+
+@pytest.mark.parametrize(
+    ("hanging", "halted"),
+    [
+        ({"switch_data_feed.sh"}, "0:05"),
+        ({"switch_data_feed.sh", "verify_data_feed.sh"}, "0:05"),
+        ({"verify_data_feed.sh"}, "0:10"),
+        ({"check_data_feed_health.sh", "check_dependencies.sh"}, "0:05"),
+    ],
+)
+def test_whatever_hangs_the_halt_is_sent_within_twenty_seconds(hanging: set[str], halted: str) -> None:
+    with playing(loaded("multi-market")) as stage:
+        stage.world.scripts.hanging = hanging
+        silent(stage, backup=1)
+        stage.at("3:00")
+        assert stage.did == [("0:00", SWITCH), (halted, HALT)]
 
 
 @pytest.mark.parametrize(("exit_", "did"), [(0, []), (1, [HALT]), (9, [HALT])])

@@ -337,8 +337,6 @@ class Member:
     def probes(self) -> bool:
         """Whether the action itself can find out what became of a lost answer."""
         families = ("parameter.", "postgres.", "alertmanager.", "kubernetes.")
-        if self.action == "postgres.promote":  # what was sent may still come
-            return False
         return "probe" in self.with_ or self.action == "redis.failover" or self.action.startswith(families)
 
     @property
