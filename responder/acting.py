@@ -13,7 +13,17 @@ from responder import facts as f
 from responder.approvals import covers, narrowed, plan_digest
 from responder.cases import Case, allow, deny
 from responder.expressions import evaluate, explain, parse_expression
-from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, alerts, asks_alerts, finishing, holds_back, judge, under_way
+from responder.guards import (
+    GATHERED_MAX_AGE,
+    INFORMED,
+    LOCAL,
+    alerts,
+    asks_alerts,
+    finishing,
+    holds_back,
+    judge,
+    under_way,
+)
 from responder.incident import Approval as Asked
 from responder.incident import Attempt, Run, StepState
 from responder.recorded import (

@@ -56,8 +56,9 @@ FROM (
 ) AS now
 """
 """What a server is. After a restart a standby has received nothing yet, or as it says from the begin of a segment on,
-while it has replayed more of its own files: the further of the two is what it has. How long ago it replayed a transaction tells of a lag only while something waits to be replayed:
-on an idle system it grows without any (contracts.md H)."""
+while it has replayed more of its own files: the further of the two is what it has. How long ago it replayed a
+transaction tells of a lag only while something waits to be replayed: on an idle system it grows without any
+(contracts.md H)."""
 
 STANDBYS: Final = """
 SELECT application_name AS name, state, sync_state,

@@ -233,8 +233,8 @@ class PostgresPromote(Action):
     leader, and pg_promote is never called behind its back.
 
     Effect class `probed`: a server that is no longer in recovery, on a higher timeline, was promoted; of one that still
-    is, nobody can tell whether a promotion that was sent will come, and people are asked. It cannot be undone: the old primary comes back as a standby only (pg_rewind). `expect` sees `value.promoted` and
-    `value.timeline`.
+    is, nobody can tell whether a promotion that was sent will come, and people are asked. It cannot be undone: the old
+    primary comes back as a standby only (pg_rewind). `expect` sees `value.promoted` and `value.timeline`.
 
     Needs of its role on every candidate, granted on the primary beforehand: `GRANT pg_monitor` and
     `GRANT EXECUTE ON FUNCTION pg_promote`.
