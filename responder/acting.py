@@ -5,12 +5,12 @@ Pure: see `decide`. What is sent again after an unknown outcome, and what never 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from pydantic import JsonValue
 
 from responder import facts as f
-from responder.approvals import covers, narrowed, plan_digest
+from responder.approvals import approval_wanted, covers, narrowed, plan_digest
 from responder.cases import Case, allow, deny
 from responder.expressions import evaluate, explain, parse_expression
 from responder.guards import (
@@ -40,7 +40,7 @@ from responder.recorded import (
     Verdict,
 )
 from responder.render import instruction
-from responder.runbook import Approval, Runbook, Step
+from responder.runbook import Runbook, Step
 from responder.timing import SECOND, format_duration
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
 
@@ -312,13 +312,6 @@ def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[V
 
 
 # --- runs: approvals --------------------------------------------------------------------------------------------------
-
-
-def approval_wanted(step: Step, modes: Collection[Mode], verdicts: Iterable[Verdict]) -> Approval | None:
-    """Whose yes a change by this step needs, or None: its own, one of the mode `approve`, or of a gate that asks."""
-    if step.approval is not None:
-        return step.approval
-    return Approval() if Mode.APPROVE in modes or any(v.answer is Answer.ASK for v in verdicts) else None
 
 
 def _approval(view: View, run: Run, step: Step, plan: Plan, verdicts: tuple[Verdict, ...]) -> Ask | tuple[Verdict, ...]:

@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Iterable
 
-from responder.incident import Approval, Run
-from responder.recorded import Plan
+from responder.incident import Approval as Asked
+from responder.incident import Run
+from responder.recorded import Answer, Mode, Plan, Verdict
+from responder.runbook import Approval, Step
+
+
+def approval_wanted(step: Step, modes: Collection[Mode], verdicts: Iterable[Verdict]) -> Approval | None:
+    """Whose yes a change by this step needs, or None: its own, one of the mode `approve`, or of a gate that asks."""
+    if step.approval is not None:
+        return step.approval
+    return Approval() if Mode.APPROVE in modes or any(v.answer is Answer.ASK for v in verdicts) else None
 
 
 def plan_digest(run: Run, step: str, plan: Plan) -> str:
@@ -20,7 +30,7 @@ def plan_digest(run: Run, step: str, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def covers(run: Run, step: str, plan: Plan, asked: Approval) -> bool:
+def covers(run: Run, step: str, plan: Plan, asked: Asked) -> bool:
     """Whether what was asked is this plan, or one that did all of this and more."""
     if asked.step != step or not set(plan.parts) <= set(asked.parts):
         return False
