@@ -9,7 +9,6 @@ from typing import Final
 
 from responder.errors import Temporary
 
-
 ALL_IN_USE: Final = "all connections are in use; raise the service's `connections`"
 
 
