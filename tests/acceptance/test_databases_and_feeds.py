@@ -70,7 +70,7 @@ def test_the_most_advanced_replica_is_promoted_when_a_person_says_so() -> None:
         stage.approves("lead")
         stage.at("2:45")
         assert [what for _, what in stage.did] == ["promote db-replica-2"]
-        assert any("db-replica-2 is the primary. Point the Service" in line for line in stage.thread)
+        assert any("The promoted replica, named by the step above, is the primary now" in line for line in stage.thread)
         stage.world.databases.pointed = True
         stage.person("done", "lead", note="re-pointed")
         stage.at("3:30")
