@@ -298,6 +298,28 @@ def test_a_rollback_of_which_nobody_knows_is_not_done_again() -> None:
         assert {"trademaster-oncall", "trademaster-lead"} <= {who for _, who in stage.pages}
 
 
+@pytest.mark.parametrize("page", [{"status": "DOWN"}, {"error": "unauthorized"}, None])
+def test_it_is_not_rolled_back_where_the_restart_helped_and_its_health_page_says_otherwise(page: Any) -> None:
+    with playing(loaded(SERVICE)) as stage:
+        gone(stage, cure=RESTART)
+        stage.world.answers["/actuator/health"] = page
+        stage.world.blind = page is None
+        stage.at("8:00")
+        assert acted(stage) == [RESTART]
+        assert stage.incident.result is Result.FIXED
+
+
+def test_it_is_not_rolled_back_where_prometheus_cannot_tell_any_more() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        gone(stage, cure="never")
+        query = str(loaded(SERVICE)[0].runbooks["application-down"].checks["up"].with_["query"])
+        stage.world.numbers[query] = lambda: None if acted(stage) else 0.0
+        stage.at("10:00")
+        assert acted(stage) == [RESTART]
+        assert stage.incident.result is not Result.FIXED
+        assert "trademaster-oncall" in {who for _, who in stage.pages}
+
+
 @pytest.mark.parametrize("number", [1.0, None])
 def test_nothing_is_restarted_where_prometheus_does_not_see_it_down(number: float | None) -> None:
     with playing(loaded(SERVICE)) as stage:
