@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from responder.errors import Permanent
+from responder.errors import Permanent, Temporary
 from responder.kubernetes_calls import DAEMON_SETS, DEPLOYMENTS, STATEFUL_SETS, Resource, Tree
 from responder.timing import SECOND, format_time
 
@@ -127,6 +127,14 @@ def refuse_paused(workload: Tree, named: str) -> None:
     if paused(workload):
         cure = f"somebody works on it; `kubectl rollout resume {named}` lets changes take effect"
         raise Permanent(f"{named} is paused; nothing was changed: {cure}")
+
+
+def refuse_unseen(workload: Tree, named: str) -> None:
+    """Raises Temporary while its controller has not seen the last change, and so keeps no revision of it yet."""
+    observed, present = whole(workload, "status", "observedGeneration"), whole(workload, "metadata", "generation")
+    if observed < present:
+        said = f"the controller has not seen the last change yet (generation {observed} of {present})"
+        raise Temporary(f"{named}: {said}; nothing was changed: try again in a few seconds")
 
 
 _OWNERS: Final = (

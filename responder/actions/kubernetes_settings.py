@@ -14,6 +14,7 @@ from responder.errors import Permanent
 from responder.kubernetes_calls import CONFIG_MAPS, KubernetesCall, PatchType, Tree
 from responder.kubernetes_steps import WHERE, KubernetesSetting, Name, Rule, WorkloadName, bound, patch, workload_rules
 from responder.recorded import Plan
+from responder.releases import setting_notes
 from responder.workloads import (
     Workload,
     git_warning,
@@ -73,7 +74,8 @@ class SetEnv(_Entries):
 
     Effect class `set`; other variables stay as they are. The undo puts the former ones back, also those that came from
     a Secret or ConfigMap by reference. What is named like a secret (`PASSWORD`, `TOKEN`, `API_KEY` …) cannot be set:
-    its value would stand in the journal. A paused workload is refused.
+    its value would stand in the journal. A paused workload is refused. The workload gets an annotation
+    (`responder/settings`) that tells `kubernetes.rollout_undo` that this was no release.
 
     Needs of its Role: `get` and `patch` on `deployments`, `statefulsets`, `daemonsets` (apps), those that are changed.
 
@@ -144,7 +146,10 @@ class SetEnv(_Entries):
     async def _change(self, context: Context, tree: Tree, to: JsonValue) -> KubernetesCall:
         entries = [_entry(name, entry) for name, entry in mapping(to, "entries").items()]
         container = {"name": text(to, "container"), "env": entries}
-        body = bound(tree, {"spec": {"template": {"spec": {"containers": [container]}}}})
+        before = mapping(self._seen(tree, to), "entries")
+        notes = setting_notes(tree, text(to, "container"), before, mapping(to, "entries"))
+        spec = {"template": {"spec": {"containers": [container]}}}
+        body = bound(tree, {"metadata": {"annotations": notes}, "spec": spec})
         return patch(self._which.resource, self.namespace, self._which.name, body)
 
 

@@ -165,6 +165,20 @@ def test_a_bad_release_is_undone_when_somebody_says_yes() -> None:
         assert stage.incident.result is Result.FIXED
 
 
+def test_a_release_is_undone_without_bringing_the_forced_errors_back() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system", env={"FORCE_ERROR_RATE": "0.3"})
+        measured(stage, "high-error-rate", NSE, 0.5, 30.0, lambda: image(cluster, "trading-system") == "trading:1.0")
+        stage.fires(ERRORS)
+        stage.at("5:00")
+        assert acted(stage) == [RESTARTED]
+        stage.approves("lead")
+        stage.at("9:00")
+        spec = cluster.get("deployments", "trading-system")["spec"]["template"]["spec"]
+        assert (image(cluster, "trading-system"), "env" in spec["containers"][0]) == ("trading:1.0", False)
+        assert stage.incident.result is Result.FIXED
+
+
 # --- load -------------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from responder.errors import Permanent
+from responder.errors import Permanent, Temporary
 from responder.recorded import Outcome, ProbeAnswer
 from responder.releases import UNDONE_TO
 from responder.timing import parse_time
@@ -52,7 +52,7 @@ async def test_an_undo_goes_back_to_the_release_before(cluster: Cluster, kind: s
     async with standing(cluster) as desk:
         plan = await desk.prepare(UNDO, workload=f"{kind}/trading-app")
         said = f"{kind}/trading-app in trading from revision 3 (trading:1.2) back to 2 (trading:1.1)"
-        assert plan.preview == said
+        assert plan.preview == f"{said}; different: image of app"
         assert (await desk.probe(UNDO, plan)).answer is ProbeAnswer.NOT_APPLIED
         assert (await desk.act(UNDO, plan)).outcome is Outcome.OK
         assert image(cluster, kind) == "trading:1.1"
@@ -82,6 +82,81 @@ async def test_an_undo_after_a_restart_undoes_the_release_and_not_the_restart(cl
         await desk.done(RESTART, workload=APP)
         await desk.done(UNDO, workload=APP)
     assert image(cluster) == "trading:1.0"
+
+
+FORCED = "FORCE_ERROR_RATE"
+
+
+def forced(cluster: Cluster, value: str) -> None:
+    """Somebody else gives the variable another value."""
+    new = {"name": "app", "env": [{"name": FORCED, "value": value}]}
+    cluster.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [new]}}}})
+
+
+def variables(cluster: Cluster, kind: str = "deployment") -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container(cluster, kind).get("env", [])}
+
+
+async def test_an_undo_after_our_cure_undoes_the_release_and_not_the_cure(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    async with standing(cluster) as desk:
+        await desk.done(ENV, workload=APP, remove=[FORCED])
+        plan = await desk.prepare(UNDO, workload=APP)
+        told = "different: image of app; not taken back, because we have set it: environment of app (FORCE_ERROR_RATE)"
+        assert plan.preview == f"{APP} in trading from revision 3 (trading:1.1) back to 1 (trading:1.0); {told}"
+        assert (await desk.act(UNDO, plan)).outcome is Outcome.OK
+        assert (image(cluster), variables(cluster)) == ("trading:1.0", {"LOG": "info"})
+        assert (await desk.probe(UNDO, plan)).answer is ProbeAnswer.APPLIED
+        with pytest.raises(Permanent, match="was undone once"):
+            await desk.prepare(UNDO, workload=APP)
+        await desk.done(ENV, workload=APP, set={"LOG": "debug"})
+        with pytest.raises(Permanent, match="was undone once"):
+            await desk.prepare(UNDO, workload=APP)
+    assert (image(cluster), variables(cluster)) == ("trading:1.0", {"LOG": "debug"})
+
+
+@pytest.mark.parametrize("kind", ["statefulset", "daemonset"])
+async def test_our_cure_is_no_release_of_other_kinds_either(cluster: Cluster, kind: str) -> None:
+    releases(cluster, "trading:1.1", kind)
+    async with standing(cluster) as desk:
+        await desk.done(ENV, workload=f"{kind}/trading-app", set={"LOG": "debug"})
+        await desk.done(UNDO, workload=f"{kind}/trading-app")
+    assert (image(cluster, kind), variables(cluster, kind)) == ("trading:1.0", {"LOG": "debug"})
+
+
+async def test_our_cure_alone_leaves_no_former_release(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        before = await desk.prepare(ENV, workload=APP, remove=[FORCED])
+        await desk.act(ENV, before)
+        with pytest.raises(Permanent, match="has no former release; nothing was changed"):
+            await desk.prepare(UNDO, workload=APP)
+        await desk.act(ENV, await desk.undo(ENV, before))
+        with pytest.raises(Permanent, match="has no former release; nothing was changed"):
+            await desk.prepare(UNDO, workload=APP)
+    assert (variables(cluster), len(cluster.changes)) == ({"LOG": "info", FORCED: "0.2"}, 2)
+
+
+async def test_a_value_that_somebody_else_gave_is_a_release(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        await desk.done(ENV, workload=APP, remove=[FORCED])
+        forced(cluster, "0.9")
+        plan = await desk.prepare(UNDO, workload=APP)
+        assert plan.preview.endswith("; different: environment of app (FORCE_ERROR_RATE)"), plan.preview
+        await desk.act(UNDO, plan)
+    assert variables(cluster) == {"LOG": "info"}
+
+
+async def test_an_undo_waits_until_the_controller_has_seen_the_last_change(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    cluster.runs = False
+    releases(cluster, "trading:1.2")
+    async with standing(cluster) as desk:
+        with pytest.raises(Temporary, match=r"has not seen the last change yet .*nothing was changed"):
+            await desk.prepare(UNDO, workload=APP)
+        cluster.runs = True
+        cluster.control()
+        await desk.done(UNDO, workload=APP)
+    assert image(cluster) == "trading:1.1"
 
 
 async def test_an_undo_keeps_what_other_tools_have_noted(cluster: Cluster) -> None:
@@ -386,6 +461,21 @@ async def test_a_workload_tells_its_release_and_since_when_it_is_there(cluster: 
     minutes = (wall_clock() - parse_time(cluster.time)) // 60_000_000
     assert (found["images"], found["revision"]) == (["trading:1.1"], 3)
     assert found["autoscaler"] == {"name": "trading-app", "min": 2, "max": 10}
+    assert abs(found["released_minutes_ago"] - minutes) <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_neither_scaling_nor_a_restart_nor_our_setting_is_a_release(cluster: Cluster, kind: str) -> None:
+    named = f"{kind}/trading-app"
+    cluster.time = "2026-11-20T13:00:00Z"
+    releases(cluster, "trading:1.1", kind)
+    cluster.time = "2026-11-20T20:00:00Z"
+    cluster.edit(KINDS[kind], "trading-app", {"spec": {"replicas": 5}})
+    async with standing(cluster) as desk:
+        await desk.done(RESTART, workload=named)
+        await desk.done(ENV, workload=named, set={"LOG": "debug"})
+        found = await desk.done("kubernetes.workload", workload=named)
+    minutes = (wall_clock() - parse_time("2026-11-20T13:00:00Z")) // 60_000_000
     assert abs(found["released_minutes_ago"] - minutes) <= 1
 
 
