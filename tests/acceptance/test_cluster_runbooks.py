@@ -34,11 +34,12 @@ UNHEALTHY = alert("DeploymentUnhealthy", MULTI, "high")
 GONE = alert("ApplicationDown", SERVICE, "critical")
 
 
-def running(stage: Stage, namespace: str, name: str, **spec: Any) -> Cluster:
-    """A cluster with one workload that has been released twice."""
+def running(stage: Stage, namespace: str, name: str, released: str = "13:50", **spec: Any) -> Cluster:
+    """A cluster with one workload that has been released twice, the second time at `released` (it is 14:00)."""
     cluster = stage.world.cluster
-    cluster.namespace = namespace
+    cluster.namespace, cluster.time = namespace, "2026-11-20T06:00:00Z"
     cluster.add("deployments", workload("Deployment", name, replicas=2, **spec))
+    cluster.time = f"2026-11-20T{released}:00Z"
     release(cluster, name, "trading:1.1")
     return cluster
 
@@ -58,8 +59,8 @@ def measured(
 ) -> None:
     """Every check of the runbook is bad until then."""
     for check in loaded(platform)[0].runbooks[runbook].checks.values():
-        query = str(check.with_["query"])
-        stage.world.numbers[query] = lambda: good if until() else bad
+        if check.action == "prometheus.query":
+            stage.world.numbers[str(check.with_["query"])] = lambda: good if until() else bad
 
 
 def of(stage: Stage, runbook: str) -> Incident:
@@ -259,6 +260,22 @@ def test_a_release_is_undone_once_and_then_people_decide() -> None:
         assert (len(stage.did), image(cluster, "trading-app")) == (1, "trading:1.1")
         assert stage.incident.result is Result.INEFFECTIVE
         assert "multi-market-oncall" in {who for _, who in stage.pages}
+
+
+@pytest.mark.parametrize("change", ["a scaling", "a restart"])
+def test_what_is_no_release_is_not_undone_and_people_look(change: str) -> None:
+    with playing(loaded(MULTI)) as stage:
+        cluster = running(stage, "multi-market", "trading-app", released="13:00")
+        cluster.time = "2026-11-20T13:55:00Z"
+        notes = {"kubectl.kubernetes.io/restartedAt": cluster.time}
+        scaling, restart = {"replicas": 4}, {"template": {"metadata": {"annotations": notes}}}
+        cluster.edit("deployments", "trading-app", {"spec": scaling if change == "a scaling" else restart})
+        measured(stage, "deployment-unhealthy", MULTI, 0.1, 7.0, never)
+        stage.fires(UNHEALTHY)
+        stage.at("15:00")
+        assert (stage.did, image(cluster, "trading-app")) == ([], "trading:1.1")
+        assert "multi-market-oncall" in {who for _, who in stage.pages}
+        assert any("undo skipped: when checks.release.released_minutes_ago < 45" in line for line in stage.thread)
 
 
 # --- docker-compose ---------------------------------------------------------------------------------------------------
