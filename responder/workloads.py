@@ -295,6 +295,43 @@ def _expression(one: Tree) -> str:
     return forms.get(operator, f"!{key}")
 
 
+def selects(selector: Any, labels: Mapping[str, Any]) -> bool:
+    """Whether a label selector takes an object with these labels; an empty one takes all, none takes nothing."""
+    if not isinstance(selector, Mapping):
+        return False
+    same = all(labels.get(key) == value for key, value in mapping(selector, "matchLabels").items())
+    return same and all(_meets(one, labels) for one in items(selector, "matchExpressions"))
+
+
+def _meets(one: Tree, labels: Mapping[str, Any]) -> bool:
+    key, operator, values = text(one, "key"), text(one, "operator"), one.get("values") or []
+    forms = {
+        "In": key in labels and labels.get(key) in values,
+        "NotIn": labels.get(key) not in values,
+        "Exists": key in labels,
+        "DoesNotExist": key not in labels,
+    }
+    return forms.get(operator, False)
+
+
+def siblings(pod: Tree) -> tuple[str, str]:
+    """How a list finds the pods of the same controller: a label selector, and the uid of the controller.
+
+    A StatefulSet also labels what is different in each of its pods; that is left out.
+    """
+    labels = {key: value for key, value in mapping(pod, "metadata", "labels").items() if key not in _OF_ONE}
+    owners = [one for one in items(pod, "metadata", "ownerReferences") if one.get("controller") is True]
+    return ",".join(f"{key}={value}" for key, value in labels.items()), text(owners[0], "uid") if owners else ""
+
+
+_OF_ONE: Final = {
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+    "controller-revision-hash",
+    "pod-template-generation",
+}
+
+
 def pod_of(pod: Tree) -> dict[str, JsonValue]:
     """What a person must know of a pod: phase, readiness, restarts, and why it last died."""
     containers = items(pod, "status", "containerStatuses")

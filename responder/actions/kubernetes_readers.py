@@ -43,6 +43,8 @@ from responder.written import Duration
 
 MAX_PODS: Final = 50
 """Pods that are listed one by one."""
+_ENDED: Final = {"Failed", "Succeeded"}
+"""Phases of a pod that has ended and will not come back: evicted ones stay listed for a long time."""
 MAX_MESSAGE: Final = 200
 """Characters of an event's message."""
 
@@ -68,9 +70,9 @@ class Pods(_OfPods):
     - `workload`: whose pods: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
     - `selector`: instead of a workload, labels such as `app=trading`.
 
-    Effect class `read`. `expect` sees `value.total`, `value.ready`, `value.restarts` (all together), `value.why` (how
-    often each reason, such as `OOMKilled`) and `value.pods`, at most 50, those with trouble first: `{name, phase,
-    ready, restarts, why, node, since}`.
+    Effect class `read`. `expect` sees `value.total`, `value.ready`, `value.ended` (evicted and completed pods, which
+    are not in the total), `value.restarts` (all together), `value.why` (how often each reason, such as `OOMKilled`) and
+    `value.pods`, at most 50, those with trouble first: `{name, phase, ready, restarts, why, node, since}`.
 
     Needs of its Role: `list` on `pods`, with `workload` also `get` on `deployments`, `statefulsets`,
     `daemonsets` (apps).
@@ -105,15 +107,17 @@ class Pods(_OfPods):
         found = await self._pods(context, self.workload, self.selector)
         told = sorted((pod_of(pod) for pod in found), key=lambda pod: (bool(pod["ready"]), -whole(pod, "restarts")))
         fine = sum(1 for pod in told if pod["ready"])
+        over = sum(1 for pod in told if pod["phase"] in _ENDED)
         reasons = Counter(str(pod["why"]) for pod in told if pod["why"])
         value: JsonValue = {
-            "total": len(told),
+            "total": len(told) - over,
             "ready": fine,
+            "ended": over,
             "restarts": sum(whole(pod, "restarts") for pod in told),
             "why": dict(reasons.most_common()),
             "pods": [*told[:MAX_PODS]],
         }
-        return Output(value, f"{fine} of {len(told)} pods are ready", asked)
+        return Output(value, f"{fine} of {len(told) - over} pods are ready", asked)
 
 
 class Workload(KubernetesReader):

@@ -244,15 +244,24 @@ def _told(values: Mapping[str, str], removed: tuple[str, ...]) -> str:
 def _difference(before: JsonValue, target: JsonValue) -> list[str]:
     old, new = mapping(before, "entries"), mapping(target, "entries")
     return [
-        f"{name} {_shown(old.get(name))} → {_shown(value)}" for name, value in new.items() if old.get(name) != value
+        f"{name} {_present(old.get(name))} → {_shown(value)}" for name, value in new.items() if old.get(name) != value
     ]
+
+
+def _present(entry: Any) -> str:
+    """Never the value that is there: whoever wrote it did not write it for us, and it may be a credential."""
+    return "(none)" if entry is None else "(by reference)" if _refers(entry) else "(hidden)"
+
+
+def _refers(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "valueFrom" in entry
 
 
 def _shown(entry: Any) -> str:
     if entry is None:
         return "(none)"
     if isinstance(entry, Mapping):
-        return "(by reference)" if "valueFrom" in entry else _short(str(entry.get("value", "")))
+        return "(by reference)" if _refers(entry) else _short(str(entry.get("value", "")))
     return _short(str(entry))
 
 

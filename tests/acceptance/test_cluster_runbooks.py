@@ -227,12 +227,54 @@ def test_a_pod_that_has_grown_waits_for_its_budget_and_is_then_evicted() -> None
             return bool(cluster.get("pods", pod)["metadata"]["uid"] != before)
 
         measured(stage, "memory-high", NSE, 1.2, 1.95, evicted)
+        largest(stage, lambda: pod)
         stage.fires(alert("MemoryHigh", pod=pod))
         stage.at("0:05")
         assert (acted(stage), evicted()) == ([f"create pods/eviction {pod}"], False)
         cluster.get("poddisruptionbudgets", "trading-system")["spec"]["minAvailable"] = 1
         stage.at("5:00")
         assert (len(stage.did), evicted(), stage.incident.result) == (2, True, Result.FIXED)
+
+
+def largest(stage: Stage, pod: Callable[[], str]) -> None:
+    """Prometheus says that this pod is the largest."""
+    step = next(step for step in loaded(NSE)[0].runbooks["memory-high"].steps if step.id == "largest")
+    stage.world.labels[str(step.with_["query"])] = lambda: {"pod": pod()}
+
+
+def test_pods_that_grow_together_are_one_incident_and_one_of_them_goes() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.add("poddisruptionbudgets", budget("trading-system", 0))
+        pods = sorted(tree["metadata"]["name"] for tree in cluster.of("pods"))
+        measured(stage, "memory-high", NSE, 1.2, 1.95, never)
+        largest(stage, lambda: pods[1])
+        for pod in pods:
+            stage.fires(alert("MemoryHigh", pod=pod))
+        stage.at("10:00")
+        assert acted(stage) == [f"create pods/eviction {pods[1]}"]
+        assert stage.incident.result is Result.INEFFECTIVE
+
+
+def test_the_only_pod_that_is_ready_stays_and_so_does_one_without_a_budget() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        pods = sorted(tree["metadata"]["name"] for tree in cluster.of("pods"))
+        measured(stage, "memory-high", NSE, 1.2, 1.95, never)
+        largest(stage, lambda: pods[0])
+        stage.fires(alert("MemoryHigh", pod=pods[0]))
+        stage.at("1:00")
+        assert (stage.did, stage.incident.result) == ([], Result.FAILED)
+        assert any("no PodDisruptionBudget covers it" in line for line in stage.thread)
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.add("poddisruptionbudgets", budget("trading-system", 0))
+        cluster.get("pods", pods[1])["status"]["conditions"][0]["status"] = "False"
+        measured(stage, "memory-high", NSE, 1.2, 1.95, never)
+        largest(stage, lambda: pods[0])
+        stage.fires(alert("MemoryHigh", pod=pods[0]))
+        stage.at("10:00")
+        assert (stage.did, stage.incident.result) == ([], Result.FAILED)
 
 
 # --- a release that is unhealthy --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from responder.recorded import Outcome, ProbeAnswer
 from responder.releases import UNDONE_TO
 from responder.timing import parse_time
 from responder.wall_clock import wall_clock
+from responder.workloads import selects
 from tests.contract.kubernetes_parts import APP, Desk, standing
 from tests.fakes.kubernetes import Cluster, Fault
 from tests.fakes.kubernetes_objects import autoscaler, budget, config_map, event, workload
@@ -319,6 +321,7 @@ def a_pod(cluster: Cluster) -> Any:
 
 @pytest.mark.parametrize("action", ["kubernetes.delete_pod", "kubernetes.evict"])
 async def test_a_pod_is_taken_away_and_its_successor_is_not(cluster: Cluster, action: str) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 1))
     before = dict(a_pod(cluster))
     async with standing(cluster) as desk:
         plan = await desk.prepare(action, pod=before["name"])
@@ -344,8 +347,70 @@ async def test_a_budget_lets_an_eviction_wait(cluster: Cluster) -> None:
         assert plan.preview.endswith("a budget forbids it now")
         waits = await desk.act("kubernetes.evict", plan)
         assert (waits.outcome, waits.retry_after_us) == (Outcome.TEMPORARY, 10_000_000)
-        del cluster.objects["poddisruptionbudgets", "trading-app"]
+        cluster.get("poddisruptionbudgets", "trading-app")["spec"]["minAvailable"] = 1
         assert (await desk.act("kubernetes.evict", plan)).outcome is Outcome.OK
+
+
+def falls_ill(pod: dict[str, Any]) -> None:
+    pod["status"]["conditions"][0]["status"] = "False"
+
+
+async def test_a_pod_without_a_budget_is_evicted_only_where_the_author_says_so(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("another-app", 1))
+    name = a_pod(cluster)["name"]
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match=r"no PodDisruptionBudget covers it; nothing was changed: .*optional"):
+            await desk.prepare("kubernetes.evict", pod=name)
+        cluster.add("poddisruptionbudgets", budget("trading-app", 1))
+        plan = await desk.prepare("kubernetes.evict", pod=name)
+        del cluster.objects["poddisruptionbudgets", "trading-app"]
+        gone = await desk.act("kubernetes.evict", plan)
+        assert (gone.outcome, cluster.changes) == (Outcome.PERMANENT, [])
+        await desk.done("kubernetes.evict", pod=name, budget="optional")
+    assert len(cluster.changes) == 1
+
+
+async def test_an_eviction_waits_until_enough_others_of_its_controller_are_ready(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 0))
+    name = a_pod(cluster)["name"]
+    others = [one for one in cluster.of("pods") if one["metadata"]["name"] != name]
+    stranger = copy.deepcopy(others[0])
+    stranger["metadata"] |= {"name": "stranger", "ownerReferences": []}
+    cluster.objects["pods", "stranger"] = stranger
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.evict", pod=name)
+        for one in others:
+            falls_ill(one)
+        others[-1]["status"]["conditions"][0]["status"] = "True"
+        others[-1]["metadata"]["deletionTimestamp"] = "2026-11-20T12:00:00Z"
+        waits = await desk.act("kubernetes.evict", plan)
+        assert (waits.outcome, cluster.changes) == (Outcome.TEMPORARY, [])
+        assert "0 other pods of" in waits.detail
+        assert "nothing was changed" in waits.detail
+        told = await desk.prepare("kubernetes.evict", pod=name)
+        assert "are ready, and 1 must be (`min_ready`)" in told.preview
+        del others[-1]["metadata"]["deletionTimestamp"]
+        assert (await desk.act("kubernetes.evict", plan)).outcome is Outcome.OK
+    assert len(cluster.changes) == 1
+
+
+@pytest.mark.parametrize(
+    ("selector", "taken"),
+    [
+        ({"matchLabels": {"app": "a"}}, True),
+        ({"matchLabels": {"app": "b"}}, False),
+        ({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]}, True),
+        ({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["x"]}]}, True),
+        ({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}, True),
+        ({"matchExpressions": [{"key": "app", "operator": "Gt", "values": ["1"]}]}, False),
+        ({}, True),
+        (None, False),
+    ],
+)
+def test_a_label_selector_takes_what_kubernetes_takes(selector: Any, taken: bool) -> None:
+    assert selects(selector, {"app": "a"}) is taken
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -357,7 +422,7 @@ async def test_a_variable_is_removed_and_put_back_and_the_others_stay(cluster: C
     before = list(container(cluster)["env"])
     async with standing(cluster) as desk:
         plan = await desk.prepare(ENV, workload=APP, remove=["FORCE_ERROR_RATE"])
-        assert plan.preview == "environment of deployment/trading-app: FORCE_ERROR_RATE '0.2' → (none)"
+        assert plan.preview == "environment of deployment/trading-app: FORCE_ERROR_RATE (hidden) → (none)"
         await desk.act(ENV, plan)
         assert container(cluster)["env"] == [{"name": "LOG", "value": "info"}]
         await desk.act(ENV, await desk.undo(ENV, plan))
@@ -373,6 +438,19 @@ async def test_a_variable_by_reference_is_replaced_and_put_back(cluster: Cluster
         assert container(cluster)["env"][0] == {"name": "LOG", "value": "debug"}
         await desk.act(ENV, await desk.undo(ENV, plan))
     assert container(cluster)["env"][0] == reference
+
+
+async def test_a_preview_tells_no_value_that_was_there(cluster: Cluster) -> None:
+    cluster.add("configmaps", config_map("trading-config", {"broker": "hunter2"}))
+    container(cluster)["env"][0] = {"name": "BROKER_DSN", "value": "redis://:hunter2@cache"}
+    async with standing(cluster) as desk:
+        removed = await desk.prepare(ENV, workload=APP, remove=["BROKER_DSN"])
+        assert removed.preview.endswith("BROKER_DSN (hidden) → (none)")
+        done = await desk.act(ENV, removed)
+        changed = await desk.prepare(MAP, configmap="trading-config", set={"broker": "none"})
+        assert "broker (hidden) → 'none'" in changed.preview
+        back = await desk.undo(ENV, removed)
+        assert "hunter2" not in f"{removed.preview} {done.detail} {changed.preview} {back.preview}"
 
 
 async def test_a_secret_does_not_come_from_a_runbook(cluster: Cluster) -> None:
@@ -425,6 +503,19 @@ async def test_pods_in_trouble_come_first(cluster: Cluster) -> None:
         assert (found["total"], found["ready"], found["restarts"]) == (3, 0, 21)
         assert found["why"] == {"CrashLoopBackOff": 3}
         assert (await desk.done("kubernetes.pods", selector="app=nobody"))["total"] == 0
+
+
+async def test_pods_that_have_ended_are_no_part_of_the_total(cluster: Cluster) -> None:
+    del cluster.objects["statefulsets", "trading-app"], cluster.objects["daemonsets", "trading-app"]
+    cluster.control()
+    for number, (phase, reason) in enumerate((("Failed", "Evicted"), ("Succeeded", ""))):
+        ended = copy.deepcopy(cluster.of("pods")[0])
+        ended["metadata"]["name"] = f"trading-app-ended-{number}"
+        ended["status"] = {"phase": phase, "reason": reason, "conditions": []}
+        cluster.objects["pods", ended["metadata"]["name"]] = ended
+    async with standing(cluster) as desk:
+        found = await desk.done("kubernetes.pods", workload=APP)
+    assert (found["total"], found["ready"], found["ended"], found["why"]) == (3, 3, 2, {"Evicted": 1})
 
 
 async def test_warnings_about_a_workload_and_what_it_made(cluster: Cluster) -> None:
