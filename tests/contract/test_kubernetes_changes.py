@@ -453,6 +453,18 @@ async def test_a_preview_tells_no_value_that_was_there(cluster: Cluster) -> None
         assert "hunter2" not in f"{removed.preview} {done.detail} {changed.preview} {back.preview}"
 
 
+async def test_a_credential_in_clear_text_is_removed_and_not_kept(cluster: Cluster) -> None:
+    container(cluster)["env"][0] = {"name": "BROKER_TOKEN", "value": "hunter2"}
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, remove=["BROKER_TOKEN"])
+        done = await desk.act(ENV, plan)
+        assert (done.outcome, "hunter2" in f"{plan} {done}", plan.undoable) == (Outcome.OK, False, False)
+        assert (await desk.probe(ENV, plan)).answer is ProbeAnswer.APPLIED
+        with pytest.raises(Permanent, match="is not kept; put it back by hand"):
+            await desk.undo(ENV, plan)
+    assert [one["name"] for one in container(cluster)["env"]] == ["FORCE_ERROR_RATE"]
+
+
 async def test_a_secret_does_not_come_from_a_runbook(cluster: Cluster) -> None:
     async with standing(cluster) as desk:
         with pytest.raises(Permanent, match="BROKER_API_KEY looks like a secret"):
