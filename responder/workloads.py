@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from responder.errors import Permanent
+from responder.errors import Permanent, Temporary
 from responder.kubernetes_calls import DAEMON_SETS, DEPLOYMENTS, STATEFUL_SETS, Resource, Tree
 from responder.timing import SECOND, format_time
 
@@ -127,6 +127,14 @@ def refuse_paused(workload: Tree, named: str) -> None:
     if paused(workload):
         cure = f"somebody works on it; `kubectl rollout resume {named}` lets changes take effect"
         raise Permanent(f"{named} is paused; nothing was changed: {cure}")
+
+
+def refuse_unseen(workload: Tree, named: str) -> None:
+    """Raises Temporary while its controller has not seen the last change, and so keeps no revision of it yet."""
+    observed, present = whole(workload, "status", "observedGeneration"), whole(workload, "metadata", "generation")
+    if observed < present:
+        said = f"the controller has not seen the last change yet (generation {observed} of {present})"
+        raise Temporary(f"{named}: {said}; nothing was changed: try again in a few seconds")
 
 
 _OWNERS: Final = (
@@ -285,6 +293,43 @@ def _expression(one: Tree) -> str:
     values = ",".join(str(value) for value in one.get("values") or [])
     forms = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}
     return forms.get(operator, f"!{key}")
+
+
+def selects(selector: Any, labels: Mapping[str, Any]) -> bool:
+    """Whether a label selector takes an object with these labels; an empty one takes all, none takes nothing."""
+    if not isinstance(selector, Mapping):
+        return False
+    same = all(labels.get(key) == value for key, value in mapping(selector, "matchLabels").items())
+    return same and all(_meets(one, labels) for one in items(selector, "matchExpressions"))
+
+
+def _meets(one: Tree, labels: Mapping[str, Any]) -> bool:
+    key, operator, values = text(one, "key"), text(one, "operator"), one.get("values") or []
+    forms = {
+        "In": key in labels and labels.get(key) in values,
+        "NotIn": labels.get(key) not in values,
+        "Exists": key in labels,
+        "DoesNotExist": key not in labels,
+    }
+    return forms.get(operator, False)
+
+
+def siblings(pod: Tree) -> tuple[str, str]:
+    """How a list finds the pods of the same controller: a label selector, and the uid of the controller.
+
+    A StatefulSet also labels what is different in each of its pods; that is left out.
+    """
+    labels = {key: value for key, value in mapping(pod, "metadata", "labels").items() if key not in _OF_ONE}
+    owners = [one for one in items(pod, "metadata", "ownerReferences") if one.get("controller") is True]
+    return ",".join(f"{key}={value}" for key, value in labels.items()), text(owners[0], "uid") if owners else ""
+
+
+_OF_ONE: Final = {
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+    "controller-revision-hash",
+    "pod-template-generation",
+}
 
 
 def pod_of(pod: Tree) -> dict[str, JsonValue]:

@@ -9,13 +9,21 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import Field, JsonValue, model_validator
 
 from responder.contracts import Context, Output
-from responder.errors import BadSyntax, Temporary
-from responder.kubernetes_calls import AUTOSCALERS, EVENTS, PODS, REPLICA_SETS, KubernetesCall, Tree
+from responder.errors import Temporary
+from responder.kubernetes_calls import (
+    AUTOSCALERS,
+    CONTROLLER_REVISIONS,
+    EVENTS,
+    PODS,
+    REPLICA_SETS,
+    KubernetesCall,
+    Tree,
+)
 from responder.kubernetes_steps import WHERE, KubernetesReader, Name, Rule, WorkloadName, workload_rules
 from responder.recorded import Plan
 from responder.redaction import hide
-from responder.releases import present_release, releases_of
-from responder.timing import MINUTE, SECOND, parse_time
+from responder.releases import present_release, released_at, releases_of
+from responder.timing import MINUTE, SECOND
 from responder.workloads import (
     autoscaler_of,
     counts,
@@ -35,6 +43,8 @@ from responder.written import Duration
 
 MAX_PODS: Final = 50
 """Pods that are listed one by one."""
+_ENDED: Final = {"Failed", "Succeeded"}
+"""Phases of a pod that has ended and will not come back: evicted ones stay listed for a long time."""
 MAX_MESSAGE: Final = 200
 """Characters of an event's message."""
 
@@ -60,9 +70,9 @@ class Pods(_OfPods):
     - `workload`: whose pods: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
     - `selector`: instead of a workload, labels such as `app=trading`.
 
-    Effect class `read`. `expect` sees `value.total`, `value.ready`, `value.restarts` (all together), `value.why` (how
-    often each reason, such as `OOMKilled`) and `value.pods`, at most 50, those with trouble first: `{name, phase,
-    ready, restarts, why, node, since}`.
+    Effect class `read`. `expect` sees `value.total`, `value.ready`, `value.ended` (evicted and completed pods, which
+    are not in the total), `value.restarts` (all together), `value.why` (how often each reason, such as `OOMKilled`) and
+    `value.pods`, at most 50, those with trouble first: `{name, phase, ready, restarts, why, node, since}`.
 
     Needs of its Role: `list` on `pods`, with `workload` also `get` on `deployments`, `statefulsets`,
     `daemonsets` (apps).
@@ -97,15 +107,17 @@ class Pods(_OfPods):
         found = await self._pods(context, self.workload, self.selector)
         told = sorted((pod_of(pod) for pod in found), key=lambda pod: (bool(pod["ready"]), -whole(pod, "restarts")))
         fine = sum(1 for pod in told if pod["ready"])
+        over = sum(1 for pod in told if pod["phase"] in _ENDED)
         reasons = Counter(str(pod["why"]) for pod in told if pod["why"])
         value: JsonValue = {
-            "total": len(told),
+            "total": len(told) - over,
             "ready": fine,
+            "ended": over,
             "restarts": sum(whole(pod, "restarts") for pod in told),
             "why": dict(reasons.most_common()),
             "pods": [*told[:MAX_PODS]],
         }
-        return Output(value, f"{fine} of {len(told)} pods are ready", asked)
+        return Output(value, f"{fine} of {len(told) - over} pods are ready", asked)
 
 
 class Workload(KubernetesReader):
@@ -117,11 +129,12 @@ class Workload(KubernetesReader):
 
     Effect class `read`. `expect` sees `value.images`, `value.desired`, `value.ready`, `value.available`,
     `value.updated`, `value.generation`, `value.paused`, `value.git` (the GitOps tool that keeps it, or ""),
-    `value.autoscaler` (`{name, min, max}` or null); of a Deployment also `value.revision` and
-    `value.released_minutes_ago`: when its present release first came, restarts not counted.
+    `value.autoscaler` (`{name, min, max}` or null), `value.revision` and `value.released_minutes_ago`: when its present
+    release first came. Scaling, restarts and what `kubernetes.set_env` of ours changed are no releases; one that was
+    gone and is back counts from its first coming.
 
-    Needs of its Role: `get` on `deployments`, `statefulsets`, `daemonsets`, `list` on `replicasets` (apps), `list` on
-    `horizontalpodautoscalers` (autoscaling).
+    Needs of its Role: `get` on `deployments`, `statefulsets`, `daemonsets`, `list` on `replicasets` or
+    `controllerrevisions` (apps), `list` on `horizontalpodautoscalers` (autoscaling).
 
     ```yaml
     evidence:
@@ -133,7 +146,7 @@ class Workload(KubernetesReader):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *workload_rules("get"),
-        ("apps", "replicasets", ("list",)),
+        *workload_rules("list", resources=("replicasets", "controllerrevisions")),
         ("autoscaling", "horizontalpodautoscalers", ("list",)),
     )
 
@@ -156,9 +169,9 @@ class Workload(KubernetesReader):
             "autoscaler": None if scaler is None else _limits(scaler),
             **counts(found),
         }
-        if named.kind == "deployment":
-            kept = await self._list(context, REPLICA_SETS, labelSelector=selector_of(found))
-            value |= _release(found, kept, asked)
+        keeps = REPLICA_SETS if named.kind == "deployment" else CONTROLLER_REVISIONS
+        kept = await self._list(context, keeps, labelSelector=selector_of(found))
+        value |= _release(found, named.kind, kept, asked)
         shown = ", ".join(images(template_of(found)))
         return Output(value, f"{self.workload}: {shown}, {value['ready']} of {value['desired']} ready", asked)
 
@@ -168,26 +181,12 @@ def _limits(scaler: Tree) -> dict[str, JsonValue]:
     return {"name": text(scaler, "metadata", "name"), **{s[:3]: part(scaler, "spec", s) for s in spec}}
 
 
-def _release(workload: Tree, kept: list[Tree], now: int) -> dict[str, JsonValue]:
-    """The present release of a Deployment, and since when it is there."""
-    releases = releases_of(workload, "deployment", kept)
-    present = present_release(workload, releases)
-    same = {release.revision for release in releases if release.mark == present.mark}
-    ages = [_age(one, now) for one in kept if releases_of(workload, "deployment", [one])[:1] and _number(one) in same]
-    known = [age for age in ages if age is not None]
-    return {"revision": present.revision, "released_minutes_ago": max(known) // MINUTE if known else None}
-
-
-def _number(replica_set: Tree) -> int:
-    told = text(replica_set, "metadata", "annotations", "deployment.kubernetes.io/revision")
-    return int(told) if told.isdecimal() else 0
-
-
-def _age(tree: Tree, now: int) -> int | None:
-    try:
-        return max(now - parse_time(text(tree, "metadata", "creationTimestamp")), 0)
-    except BadSyntax:
-        return None
+def _release(workload: Tree, kind: str, kept: list[Tree], now: int) -> dict[str, JsonValue]:
+    """The present release, and since when it is there."""
+    releases = releases_of(workload, kind, kept)
+    since = released_at(workload, releases)
+    minutes = None if since is None else max(now - since, 0) // MINUTE
+    return {"revision": present_release(workload, releases).revision, "released_minutes_ago": minutes}
 
 
 class Events(KubernetesReader):

@@ -14,8 +14,10 @@ from responder.errors import Permanent
 from responder.kubernetes_calls import CONFIG_MAPS, KubernetesCall, PatchType, Tree
 from responder.kubernetes_steps import WHERE, KubernetesSetting, Name, Rule, WorkloadName, bound, patch, workload_rules
 from responder.recorded import Plan
+from responder.releases import setting_notes
 from responder.workloads import (
     Workload,
+    digest,
     git_warning,
     items,
     mapping,
@@ -51,7 +53,7 @@ class _Entries(KubernetesSetting):
         if before == target:
             return plan.model_copy(update={"nothing_to_do": f"{self._named} is so already"})
         await self._tried(context, await self._change(context, found, target))
-        return plan.model_copy(update={"undoable": True})
+        return plan.model_copy(update={"undoable": not _hides(before)})
 
     @abstractmethod
     def _target(self, found: Tree) -> JsonValue:
@@ -72,8 +74,10 @@ class SetEnv(_Entries):
     - `remove`: names of the variables that are to be gone.
 
     Effect class `set`; other variables stay as they are. The undo puts the former ones back, also those that came from
-    a Secret or ConfigMap by reference. What is named like a secret (`PASSWORD`, `TOKEN`, `API_KEY` …) cannot be set:
-    its value would stand in the journal. A paused workload is refused.
+    a Secret or ConfigMap by reference. Previews tell no value that was there. What is named like a secret (`PASSWORD`,
+    `TOKEN`, `API_KEY` …) cannot be set: its value would stand in the journal. It can be removed, but not put back,
+    because its value is not kept. A paused workload is refused. The workload gets an annotation (`responder/settings`)
+    that tells `kubernetes.rollout_undo` that this was no release.
 
     Needs of its Role: `get` and `patch` on `deployments`, `statefulsets`, `daemonsets` (apps), those that are changed.
 
@@ -136,16 +140,39 @@ class SetEnv(_Entries):
         raise Permanent(f"{said}; nothing was changed: name one of them in `container`")
 
     def _seen(self, tree: Tree, like: JsonValue) -> JsonValue:
-        name = text(like, "container")
+        there = self._there(tree, text(like, "container"))
+        entries: dict[str, JsonValue] = {name: _kept(there.get(name)) for name in mapping(like, "entries")}
+        return {"container": text(like, "container"), "entries": entries}
+
+    def _there(self, tree: Tree, container: str) -> dict[str, dict[str, Any]]:
         containers = items(template_of(tree), "spec", "containers")
-        there = {text(e, "name"): dict(e) for c in containers if text(c, "name") == name for e in items(c, "env")}
-        return {"container": name, "entries": {entry: there.get(entry) for entry in mapping(like, "entries")}}
+        return {text(e, "name"): dict(e) for c in containers if text(c, "name") == container for e in items(c, "env")}
+
+    async def undo(self, plan: Plan, context: Context) -> Plan:
+        """See KubernetesSetting.undo. Raises Permanent where a credential was taken away, which is not kept."""
+        if _hides(plan.before):
+            raise Permanent(f"{self._named}: a credential that was there is not kept; put it back by hand")
+        return await super().undo(plan, context)
 
     async def _change(self, context: Context, tree: Tree, to: JsonValue) -> KubernetesCall:
         entries = [_entry(name, entry) for name, entry in mapping(to, "entries").items()]
         container = {"name": text(to, "container"), "env": entries}
-        body = bound(tree, {"spec": {"template": {"spec": {"containers": [container]}}}})
+        before = self._there(tree, text(to, "container"))
+        notes = setting_notes(tree, text(to, "container"), before, mapping(to, "entries"))
+        spec = {"template": {"spec": {"containers": [container]}}}
+        body = bound(tree, {"metadata": {"annotations": notes}, "spec": spec})
         return patch(self._which.resource, self.namespace, self._which.name, body)
+
+
+def _kept(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What of a variable the journal keeps: of a credential that stands in clear text only a mark."""
+    if entry is None or _refers(entry) or not _SECRET.search(text(entry, "name")):
+        return entry
+    return {"name": text(entry, "name"), "mark": digest(entry)}
+
+
+def _hides(state: JsonValue) -> bool:
+    return any("mark" in mapping(entry) for entry in mapping(state, "entries").values())
 
 
 def _entry(name: str, entry: Any) -> dict[str, Any]:
@@ -239,15 +266,24 @@ def _told(values: Mapping[str, str], removed: tuple[str, ...]) -> str:
 def _difference(before: JsonValue, target: JsonValue) -> list[str]:
     old, new = mapping(before, "entries"), mapping(target, "entries")
     return [
-        f"{name} {_shown(old.get(name))} → {_shown(value)}" for name, value in new.items() if old.get(name) != value
+        f"{name} {_present(old.get(name))} → {_shown(value)}" for name, value in new.items() if old.get(name) != value
     ]
+
+
+def _present(entry: Any) -> str:
+    """Never the value that is there: whoever wrote it did not write it for us, and it may be a credential."""
+    return "(none)" if entry is None else "(by reference)" if _refers(entry) else "(hidden)"
+
+
+def _refers(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "valueFrom" in entry
 
 
 def _shown(entry: Any) -> str:
     if entry is None:
         return "(none)"
     if isinstance(entry, Mapping):
-        return "(by reference)" if "valueFrom" in entry else _short(str(entry.get("value", "")))
+        return "(by reference)" if _refers(entry) else _short(str(entry.get("value", "")))
     return _short(str(entry))
 
 

@@ -11,8 +11,27 @@ from responder.errors import Permanent
 from responder.kubernetes_calls import CONTROLLER_REVISIONS, REPLICA_SETS, KubernetesCall, Tree
 from responder.kubernetes_steps import KubernetesSetting, Rule, WorkloadName, patch, workload_rules
 from responder.recorded import Plan
-from responder.releases import Release, chosen, present_release, release_mark, releases_of, undo_patch
-from responder.workloads import Workload, git_warning, part, refuse_paused, selector_of, template_of, workload_of
+from responder.releases import (
+    Release,
+    chosen,
+    differences,
+    present_release,
+    release_mark,
+    releases_of,
+    settings_of,
+    undo_patch,
+    undone_template,
+)
+from responder.workloads import (
+    Workload,
+    git_warning,
+    part,
+    refuse_paused,
+    refuse_unseen,
+    selector_of,
+    template_of,
+    workload_of,
+)
 
 
 class RolloutUndo(KubernetesSetting):
@@ -21,13 +40,15 @@ class RolloutUndo(KubernetesSetting):
     - `service`: a service of kind `kubernetes`.
     - `namespace`: one of those that the service allows.
     - `workload`: what is meant: `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`.
-    - `to_revision`: the revision to go back to. Without it the newest one before the present with another release;
-      restarts, which make revisions too, are no releases.
+    - `to_revision`: the revision to go back to. Without it the newest one before the present with another release.
+      Restarts and what `kubernetes.set_env` of ours changed make revisions too, but no releases.
 
     Effect class `set`: revision and pod template are fixed before acting, so doing it again never leads further back. A
-    release in between is left alone. Annotations stay as they are. Without `to_revision` it is refused when the
-    workload has been undone since its last release: going back further is for people. The undo of this step rolls
-    forward again.
+    release in between is left alone. Annotations stay as they are, and so do the variables that `kubernetes.set_env` of
+    ours has changed: a cure is not undone with the release. The preview names what will differ (images, variables),
+    without values. While the controller has not seen the last change the outcome is temporary. Without `to_revision` it
+    is refused when the workload has been undone since its last release: going back further is for people. The undo of
+    this step rolls forward again.
 
     What keeps the workload as it stands in git (Argo CD, Flux) is named in the preview: it may take this back.
 
@@ -56,15 +77,20 @@ class RolloutUndo(KubernetesSetting):
         return f"take {self.workload} in {self.namespace} back to {back}"
 
     async def prepare(self, context: Context) -> Plan:
-        """Choose the release and let the server try. Raises Permanent where there is none to go back to."""
+        """Choose the release and let the server try.
+
+        Raises Permanent where there is none to go back to; Temporary before the controller keeps the present one.
+        """
         found = await self._fetch(context, None)
         refuse_paused(found, self.workload)
+        refuse_unseen(found, self.workload)
         releases = await self._releases(context, found)
         present, goal = present_release(found, releases), chosen(found, releases, self.workload, self.to_revision)
         before: JsonValue = {"release": present.mark}
         target: JsonValue = {"release": goal.mark}
         preview = f"{self.workload} in {self.namespace} from revision {present.shown} back to {goal.shown}"
-        plan = self._planned(context, f"{preview}{git_warning(found)}", before, target)
+        told = f"{preview}; different: {_differences(found, goal)}{git_warning(found)}"
+        plan = self._planned(context, told, before, target)
         if before == target:
             return plan.model_copy(update={"nothing_to_do": f"{self.workload} is at that release: {present.shown}"})
         await self._tried(context, self._patch(found, goal))
@@ -82,7 +108,7 @@ class RolloutUndo(KubernetesSetting):
         return await self._get(context, self._which.resource, self._which.name)
 
     def _seen(self, tree: Tree, like: JsonValue) -> JsonValue:
-        return {"release": release_mark(template_of(tree))}
+        return {"release": release_mark(template_of(tree), settings_of(tree))}
 
     async def _change(self, context: Context, tree: Tree, to: JsonValue) -> KubernetesCall:
         refuse_paused(tree, self.workload)
@@ -100,3 +126,11 @@ class RolloutUndo(KubernetesSetting):
         kept = REPLICA_SETS if self._which.kind == "deployment" else CONTROLLER_REVISIONS
         listed = await self._list(context, kept, labelSelector=selector_of(tree))
         return releases_of(tree, self._which.kind, listed)
+
+
+def _differences(tree: Tree, goal: Release) -> str:
+    """What the undo changes, and what of the former release does not come back."""
+    after = undone_template(tree, goal)
+    told = differences(template_of(tree), after) or "nothing"
+    kept = differences(goal.template, after)
+    return f"{told}; not taken back, because we have set it: {kept}" if kept else told

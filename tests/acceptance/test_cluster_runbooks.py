@@ -34,11 +34,12 @@ UNHEALTHY = alert("DeploymentUnhealthy", MULTI, "high")
 GONE = alert("ApplicationDown", SERVICE, "critical")
 
 
-def running(stage: Stage, namespace: str, name: str, **spec: Any) -> Cluster:
-    """A cluster with one workload that has been released twice."""
+def running(stage: Stage, namespace: str, name: str, released: str = "13:50", **spec: Any) -> Cluster:
+    """A cluster with one workload that has been released twice, the second time at `released` (it is 14:00)."""
     cluster = stage.world.cluster
-    cluster.namespace = namespace
+    cluster.namespace, cluster.time = namespace, "2026-11-20T06:00:00Z"
     cluster.add("deployments", workload("Deployment", name, replicas=2, **spec))
+    cluster.time = f"2026-11-20T{released}:00Z"
     release(cluster, name, "trading:1.1")
     return cluster
 
@@ -58,8 +59,8 @@ def measured(
 ) -> None:
     """Every check of the runbook is bad until then."""
     for check in loaded(platform)[0].runbooks[runbook].checks.values():
-        query = str(check.with_["query"])
-        stage.world.numbers[query] = lambda: good if until() else bad
+        if check.action == "prometheus.query":
+            stage.world.numbers[str(check.with_["query"])] = lambda: good if until() else bad
 
 
 def of(stage: Stage, runbook: str) -> Incident:
@@ -165,6 +166,20 @@ def test_a_bad_release_is_undone_when_somebody_says_yes() -> None:
         assert stage.incident.result is Result.FIXED
 
 
+def test_a_release_is_undone_without_bringing_the_forced_errors_back() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system", env={"FORCE_ERROR_RATE": "0.3"})
+        measured(stage, "high-error-rate", NSE, 0.5, 30.0, lambda: image(cluster, "trading-system") == "trading:1.0")
+        stage.fires(ERRORS)
+        stage.at("5:00")
+        assert acted(stage) == [RESTARTED]
+        stage.approves("lead")
+        stage.at("9:00")
+        spec = cluster.get("deployments", "trading-system")["spec"]["template"]["spec"]
+        assert (image(cluster, "trading-system"), "env" in spec["containers"][0]) == ("trading:1.0", False)
+        assert stage.incident.result is Result.FIXED
+
+
 # --- load -------------------------------------------------------------------------------------------------------------
 
 
@@ -212,12 +227,54 @@ def test_a_pod_that_has_grown_waits_for_its_budget_and_is_then_evicted() -> None
             return bool(cluster.get("pods", pod)["metadata"]["uid"] != before)
 
         measured(stage, "memory-high", NSE, 1.2, 1.95, evicted)
+        largest(stage, lambda: pod)
         stage.fires(alert("MemoryHigh", pod=pod))
         stage.at("0:05")
         assert (acted(stage), evicted()) == ([f"create pods/eviction {pod}"], False)
         cluster.get("poddisruptionbudgets", "trading-system")["spec"]["minAvailable"] = 1
         stage.at("5:00")
         assert (len(stage.did), evicted(), stage.incident.result) == (2, True, Result.FIXED)
+
+
+def largest(stage: Stage, pod: Callable[[], str]) -> None:
+    """Prometheus says that this pod is the largest."""
+    step = next(step for step in loaded(NSE)[0].runbooks["memory-high"].steps if step.id == "largest")
+    stage.world.labels[str(step.with_["query"])] = lambda: {"pod": pod()}
+
+
+def test_pods_that_grow_together_are_one_incident_and_one_of_them_goes() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.add("poddisruptionbudgets", budget("trading-system", 0))
+        pods = sorted(tree["metadata"]["name"] for tree in cluster.of("pods"))
+        measured(stage, "memory-high", NSE, 1.2, 1.95, never)
+        largest(stage, lambda: pods[1])
+        for pod in pods:
+            stage.fires(alert("MemoryHigh", pod=pod))
+        stage.at("10:00")
+        assert acted(stage) == [f"create pods/eviction {pods[1]}"]
+        assert stage.incident.result is Result.INEFFECTIVE
+
+
+def test_the_only_pod_that_is_ready_stays_and_so_does_one_without_a_budget() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        pods = sorted(tree["metadata"]["name"] for tree in cluster.of("pods"))
+        measured(stage, "memory-high", NSE, 1.2, 1.95, never)
+        largest(stage, lambda: pods[0])
+        stage.fires(alert("MemoryHigh", pod=pods[0]))
+        stage.at("1:00")
+        assert (stage.did, stage.incident.result) == ([], Result.FAILED)
+        assert any("no PodDisruptionBudget covers it" in line for line in stage.thread)
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.add("poddisruptionbudgets", budget("trading-system", 0))
+        cluster.get("pods", pods[1])["status"]["conditions"][0]["status"] = "False"
+        measured(stage, "memory-high", NSE, 1.2, 1.95, never)
+        largest(stage, lambda: pods[0])
+        stage.fires(alert("MemoryHigh", pod=pods[0]))
+        stage.at("10:00")
+        assert (stage.did, stage.incident.result) == ([], Result.FAILED)
 
 
 # --- a release that is unhealthy --------------------------------------------------------------------------------------
@@ -245,6 +302,22 @@ def test_a_release_is_undone_once_and_then_people_decide() -> None:
         assert (len(stage.did), image(cluster, "trading-app")) == (1, "trading:1.1")
         assert stage.incident.result is Result.INEFFECTIVE
         assert "multi-market-oncall" in {who for _, who in stage.pages}
+
+
+@pytest.mark.parametrize("change", ["a scaling", "a restart"])
+def test_what_is_no_release_is_not_undone_and_people_look(change: str) -> None:
+    with playing(loaded(MULTI)) as stage:
+        cluster = running(stage, "multi-market", "trading-app", released="13:00")
+        cluster.time = "2026-11-20T13:55:00Z"
+        notes = {"kubectl.kubernetes.io/restartedAt": cluster.time}
+        scaling, restart = {"replicas": 4}, {"template": {"metadata": {"annotations": notes}}}
+        cluster.edit("deployments", "trading-app", {"spec": scaling if change == "a scaling" else restart})
+        measured(stage, "deployment-unhealthy", MULTI, 0.1, 7.0, never)
+        stage.fires(UNHEALTHY)
+        stage.at("15:00")
+        assert (stage.did, image(cluster, "trading-app")) == ([], "trading:1.1")
+        assert "multi-market-oncall" in {who for _, who in stage.pages}
+        assert any("undo skipped: when checks.release.released_minutes_ago < 45" in line for line in stage.thread)
 
 
 # --- docker-compose ---------------------------------------------------------------------------------------------------
@@ -296,6 +369,28 @@ def test_a_rollback_of_which_nobody_knows_is_not_done_again() -> None:
         assert acted(stage).count(ROLLBACK) == 1
         assert stage.incident.result is not Result.FIXED
         assert {"trademaster-oncall", "trademaster-lead"} <= {who for _, who in stage.pages}
+
+
+@pytest.mark.parametrize("page", [{"status": "DOWN"}, {"error": "unauthorized"}, None])
+def test_it_is_not_rolled_back_where_the_restart_helped_and_its_health_page_says_otherwise(page: Any) -> None:
+    with playing(loaded(SERVICE)) as stage:
+        gone(stage, cure=RESTART)
+        stage.world.answers["/actuator/health"] = page
+        stage.world.blind = page is None
+        stage.at("8:00")
+        assert acted(stage) == [RESTART]
+        assert stage.incident.result is Result.FIXED
+
+
+def test_it_is_not_rolled_back_where_prometheus_cannot_tell_any_more() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        gone(stage, cure="never")
+        query = str(loaded(SERVICE)[0].runbooks["application-down"].checks["up"].with_["query"])
+        stage.world.numbers[query] = lambda: None if acted(stage) else 0.0
+        stage.at("10:00")
+        assert acted(stage) == [RESTART]
+        assert stage.incident.result is not Result.FIXED
+        assert "trademaster-oncall" in {who for _, who in stage.pages}
 
 
 @pytest.mark.parametrize("number", [1.0, None])

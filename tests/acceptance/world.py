@@ -46,6 +46,8 @@ class World:
     breaker: str = "CLOSED"
     volatility_age: float = 5.0
     numbers: dict[str, Callable[[], Number]] = field(default_factory=dict)
+    labels: dict[str, Callable[[], dict[str, str]]] = field(default_factory=dict)
+    """query -> the labels of its answer now."""
     sample_age: int = 0
     dark: bool = False
     blind: bool = False
@@ -222,7 +224,8 @@ class Connection:
             value: Number = now - world.sample_age / SECOND
         else:
             value = world.numbers[query]() if query in world.numbers else 1.0
-        result = [] if value is None else [{"metric": {}, "value": [now, str(value)]}]
+        labels = world.labels[query]() if query in world.labels else {}
+        result = [] if value is None else [{"metric": labels, "value": [now, str(value)]}]
         return self._answer(call, 200, {"status": "success", "data": {"resultType": "vector", "result": result}})
 
 

@@ -38,7 +38,7 @@ from responder.timing import SECOND
 from tests.contract.sentinel_world import NAME, SENTINELS, Watched
 from tests.contract.sql_world import TOKEN, WorldSql
 from tests.fakes.kubernetes import Cluster
-from tests.fakes.kubernetes_objects import config_map, event, workload
+from tests.fakes.kubernetes_objects import budget, config_map, event, workload
 from tests.fakes.kubernetes_way import ClusterWay
 
 NOW = 1_700_000_000 * SECOND
@@ -65,6 +65,7 @@ def a_cluster() -> Cluster:
     new = {"name": "app", "image": "registry.example/trading:1.1"}
     found.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [new]}}}})
     found.add("configmaps", config_map("trading-config", {"max_positions": "20"}))
+    found.add("poddisruptionbudgets", budget("trading-app", 1))
     pod = _first_pod(found)
     found.add("events", event("e1", pod, "BackOff", f"restarting with {TOKEN}"))
     found.logs[pod] = f"starting with {TOKEN}\nERROR no broker\n"

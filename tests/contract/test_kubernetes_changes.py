@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
-from responder.errors import Permanent
+from responder.errors import Permanent, Temporary
 from responder.recorded import Outcome, ProbeAnswer
 from responder.releases import UNDONE_TO
 from responder.timing import parse_time
 from responder.wall_clock import wall_clock
+from responder.workloads import selects
 from tests.contract.kubernetes_parts import APP, Desk, standing
 from tests.fakes.kubernetes import Cluster, Fault
 from tests.fakes.kubernetes_objects import autoscaler, budget, config_map, event, workload
@@ -52,7 +54,7 @@ async def test_an_undo_goes_back_to_the_release_before(cluster: Cluster, kind: s
     async with standing(cluster) as desk:
         plan = await desk.prepare(UNDO, workload=f"{kind}/trading-app")
         said = f"{kind}/trading-app in trading from revision 3 (trading:1.2) back to 2 (trading:1.1)"
-        assert plan.preview == said
+        assert plan.preview == f"{said}; different: image of app"
         assert (await desk.probe(UNDO, plan)).answer is ProbeAnswer.NOT_APPLIED
         assert (await desk.act(UNDO, plan)).outcome is Outcome.OK
         assert image(cluster, kind) == "trading:1.1"
@@ -82,6 +84,81 @@ async def test_an_undo_after_a_restart_undoes_the_release_and_not_the_restart(cl
         await desk.done(RESTART, workload=APP)
         await desk.done(UNDO, workload=APP)
     assert image(cluster) == "trading:1.0"
+
+
+FORCED = "FORCE_ERROR_RATE"
+
+
+def forced(cluster: Cluster, value: str) -> None:
+    """Somebody else gives the variable another value."""
+    new = {"name": "app", "env": [{"name": FORCED, "value": value}]}
+    cluster.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [new]}}}})
+
+
+def variables(cluster: Cluster, kind: str = "deployment") -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container(cluster, kind).get("env", [])}
+
+
+async def test_an_undo_after_our_cure_undoes_the_release_and_not_the_cure(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    async with standing(cluster) as desk:
+        await desk.done(ENV, workload=APP, remove=[FORCED])
+        plan = await desk.prepare(UNDO, workload=APP)
+        told = "different: image of app; not taken back, because we have set it: environment of app (FORCE_ERROR_RATE)"
+        assert plan.preview == f"{APP} in trading from revision 3 (trading:1.1) back to 1 (trading:1.0); {told}"
+        assert (await desk.act(UNDO, plan)).outcome is Outcome.OK
+        assert (image(cluster), variables(cluster)) == ("trading:1.0", {"LOG": "info"})
+        assert (await desk.probe(UNDO, plan)).answer is ProbeAnswer.APPLIED
+        with pytest.raises(Permanent, match="was undone once"):
+            await desk.prepare(UNDO, workload=APP)
+        await desk.done(ENV, workload=APP, set={"LOG": "debug"})
+        with pytest.raises(Permanent, match="was undone once"):
+            await desk.prepare(UNDO, workload=APP)
+    assert (image(cluster), variables(cluster)) == ("trading:1.0", {"LOG": "debug"})
+
+
+@pytest.mark.parametrize("kind", ["statefulset", "daemonset"])
+async def test_our_cure_is_no_release_of_other_kinds_either(cluster: Cluster, kind: str) -> None:
+    releases(cluster, "trading:1.1", kind)
+    async with standing(cluster) as desk:
+        await desk.done(ENV, workload=f"{kind}/trading-app", set={"LOG": "debug"})
+        await desk.done(UNDO, workload=f"{kind}/trading-app")
+    assert (image(cluster, kind), variables(cluster, kind)) == ("trading:1.0", {"LOG": "debug"})
+
+
+async def test_our_cure_alone_leaves_no_former_release(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        before = await desk.prepare(ENV, workload=APP, remove=[FORCED])
+        await desk.act(ENV, before)
+        with pytest.raises(Permanent, match="has no former release; nothing was changed"):
+            await desk.prepare(UNDO, workload=APP)
+        await desk.act(ENV, await desk.undo(ENV, before))
+        with pytest.raises(Permanent, match="has no former release; nothing was changed"):
+            await desk.prepare(UNDO, workload=APP)
+    assert (variables(cluster), len(cluster.changes)) == ({"LOG": "info", FORCED: "0.2"}, 2)
+
+
+async def test_a_value_that_somebody_else_gave_is_a_release(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        await desk.done(ENV, workload=APP, remove=[FORCED])
+        forced(cluster, "0.9")
+        plan = await desk.prepare(UNDO, workload=APP)
+        assert plan.preview.endswith("; different: environment of app (FORCE_ERROR_RATE)"), plan.preview
+        await desk.act(UNDO, plan)
+    assert variables(cluster) == {"LOG": "info"}
+
+
+async def test_an_undo_waits_until_the_controller_has_seen_the_last_change(cluster: Cluster) -> None:
+    releases(cluster, "trading:1.1")
+    cluster.runs = False
+    releases(cluster, "trading:1.2")
+    async with standing(cluster) as desk:
+        with pytest.raises(Temporary, match=r"has not seen the last change yet .*nothing was changed"):
+            await desk.prepare(UNDO, workload=APP)
+        cluster.runs = True
+        cluster.control()
+        await desk.done(UNDO, workload=APP)
+    assert image(cluster) == "trading:1.1"
 
 
 async def test_an_undo_keeps_what_other_tools_have_noted(cluster: Cluster) -> None:
@@ -244,6 +321,7 @@ def a_pod(cluster: Cluster) -> Any:
 
 @pytest.mark.parametrize("action", ["kubernetes.delete_pod", "kubernetes.evict"])
 async def test_a_pod_is_taken_away_and_its_successor_is_not(cluster: Cluster, action: str) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 1))
     before = dict(a_pod(cluster))
     async with standing(cluster) as desk:
         plan = await desk.prepare(action, pod=before["name"])
@@ -269,8 +347,70 @@ async def test_a_budget_lets_an_eviction_wait(cluster: Cluster) -> None:
         assert plan.preview.endswith("a budget forbids it now")
         waits = await desk.act("kubernetes.evict", plan)
         assert (waits.outcome, waits.retry_after_us) == (Outcome.TEMPORARY, 10_000_000)
-        del cluster.objects["poddisruptionbudgets", "trading-app"]
+        cluster.get("poddisruptionbudgets", "trading-app")["spec"]["minAvailable"] = 1
         assert (await desk.act("kubernetes.evict", plan)).outcome is Outcome.OK
+
+
+def falls_ill(pod: dict[str, Any]) -> None:
+    pod["status"]["conditions"][0]["status"] = "False"
+
+
+async def test_a_pod_without_a_budget_is_evicted_only_where_the_author_says_so(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("another-app", 1))
+    name = a_pod(cluster)["name"]
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match=r"no PodDisruptionBudget covers it; nothing was changed: .*optional"):
+            await desk.prepare("kubernetes.evict", pod=name)
+        cluster.add("poddisruptionbudgets", budget("trading-app", 1))
+        plan = await desk.prepare("kubernetes.evict", pod=name)
+        del cluster.objects["poddisruptionbudgets", "trading-app"]
+        gone = await desk.act("kubernetes.evict", plan)
+        assert (gone.outcome, cluster.changes) == (Outcome.PERMANENT, [])
+        await desk.done("kubernetes.evict", pod=name, budget="optional")
+    assert len(cluster.changes) == 1
+
+
+async def test_an_eviction_waits_until_enough_others_of_its_controller_are_ready(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 0))
+    name = a_pod(cluster)["name"]
+    others = [one for one in cluster.of("pods") if one["metadata"]["name"] != name]
+    stranger = copy.deepcopy(others[0])
+    stranger["metadata"] |= {"name": "stranger", "ownerReferences": []}
+    cluster.objects["pods", "stranger"] = stranger
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.evict", pod=name)
+        for one in others:
+            falls_ill(one)
+        others[-1]["status"]["conditions"][0]["status"] = "True"
+        others[-1]["metadata"]["deletionTimestamp"] = "2026-11-20T12:00:00Z"
+        waits = await desk.act("kubernetes.evict", plan)
+        assert (waits.outcome, cluster.changes) == (Outcome.TEMPORARY, [])
+        assert "0 other pods of" in waits.detail
+        assert "nothing was changed" in waits.detail
+        told = await desk.prepare("kubernetes.evict", pod=name)
+        assert "are ready, and 1 must be (`min_ready`)" in told.preview
+        del others[-1]["metadata"]["deletionTimestamp"]
+        assert (await desk.act("kubernetes.evict", plan)).outcome is Outcome.OK
+    assert len(cluster.changes) == 1
+
+
+@pytest.mark.parametrize(
+    ("selector", "taken"),
+    [
+        ({"matchLabels": {"app": "a"}}, True),
+        ({"matchLabels": {"app": "b"}}, False),
+        ({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]}, True),
+        ({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["x"]}]}, True),
+        ({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}, True),
+        ({"matchExpressions": [{"key": "app", "operator": "Gt", "values": ["1"]}]}, False),
+        ({}, True),
+        (None, False),
+    ],
+)
+def test_a_label_selector_takes_what_kubernetes_takes(selector: Any, taken: bool) -> None:
+    assert selects(selector, {"app": "a"}) is taken
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -282,7 +422,7 @@ async def test_a_variable_is_removed_and_put_back_and_the_others_stay(cluster: C
     before = list(container(cluster)["env"])
     async with standing(cluster) as desk:
         plan = await desk.prepare(ENV, workload=APP, remove=["FORCE_ERROR_RATE"])
-        assert plan.preview == "environment of deployment/trading-app: FORCE_ERROR_RATE '0.2' → (none)"
+        assert plan.preview == "environment of deployment/trading-app: FORCE_ERROR_RATE (hidden) → (none)"
         await desk.act(ENV, plan)
         assert container(cluster)["env"] == [{"name": "LOG", "value": "info"}]
         await desk.act(ENV, await desk.undo(ENV, plan))
@@ -298,6 +438,31 @@ async def test_a_variable_by_reference_is_replaced_and_put_back(cluster: Cluster
         assert container(cluster)["env"][0] == {"name": "LOG", "value": "debug"}
         await desk.act(ENV, await desk.undo(ENV, plan))
     assert container(cluster)["env"][0] == reference
+
+
+async def test_a_preview_tells_no_value_that_was_there(cluster: Cluster) -> None:
+    cluster.add("configmaps", config_map("trading-config", {"broker": "hunter2"}))
+    container(cluster)["env"][0] = {"name": "BROKER_DSN", "value": "redis://:hunter2@cache"}
+    async with standing(cluster) as desk:
+        removed = await desk.prepare(ENV, workload=APP, remove=["BROKER_DSN"])
+        assert removed.preview.endswith("BROKER_DSN (hidden) → (none)")
+        done = await desk.act(ENV, removed)
+        changed = await desk.prepare(MAP, configmap="trading-config", set={"broker": "none"})
+        assert "broker (hidden) → 'none'" in changed.preview
+        back = await desk.undo(ENV, removed)
+        assert "hunter2" not in f"{removed.preview} {done.detail} {changed.preview} {back.preview}"
+
+
+async def test_a_credential_in_clear_text_is_removed_and_not_kept(cluster: Cluster) -> None:
+    container(cluster)["env"][0] = {"name": "BROKER_TOKEN", "value": "hunter2"}
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, remove=["BROKER_TOKEN"])
+        done = await desk.act(ENV, plan)
+        assert (done.outcome, "hunter2" in f"{plan} {done}", plan.undoable) == (Outcome.OK, False, False)
+        assert (await desk.probe(ENV, plan)).answer is ProbeAnswer.APPLIED
+        with pytest.raises(Permanent, match="is not kept; put it back by hand"):
+            await desk.undo(ENV, plan)
+    assert [one["name"] for one in container(cluster)["env"]] == ["FORCE_ERROR_RATE"]
 
 
 async def test_a_secret_does_not_come_from_a_runbook(cluster: Cluster) -> None:
@@ -352,6 +517,19 @@ async def test_pods_in_trouble_come_first(cluster: Cluster) -> None:
         assert (await desk.done("kubernetes.pods", selector="app=nobody"))["total"] == 0
 
 
+async def test_pods_that_have_ended_are_no_part_of_the_total(cluster: Cluster) -> None:
+    del cluster.objects["statefulsets", "trading-app"], cluster.objects["daemonsets", "trading-app"]
+    cluster.control()
+    for number, (phase, reason) in enumerate((("Failed", "Evicted"), ("Succeeded", ""))):
+        ended = copy.deepcopy(cluster.of("pods")[0])
+        ended["metadata"]["name"] = f"trading-app-ended-{number}"
+        ended["status"] = {"phase": phase, "reason": reason, "conditions": []}
+        cluster.objects["pods", ended["metadata"]["name"]] = ended
+    async with standing(cluster) as desk:
+        found = await desk.done("kubernetes.pods", workload=APP)
+    assert (found["total"], found["ready"], found["ended"], found["why"]) == (3, 3, 2, {"Evicted": 1})
+
+
 async def test_warnings_about_a_workload_and_what_it_made(cluster: Cluster) -> None:
     cluster.add(
         "events",
@@ -386,6 +564,21 @@ async def test_a_workload_tells_its_release_and_since_when_it_is_there(cluster: 
     minutes = (wall_clock() - parse_time(cluster.time)) // 60_000_000
     assert (found["images"], found["revision"]) == (["trading:1.1"], 3)
     assert found["autoscaler"] == {"name": "trading-app", "min": 2, "max": 10}
+    assert abs(found["released_minutes_ago"] - minutes) <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_neither_scaling_nor_a_restart_nor_our_setting_is_a_release(cluster: Cluster, kind: str) -> None:
+    named = f"{kind}/trading-app"
+    cluster.time = "2026-11-20T13:00:00Z"
+    releases(cluster, "trading:1.1", kind)
+    cluster.time = "2026-11-20T20:00:00Z"
+    cluster.edit(KINDS[kind], "trading-app", {"spec": {"replicas": 5}})
+    async with standing(cluster) as desk:
+        await desk.done(RESTART, workload=named)
+        await desk.done(ENV, workload=named, set={"LOG": "debug"})
+        found = await desk.done("kubernetes.workload", workload=named)
+    minutes = (wall_clock() - parse_time("2026-11-20T13:00:00Z")) // 60_000_000
     assert abs(found["released_minutes_ago"] - minutes) <= 1
 
 

@@ -41,6 +41,7 @@ _KNOWN = {
     ("v1", "pods", ""),
     ("v1", "pods", "log"),
     ("v1", "pods", "eviction"),
+    ("policy/v1", "poddisruptionbudgets", ""),
     ("v1", "events", ""),
     ("v1", "configmaps", ""),
     ("autoscaling/v2", "horizontalpodautoscalers", ""),

@@ -162,11 +162,13 @@ async def test_scaling_and_settings_are_put_back(kind: str) -> None:
 
 
 @both
-@pytest.mark.parametrize("action", ["kubernetes.delete_pod", "kubernetes.evict"])
-async def test_a_pod_is_tried_and_then_taken_away(kind: str, action: str) -> None:
+@pytest.mark.parametrize(
+    ("action", "said"), [("kubernetes.delete_pod", {}), ("kubernetes.evict", {"budget": "optional", "min_ready": 0})]
+)
+async def test_a_pod_is_tried_and_then_taken_away(kind: str, action: str, said: dict[str, Any]) -> None:
     async with placed(kind) as place:
         (pod,) = (await place.desk.done("kubernetes.pods", workload=APP))["pods"]
-        plan = await place.desk.prepare(action, pod=pod["name"])
+        plan = await place.desk.prepare(action, pod=pod["name"], **said)
         assert (await place.desk.probe(action, plan)).answer.value == "not_applied"
         assert (await place.desk.act(action, plan)).outcome.value == "ok"
         assert (await place.desk.probe(action, plan)).answer.value == "applied"
