@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable
-
-from pydantic import JsonValue
+from itertools import takewhile
 
 from responder import facts as f
 from responder.cases import Case, allow, deny
-from responder.expressions import evaluate, explain, parse_expression
+from responder.expectations import tries, unmet
+from responder.expressions import evaluate, parse_expression
 from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, alerts, asks_alerts, finishing, holds_back, judge
 from responder.incident import Approval as Asked
 from responder.incident import Attempt, Run, StepState
@@ -399,7 +399,7 @@ def _same(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:
 def _tried(view: View, run: Run, step: Step, state: StepState) -> Next:
     attempt = run.attempts_of(step.id)[-1]
     if attempt.outcome is Outcome.OK:
-        return _judge_output(view, run, step, attempt)
+        return _answered(view, run, step, attempt, state)
     if attempt.outcome is Outcome.UNKNOWN:
         return _recover(view, run, step, attempt)
     doubt = _doubt(run, step.id)
@@ -411,19 +411,12 @@ def _tried(view: View, run: Run, step: Step, state: StepState) -> Next:
     return _ended(run, step, StepStatus.UNKNOWN, f"{_nobody_knows(doubt)}; then {attempt.detail}")
 
 
-def _judge_output(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
-    if step.expect is None:
-        return _ended(run, step, StepStatus.DONE, attempt.detail)
-    values = {**values_of(view.incident, run), **_output_values(attempt.output)}
-    expression = parse_expression(step.expect)
-    if evaluate(expression, values).holds:
-        return _ended(run, step, StepStatus.DONE, attempt.detail)
-    return _ended(run, step, StepStatus.FAILED, f"expected {step.expect}, but {explain(expression, values)}")
-
-
-def _output_values(output: JsonValue) -> dict[str, JsonValue]:
-    inner = output if isinstance(output, dict) else {}
-    return {**inner, "value": inner.get("value", output)}
+def _answered(view: View, run: Run, step: Step, attempt: Attempt, state: StepState) -> Next:
+    """Whether a reading is asked again was recorded with its answer: a check that is read anew does not judge it."""
+    if attempt.plan.effect is Effect.READ and state.retry_at is not None:
+        return _again(view, run, step, state.retry_at)
+    why = unmet(view.incident, run, step, attempt)
+    return _ended(run, step, StepStatus.DONE if why is None else StepStatus.FAILED, why or attempt.detail)
 
 
 def _ended(run: Run, step: Step, status: StepStatus, why: str) -> Tell:
@@ -431,17 +424,21 @@ def _ended(run: Run, step: Step, status: StepStatus, why: str) -> Tell:
 
 
 def _retry(view: View, run: Run, step: Step, attempt: Attempt, state: StepState) -> Next:
-    tries = run.attempts_of(step.id)
-    if len([a for a in tries if a.outcome is Outcome.TEMPORARY]) >= step.retry.attempts:
-        again = f" after {len(tries)} attempts" if len(tries) > 1 else ""
+    count = len(run.attempts_of(step.id))
+    if tries(run, step.id) >= step.retry.attempts:
+        again = f" after {count} attempts" if count > 1 else ""
         return _ended(run, step, StepStatus.FAILED, f"{attempt.detail}{again}")
+    return _again(view, run, step, state.retry_at)
+
+
+def _again(view: View, run: Run, step: Step, at: int | None) -> Next:
     runbook = view.runbook_of(run)
     assert runbook is not None  # _acting has looked
     stopped = _stopped(view, run, runbook)
     if stopped is not None:
         return stopped
-    if state.retry_at is not None and state.retry_at > view.now:
-        return WaitUntil(state.retry_at, "retry")
+    if at is not None and at > view.now:
+        return WaitUntil(at, "retry")
     return _begin(view, run, runbook, step)
 
 
@@ -471,7 +468,8 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     runbook = view.runbook_of(run)
     known = _doubt(run, step.id) is None
     give_up = StepStatus.FAILED if known else StepStatus.UNKNOWN
-    sent = len(run.attempts_of(step.id))
+    # A reading that was answered and is asked again has not been sent in vain.
+    sent = len(list(takewhile(lambda a: a.outcome is not Outcome.OK, reversed(run.attempts_of(step.id)))))
     if sent > SENDS or runbook is None:
         return _ended(run, step, give_up, f"given up after {SENDS} attempts: {attempt.detail}")
     if _stopped(view, run, runbook) is not None:

@@ -135,6 +135,9 @@ class Cluster:
     bad: set[str] = field(default_factory=set)
     logs: dict[str, str] = field(default_factory=dict)
     runs: bool = True
+    slow: int = 0
+    """How often a workload is read before the pods of a new template have come up."""
+    _left: dict[tuple[str, str], int] = field(default_factory=dict)
     version: int = 1000
     time: str = "2026-11-20T12:00:00Z"
     """When objects are made from now on."""
@@ -162,6 +165,11 @@ class Cluster:
     def edit(self, plural: str, name: str, patch: Any) -> None:
         """Somebody else changes an object."""
         self._store(plural, strategic(self.objects[plural, name], patch))
+
+    @property
+    def rolling(self) -> bool:
+        """Whether a new template has not come up yet."""
+        return bool(self._left)
 
     @property
     def changes(self) -> list[Asked]:
@@ -249,7 +257,18 @@ class Cluster:
             return self._delete(plural, asked)
         if asked.verb == "patch":
             return self._patch(plural, sub, asked)
-        return Answer(200, self._scale(plural, asked.name) if sub == "scale" else self.objects[plural, asked.name])
+        if sub == "scale":
+            return Answer(200, self._scale(plural, asked.name))
+        self._goes_on(plural, asked.name)
+        return Answer(200, self.objects[plural, asked.name])
+
+    def _goes_on(self, plural: str, name: str) -> None:
+        """What rolls has come a bit further each time that somebody looks."""
+        left = self._left.pop((plural, name), 0)
+        if left > 1:
+            self._left[plural, name] = left - 1
+        elif left:
+            self.control()
 
     def _listed(self, plural: str, query: dict[str, str]) -> list[dict[str, Any]]:
         assert query.get("limit"), "a list without a limit"
@@ -306,6 +325,8 @@ class Cluster:
             tree["metadata"]["generation"] += 1
         if keep:
             self.objects[plural, name] = tree
+            if self.slow and tree.get("spec", {}).get("template") != before.get("spec", {}).get("template"):
+                self._left[plural, name] = self.slow
             if self.runs:
                 self.control()
         return tree
@@ -367,12 +388,14 @@ class Cluster:
         want = tree["spec"].get("replicas", 2)
         image = tree["spec"]["template"]["spec"]["containers"][0]["image"]
         well = image.rpartition("/")[2] not in self.bad
-        self._pods(tree, owner, want, well)
-        up = want if well else 0
+        rolling = (plural, tree["metadata"]["name"]) in self._left
+        if not rolling:
+            self._pods(tree, owner, want, well)
+        up = want if well or rolling else 0
         tree["status"] = {
             "observedGeneration": tree["metadata"]["generation"],
-            "replicas": want, "updatedReplicas": want, "readyReplicas": up, "availableReplicas": up,
-            "updateRevision": "now", "currentRevision": "now",
+            "replicas": want, "updatedReplicas": 0 if rolling else want, "readyReplicas": up, "availableReplicas": up,
+            "updateRevision": "now", "currentRevision": "before" if rolling else "now",
         }  # fmt: skip
         if plural == "daemonsets":
             tree["status"] |= {"desiredNumberScheduled": want, "updatedNumberScheduled": want, "numberAvailable": up,
