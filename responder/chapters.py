@@ -324,8 +324,8 @@ CHAPTERS: Final[tuple[Chapter, ...]] = (
         "counted here.\n\n"
         "A step whose action only reads is also tried again while its `expect` does not hold: that is how a runbook "
         "waits for what it has begun. The chat shows how often it has looked and what it saw, and after the last try "
-        "the step has failed. `unless` ends that early, where the answer says that waiting is of no use. A change is never done "
-        "again because of its answer: let a reading step of its own wait for it.\n",
+        "the step has failed. `unless` ends that early, where the answer says that waiting is of no use. A change is "
+        "never done again because of its answer: let a reading step of its own wait for it.\n",
         (Retry,),
         "steps:\n"
         "  - id: ready\n"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +20,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.fakes.kubernetes_objects import NAMESPACE, merged, pod, strategic
+from tests.fakes.kubernetes_objects import (
+    NAMESPACE,
+    digest,
+    field_of,
+    merged,
+    owner_of,
+    pod,
+    ready,
+    strategic,
+    unversioned,
+)
 from tests.fakes.server import FakeServer
 
 TOKEN = "s3cret-service-account-token"
@@ -179,7 +188,7 @@ class Cluster:
     @property
     def state(self) -> str:
         """All that is stored, for comparing; without versions."""
-        return json.dumps([_plain(tree) for _, tree in sorted(self.objects.items(), key=lambda one: one[0])])
+        return json.dumps([unversioned(tree) for _, tree in sorted(self.objects.items(), key=lambda one: one[0])])
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -277,7 +286,7 @@ class Cluster:
             key, _, value = pair.partition("=")
             found = [tree for tree in found if tree["metadata"].get("labels", {}).get(key) == value]
         for pair in filter(None, query.get("fieldSelector", "").split(",")):
-            found = [tree for tree in found if _field(tree, pair.partition("=")[0]) == pair.partition("=")[2]]
+            found = [tree for tree in found if field_of(tree, pair.partition("=")[0]) == pair.partition("=")[2]]
         return found[: int(query["limit"])]
 
     def _log(self, asked: Asked) -> str:
@@ -350,7 +359,7 @@ class Cluster:
         self._same("pods", asked, asked.body.get("deleteOptions", {}).get("preconditions", {}))
         app = self.objects["pods", asked.name]["metadata"]["labels"]["app"]
         for one in self.of("poddisruptionbudgets"):
-            well = [p for p in self.of("pods") if p["metadata"]["labels"]["app"] == app and _ready(p)]
+            well = [p for p in self.of("pods") if p["metadata"]["labels"]["app"] == app and ready(p)]
             if one["spec"]["selector"]["matchLabels"]["app"] == app and len(well) <= one["spec"]["minAvailable"]:
                 said = "Cannot evict pod as it would violate the pod's disruption budget."
                 raise Refused(429, "TooManyRequests", said, **{"retry-after": "10"})
@@ -403,10 +412,10 @@ class Cluster:
 
     def _release(self, tree: dict[str, Any]) -> dict[str, Any]:
         """The ReplicaSet of the present template; a new one, or an old one again, has the highest revision."""
-        mark, name = _hash(tree["spec"]["template"]), tree["metadata"]["name"]
+        mark, name = digest(tree["spec"]["template"]), tree["metadata"]["name"]
         key = ("replicasets", f"{name}-{mark}")
         notes = "deployment.kubernetes.io/revision"
-        mine = [one for one in self.of("replicasets") if _owner(one) == tree["metadata"]["uid"]]
+        mine = [one for one in self.of("replicasets") if owner_of(one) == tree["metadata"]["uid"]]
         highest = max((int(one["metadata"]["annotations"][notes]) for one in mine), default=0)
         if key not in self.objects:
             template = copy.deepcopy(tree["spec"]["template"])
@@ -424,9 +433,9 @@ class Cluster:
         return replica_set
 
     def _controller_revision(self, tree: dict[str, Any]) -> None:
-        mark, name = _hash(tree["spec"]["template"]), tree["metadata"]["name"]
+        mark, name = digest(tree["spec"]["template"]), tree["metadata"]["name"]
         key = ("controllerrevisions", f"{name}-{tree['kind'].lower()}-{mark}")
-        mine = [one for one in self.of("controllerrevisions") if _owner(one) == tree["metadata"]["uid"]]
+        mine = [one for one in self.of("controllerrevisions") if owner_of(one) == tree["metadata"]["uid"]]
         highest = max((one["revision"] for one in mine), default=0)
         if key not in self.objects:
             owner = {"kind": tree["kind"], "name": name, "uid": tree["metadata"]["uid"], "controller": True}
@@ -439,7 +448,7 @@ class Cluster:
             self.objects[key]["revision"] = highest + 1
 
     def _pods(self, tree: dict[str, Any], owner: dict[str, Any], want: int, well: bool) -> None:
-        app, mark = tree["metadata"]["name"], _hash(tree["spec"]["template"])
+        app, mark = tree["metadata"]["name"], digest(tree["spec"]["template"])
         keep = {f"{app}-{mark}-{number}" for number in range(want)}
         for one in self.of("pods"):
             if one["metadata"]["labels"].get("app") == app and one["metadata"]["name"] not in keep:
@@ -449,29 +458,6 @@ class Cluster:
                 made = pod(name, app, owner, tree["spec"]["template"]["spec"]["containers"][0]["image"], well=well)
                 self._stamp(made)
                 self.objects["pods", name] = made
-
-
-def _hash(tree: Any) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _owner(tree: dict[str, Any]) -> str:
-    return str(tree["metadata"]["ownerReferences"][0]["uid"])
-
-
-def _ready(one: dict[str, Any]) -> bool:
-    return bool(one["status"]["conditions"][0]["status"] == "True")
-
-
-def _field(tree: Any, path: str) -> Any:
-    for part in path.split("."):
-        tree = tree.get(part, {})
-    return tree
-
-
-def _plain(tree: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in tree["metadata"].items() if key != "resourceVersion"}
-    return {**tree, "metadata": kept}
 
 
 class ApiServer:
