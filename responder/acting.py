@@ -8,14 +8,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from itertools import takewhile
 
 from responder import facts as f
-from responder.cases import Case, allow, deny
+from responder.cases import Case, allow
 from responder.expectations import tries, unmet
 from responder.expressions import evaluate, parse_expression
-from responder.guards import GATHERED_MAX_AGE, INFORMED, LOCAL, alerts, asks_alerts, finishing, holds_back, judge
-from responder.incident import Approval as Asked
+from responder.guards import (
+    GATHERED_MAX_AGE,
+    INFORMED,
+    LOCAL,
+    alerts,
+    asks_alerts,
+    finishing,
+    holds_back,
+    judge,
+    may_only_read,
+    not_approved,
+    same_gate,
+    wakes_nobody,
+)
 from responder.incident import Attempt, Run, StepState
 from responder.recorded import (
     Answer,
@@ -220,8 +233,10 @@ def _asked(view: View, run: Run, step: Step, manual: str) -> Next:
 
 def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     case = _case(view, run, runbook, step, None)
+    if case.before_brake and run.plan_step == step.id and _recent(view, run.planned_at):
+        case = replace(case, plan=run.plan)
     local = judge(case, LOCAL) if run.mode is not Mode.OBSERVE else ()
-    if local and holds_back(local[-1]):
+    if local and holds_back(local[-1]) and not may_only_read(case, local):
         return _refuse(run, step, local)
     needed = _needed(view, run, runbook, step)
     return needed or _informed(view, run, runbook, step, local)
@@ -354,43 +369,19 @@ def _unanswered(view: View, run: Run, step: Step) -> Next | None:
         return WaitUntil(asked.until, "approval")
     if asked.granted:
         return None
-    return _refuse(run, step, (_not_approved(asked),), urgent=asked.denied is None)
-
-
-def _not_approved(asked: Asked) -> Verdict:
-    if asked.denied is not None:
-        said = f": {asked.denied.note}" if asked.denied.note else ""
-        return deny("approval", f"denied by {asked.denied.actor}{said}")
-    within = format_duration(asked.until - asked.asked_at)
-    who = "nobody" if not asked.approved else f"only {' and '.join(p.actor for p in asked.approved)}"
-    return deny("approval", f"{who} with the role {asked.role} approved within {within}; {asked.people} must")
+    return _refuse(run, step, (not_approved(asked),), urgent=asked.denied is None)
 
 
 def _refuse(run: Run, step: Step, verdicts: tuple[Verdict, ...], *, urgent: bool = True) -> Next:
     last = verdicts[-1]
     if last.answer is Answer.WAIT and last.until is not None:
-        if run.waits_until is not None and _same(run.verdicts, verdicts):
+        if run.waits_until is not None and same_gate(run.verdicts, verdicts):
             return WaitUntil(last.until, "gate")
         return Tell(f.Waiting(run=run.number, step=step.id, verdicts=verdicts, until=last.until))
     if run.verdicts and run.verdicts[-1] == last:
         return _leave(run, f"refused: {last.reason}")
-    quiet = _wakes_nobody(run, last)
+    quiet = wakes_nobody(run, last)
     return Tell(f.Refused(run=run.number, step=step.id, verdicts=verdicts, urgent=urgent and not quiet))
-
-
-def _wakes_nobody(run: Run, last: Verdict) -> bool:
-    """There is nothing to do, or people have said that they know; a brake that a silence holds back is another thing.
-
-    Whoever has to hear of it in time does by the policy's levels: the incident stays open.
-    """
-    if last.gate == "alerts":
-        return not run.brake
-    return last.gate == "only_if" and "nothing to do" in last.reason
-
-
-def _same(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:
-    """The same gate holds it back, whatever the numbers say by now: told once is enough."""
-    return bool(before) and (before[-1].gate, before[-1].answer) == (now[-1].gate, now[-1].answer)
 
 
 # --- runs: after an attempt -------------------------------------------------------------------------------------------

@@ -20,17 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.fakes.kubernetes_objects import (
-    NAMESPACE,
-    digest,
-    field_of,
-    merged,
-    owner_of,
-    pod,
-    ready,
-    strategic,
-    unversioned,
-)
+from tests.fakes.kubernetes_objects import NAMESPACE, digest, field_of, merged, owner_of, pod, ready, strategic
+from tests.fakes.kubernetes_objects import unversioned as plain
 from tests.fakes.server import FakeServer
 
 TOKEN = "s3cret-service-account-token"
@@ -188,7 +179,7 @@ class Cluster:
     @property
     def state(self) -> str:
         """All that is stored, for comparing; without versions."""
-        return json.dumps([unversioned(tree) for _, tree in sorted(self.objects.items(), key=lambda one: one[0])])
+        return json.dumps([plain(tree) for _, tree in sorted(self.objects.items(), key=lambda one: one[0])])
 
     # --- requests -----------------------------------------------------------------------------------------------------
 

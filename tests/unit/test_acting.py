@@ -68,6 +68,41 @@ def test_after_a_local_refusal_nothing_is_asked() -> None:
     assert fact(following(told(*BEGUN), scopes=paused)).kind == "waiting"
 
 
+TO_A_BRAKE = [cut_step(), {**cut_step(id="halt"), "brake": True}]
+"""A step, and the brake that it leads to."""
+
+
+@pytest.mark.parametrize("unknown", [False, True], ids=["held", "unknown"])
+def test_what_only_reads_on_the_way_to_a_brake_is_not_held_by_limits(unknown: bool) -> None:
+    held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0, unknown=unknown).model_dump_json()}
+    begun = told(opened(), fired(), started(steps=("cut", "halt")))
+    assert isinstance(following(begun, scopes=held, steps=TO_A_BRAKE), Gather), "it is made ready, to see what it does"
+    reading = told(opened(), fired(), started(steps=("cut", "halt")), ready(effect=Effect.READ))
+    passed = following(reading, scopes=held, steps=TO_A_BRAKE)
+    assert isinstance(passed, Perform)
+    (said,) = [v for v in passed.verdicts if v.gate == "lock"]
+    assert (said.reason.startswith("reads for a brake"), said.warn) == (True, False), "the brake itself tells people"
+    alone = told(*BEGUN, ready(effect=Effect.READ))
+    assert fact(following(alone, scopes=held)).kind in ("waiting", "refused"), (
+        "without a brake it is read when it is time"
+    )
+
+
+def test_a_change_before_a_brake_is_held_and_told_once() -> None:
+    held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0).model_dump_json()}
+    changing = (opened(), fired(), started(steps=("cut", "halt")), ready())
+    first = fact(following(told(*changing), scopes=held, steps=TO_A_BRAKE))
+    assert first.kind == "waiting"
+    again = following(told(*changing, first), 31 * SECOND, held, steps=TO_A_BRAKE)
+    assert isinstance(again, WaitUntil), "an old plan is not made again while it waits"
+
+
+def test_the_pause_holds_what_reads_for_a_brake_too() -> None:
+    paused = {"pause:global": Pause(paused=True, actor="al", at=T0).model_dump_json()}
+    begun = told(opened(), fired(), started(steps=("cut", "halt")))
+    assert fact(following(begun, scopes=paused, steps=TO_A_BRAKE)).kind == "waiting"
+
+
 def test_waiting_is_told_once() -> None:
     held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0).model_dump_json()}
     first = fact(following(told(*BEGUN), scopes=held))
