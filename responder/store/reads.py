@@ -1,24 +1,23 @@
 """What is read outside transactions: lists for people, and what is due for the engine.
 
-Each call is one statement on a pooled connection, blocking; `store` brings it off the event loop. Nothing here locks or
-writes.
+Each call is one statement or a few on pooled connections, blocking; `store` brings it off the event loop. Nothing here
+locks or writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Engine,
-    Select,
-    and_,
+    Executable,
     bindparam,
-    case,
     exists,
     func,
+    literal_column,
     or_,
     select,
     text,
@@ -47,12 +46,11 @@ from responder.store.database import first_line
 
 Read = Mapping[str, Any]
 
-_LANES: Final = case({lane.value: place for place, lane in enumerate(Lane)}, value=t.messages.c.lane)
+_LANES: Final = {lane.value: place for place, lane in enumerate(Lane)}
 
 _now: Final[BindParameter[int]] = bindparam("now")
 _owner: Final[BindParameter[str]] = bindparam("owner")
 _limit: Final[BindParameter[int]] = bindparam("limit")
-_held: Final[BindParameter[Sequence[str]]] = bindparam("held", expanding=True)
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Of stored bodies in one answer, but for the first of them: what is compressed grows again when it is read."""
@@ -78,33 +76,43 @@ _NEXT_LEASE: Final = select(func.min(t.incidents.c.lease_until)).where(
     _OPEN, t.incidents.c.owner != _owner, t.incidents.c.lease_until >= _now
 )
 
+# Written into the statement, not bound: SQLite takes a partial index only where it can see that it applies.
+_WAITS: Final[ColumnElement[str]] = literal_column(f"'{Sending.PENDING.value}'")
+_PENDING: Final = t.messages.c.state == _WAITS
 _earlier = t.messages.alias("earlier")
-_PENDING: Final = t.messages.c.state == Sending.PENDING.value
 _FIRST_IN_ORDER: Final = ~exists().where(
     _earlier.c.order_key == t.messages.c.order_key,
-    _earlier.c.state == Sending.PENDING.value,
+    _earlier.c.state == _WAITS,
     _earlier.c.position < t.messages.c.position,
 )
 _IN_TURN: Final = (t.messages.c.rank.desc(), t.messages.c.created_at, t.messages.c.position)
-# A page that its destination may not get is still looked at until the next channel has it.
-_NOT_HANDED_OVER: Final = and_(
-    t.messages.c.lane == Lane.PAGE.value, t.messages.c.next_at < t.messages.c.created_at + HAND_OVER
-)
-_place: Final = func.row_number().over(partition_by=(t.messages.c.lane, t.messages.c.destination), order_by=_IN_TURN)
-_WAITING: Final = (
-    select(t.messages.c.id, _place.label("place"))
-    .where(_PENDING, t.messages.c.next_at <= _now, or_(t.messages.c.destination.not_in(_held), _NOT_HANDED_OVER))
-    .where(_FIRST_IN_ORDER)
-    .subquery("waiting")
-)
-# Of each destination only the first of a lane: what waits for one must not hide what another could take.
-_DUE_MESSAGES: Final = (
+
+
+# Each lane of each destination for which something waits: a few seeks of `messages_turn`, however many wait.
+_QUEUES: Final = text("""
+    WITH RECURSIVE queues(lane, destination) AS (
+        SELECT lane, (SELECT min(destination) FROM messages WHERE state = 'pending' AND lane = lanes.lane)
+        FROM (SELECT 'page' AS lane UNION ALL SELECT 'root' UNION ALL SELECT 'thread') AS lanes
+        UNION ALL
+        SELECT lane, (SELECT min(destination) FROM messages
+                      WHERE state = 'pending' AND lane = queues.lane AND destination > queues.destination)
+        FROM queues WHERE destination IS NOT NULL
+    )
+    SELECT lane, destination FROM queues WHERE destination IS NOT NULL
+""")
+_DUE_IN_QUEUE: Final = (
     select(t.messages)
-    .join(_WAITING, _WAITING.c.id == t.messages.c.id)
-    .where(_WAITING.c.place <= _limit)
-    .order_by(_LANES, *_IN_TURN)
+    .where(_PENDING, t.messages.c.lane == bindparam("lane"), t.messages.c.destination == bindparam("destination"))
+    .where(t.messages.c.next_at <= _now, _FIRST_IN_ORDER)
+    .order_by(*_IN_TURN)
+    .limit(_limit)
 )
-_NEXT_MESSAGE: Final = select(func.min(t.messages.c.next_at)).where(_PENDING, _FIRST_IN_ORDER)
+# A page that its destination may not get is still looked at until the next channel has it.
+_NOT_HANDED_OVER: Final = _DUE_IN_QUEUE.where(t.messages.c.next_at < t.messages.c.created_at + HAND_OVER)
+# Not min(): PostgreSQL would join everything that waits with itself before it took the least.
+_NEXT_MESSAGE: Final = (
+    select(t.messages.c.next_at).where(_PENDING, _FIRST_IN_ORDER).order_by(t.messages.c.next_at).limit(1)
+)
 
 
 class Reads:
@@ -168,13 +176,19 @@ class Reads:
     def due_messages(self, now: int, limit: int, held: Collection[str] = ()) -> list[MessageRow]:
         """What may be sent now: pages first, then the most severe; only the first unsent row of each order key, and
         `limit` rows of each lane of a destination. Of destinations that are `held` only pages that no other has yet."""
-        found = self._rows(_DUE_MESSAGES, now=now, limit=limit, held=[*held])
+        found: list[Read] = []
+        for queue in self._rows(_QUEUES):
+            away = queue["destination"] in held
+            if away and queue["lane"] != Lane.PAGE.value:
+                continue
+            asked = _NOT_HANDED_OVER if away else _DUE_IN_QUEUE
+            found += self._rows(asked, now=now, limit=limit, **queue)
+        found.sort(key=lambda m: (_LANES[m["lane"]], -m["rank"], m["created_at"], m["position"]))
         return [rows.message_row(values) for values in found]
 
     def next_message_due(self) -> int | None:
         """The earliest `next_at` of what waits to be sent, rows behind others left out."""
-        due: int | None = self._rows(_NEXT_MESSAGE)[0]["min_1"]
-        return due
+        return next((values["next_at"] for values in self._rows(_NEXT_MESSAGE)), None)
 
     def message(self, message_id: str) -> MessageRow | None:
         """One message by its id."""
@@ -277,7 +291,7 @@ class Reads:
         """Raises StoreUnavailable unless the database answers."""
         self._rows(select(text("1 AS one")))
 
-    def _rows(self, statement: Select[Any], **parameters: Any) -> list[Read]:
+    def _rows(self, statement: Executable, **parameters: Any) -> list[Read]:
         """A pooled connection may have died since its last use: asked once more on a new one."""
         try:
             return self._asked(statement, parameters)
@@ -291,7 +305,7 @@ class Reads:
         except SQLAlchemyError as error:
             raise self._unavailable(error) from error
 
-    def _asked(self, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Read]:
+    def _asked(self, statement: Executable, parameters: Mapping[str, Any]) -> list[Read]:
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement, parameters).mappings()]
 

@@ -87,6 +87,12 @@ class Responder(Server):
             path.unlink()
         self.start()
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs `responder WORDS` as a person does who may do everything."""
+        line = [str(self.binary), "-m", "responder", "--config", str(self.installation.config), *words]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "RESPONDER_TOKEN": self.installation.tokens.person}
+        return subprocess.run(line, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
     def incidents(self) -> list[dict[str, Any]]:
         """All incidents with their journals, newest first."""
         listed = self._get("/api/v1/incidents")["incidents"]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.provision import CHECKOUT
 from tests.system.arena import Arena, Layout
 from tests.system.patience import eventually
 from tests.system.serving import told
@@ -41,21 +37,14 @@ def _decision(event: dict[str, Any]) -> tuple[Any, ...]:
     return event["kind"], step, parameters, verdicts
 
 
-def run(arena: Arena, *words: str) -> subprocess.CompletedProcess[str]:
-    installation = arena.responder.installation
-    command = [sys.executable, "-m", "responder", "--config", str(installation.config), *words]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "RESPONDER_TOKEN": installation.tokens.person}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
-
-
 def test_a_recorded_incident_is_decided_the_same_in_a_replay(arena: Arena, tmp_path: Path) -> None:
     arena.outside.breach()
     served = eventually("the incident closes", arena.responder.incident, lambda seen: seen["status"] == "closed")
     assert served["result"] == "fixed", told(served)
 
-    recorded = run(arena, "record", "--to", str(tmp_path / "recordings"))
+    recorded = arena.responder.command("record", "--to", str(tmp_path / "recordings"))
     assert recorded.returncode == 0, recorded.stderr
-    replayed = run(arena, "replay", str(tmp_path / "recordings"), "--json")
+    replayed = arena.responder.command("replay", str(tmp_path / "recordings"), "--json")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     (again,) = json.loads(replayed.stdout)["incidents"]
 
@@ -66,5 +55,5 @@ def test_a_recorded_incident_is_decided_the_same_in_a_replay(arena: Arena, tmp_p
     )
     assert decided(again) == decided(served)
 
-    from_server = run(arena, "replay", "--incident", served["id"], "--json")
+    from_server = arena.responder.command("replay", "--incident", served["id"], "--json")
     assert decided(json.loads(from_server.stdout)["incidents"][0]) == decided(served)
