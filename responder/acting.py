@@ -5,13 +5,12 @@ Pure: see `decide`. What is sent again after an unknown outcome, and what never 
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import takewhile
 
 from responder import facts as f
+from responder.approvals import approval_wanted, covers, narrowed, plan_digest
 from responder.cases import Case, allow
 from responder.expectations import tries, unmet
 from responder.expressions import evaluate, parse_expression
@@ -27,6 +26,7 @@ from responder.guards import (
     may_only_read,
     not_approved,
     same_gate,
+    under_way,
     wakes_nobody,
 )
 from responder.incident import Attempt, Run, StepState
@@ -44,12 +44,9 @@ from responder.recorded import (
     Verdict,
 )
 from responder.render import instruction
-from responder.runbook import Approval, Runbook, Step
+from responder.runbook import Runbook, Step
 from responder.timing import SECOND, format_duration
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
-
-SENDS = 4
-"""How often one change may be sent again while its outcome is unknown; then it stays unknown and people are paged."""
 
 LOST = 15 * SECOND
 """How long after its deadline an attempt's own process may still record the outcome; after that nobody will."""
@@ -285,7 +282,7 @@ def _wanted(run: Run, runbook: Runbook) -> tuple[str, ...]:
     if run.takes_back:
         return ()
     names = []
-    if runbook.only_if is not None and not run.may_have_changed:
+    if runbook.only_if is not None and not under_way(run, runbook):
         names.append(runbook.only_if.check)
     return (*names, *_harm_check(run, runbook))
 
@@ -301,6 +298,7 @@ def _harm_check(run: Run, runbook: Runbook) -> tuple[str, ...]:
 def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[Verdict, ...]) -> Next:
     plan = run.plan
     assert plan is not None  # _needed would have asked for it
+    plan = narrowed(run, step.id, plan)
     case = _case(view, run, runbook, step, plan)
     verdicts = (*local, *judge(case, INFORMED))
     if (
@@ -322,28 +320,15 @@ def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[V
 # --- runs: approvals --------------------------------------------------------------------------------------------------
 
 
-def plan_digest(run: Run, step: str, plan: Plan) -> str:
-    """What an approval is bound to: the step of this run and version, what it will do, and what it found before."""
-    known = [run.rules_hash, run.number, step, plan.params, plan.before, plan.target]
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def approval_wanted(step: Step, modes: Collection[Mode], verdicts: Iterable[Verdict]) -> Approval | None:
-    """Whose yes a change by this step needs, or None: its own, one of the mode `approve`, or of a gate that asks."""
-    if step.approval is not None:
-        return step.approval
-    return Approval() if Mode.APPROVE in modes or any(v.answer is Answer.ASK for v in verdicts) else None
-
-
 def _approval(view: View, run: Run, step: Step, plan: Plan, verdicts: tuple[Verdict, ...]) -> Ask | tuple[Verdict, ...]:
     """The question to people, or the verdict that this change needs no answer any more. What only reads asks nobody."""
     asking = [v.reason for v in verdicts if v.answer is Answer.ASK]
     wanted = approval_wanted(step, (run.mode, view.ceiling), verdicts)
     if wanted is None or plan.effect is Effect.READ or run.cause is Cause.RESTORE:
         return ()
-    asked, digest = run.approval, plan_digest(run, step.id, plan)
+    asked = run.approval
     known = asked is not None and asked.step == step.id
-    if asked is not None and known and asked.plan == digest and asked.granted and view.now < asked.until:
+    if asked is not None and covers(run, step.id, plan, asked) and asked.granted and view.now < asked.until:
         return (allow("approval", f"approved by {' and '.join(p.actor for p in asked.approved)}"),)
     why = "; ".join(asking) if not known else "what would be done now is not what was asked before"
     until = view.now + wanted.within
@@ -351,7 +336,8 @@ def _approval(view: View, run: Run, step: Step, plan: Plan, verdicts: tuple[Verd
         f.ApprovalAsked(
             run=run.number,
             step=step.id,
-            plan=digest,
+            plan=plan_digest(run, step.id, plan),
+            parts=plan.parts,
             preview=plan.preview,
             role=wanted.role,
             people=wanted.people,
@@ -461,8 +447,8 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     give_up = StepStatus.FAILED if known else StepStatus.UNKNOWN
     # A reading that was answered and is asked again has not been sent in vain.
     sent = len(list(takewhile(lambda a: a.outcome is not Outcome.OK, reversed(run.attempts_of(step.id)))))
-    if sent > SENDS or runbook is None:
-        return _ended(run, step, give_up, f"given up after {SENDS} attempts: {attempt.detail}")
+    if sent > step.retry.in_doubt or runbook is None:
+        return _ended(run, step, give_up, f"given up after {sent} attempts: {attempt.detail}")
     if _stopped(view, run, runbook) is not None:
         status = StepStatus.SKIPPED if known else StepStatus.UNKNOWN
         return _ended(run, step, status, "not sent again: the alert resolved or a person took over")

@@ -268,8 +268,8 @@ meanwhile:
 
 {effects}
 
-Sending again passes the gates again, and is given up after four times. A field whose *placeholders* column says *no*
-holds no template.
+Sending again passes the gates again, and is given up after four times, or `in_doubt` of the step's `retry`. A field
+whose *placeholders* column says *no* holds no template.
 """
 
 WARNINGS: Final = """\
@@ -320,8 +320,8 @@ CHAPTERS: Final[tuple[Chapter, ...]] = (
     ),
     Chapter(
         "retry",
-        "After a temporary failure, in which nothing happened. What is sent again after an unknown outcome is not "
-        "counted here.\n\n"
+        "After a temporary failure, in which nothing happened. What is sent again after an unknown outcome is "
+        "counted by `in_doubt` alone.\n\n"
         "A step whose action only reads is also tried again while its `expect` does not hold: that is how a runbook "
         "waits for what it has begun. The chat shows how often it has looked and what it saw, and after the last try "
         "the step has failed. `unless` ends that early, where the answer says that waiting is of no use. A change is "

@@ -19,6 +19,7 @@ from responder.command_processes import CommandConnection, checked, checked_fold
 from responder.connections import AnyConnection, HttpConnection
 from responder.contracts import Clock, Parameter
 from responder.errors import Permanent, ResponderError
+from responder.failover_patience import judged, tried
 from responder.http_calls import SAFE_METHODS, HttpAnswer, HttpCall
 from responder.kubernetes_calls import ACCESS_REVIEWS, KubernetesAnswer, KubernetesCall
 from responder.kubernetes_connections import KubernetesConnection
@@ -412,6 +413,8 @@ async def _sentinels(connection: SentinelConnection, mine: Sequence[Use], now: C
     for found in await asyncio.gather(*each):
         for one in found:
             yield one
+    for patience in await _patience(connection, mine):
+        yield patience
     address = await connection.master(EACH)
 
     async def ask(call: RedisCall) -> Reply:
@@ -439,6 +442,13 @@ async def _sentinel(
     except ResponderError as error:
         found.append((False, str(error)))
     return [(good, says if good is False else f"Sentinel {sentinel}: {says}") for good, says in found]
+
+
+async def _patience(connection: SentinelConnection, mine: Sequence[Use]) -> list[tuple[bool | None, str]]:
+    """Whether the steps that fail over are tried for longer than the Sentinels need to call a dead master down."""
+    steps = tried(mine, connection.name)
+    notice = (await connection.views(EACH)).down_after if steps else 0
+    return list(judged(steps, notice)) if notice else []
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

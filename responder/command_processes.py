@@ -24,6 +24,8 @@ from responder.timing import SECOND
 
 LEFTOVERS = 1.0
 """Seconds that what a program left behind may go on holding its output."""
+KILLED = 2.0
+"""Seconds that a killed program has to end: one that the kernel holds (a dead disk) is not waited for."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
@@ -40,12 +42,16 @@ class CommandCall:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a program ended: its exit code, below 0 the signal that killed it; what it said, cut at the limit."""
+    """How a program ended: its exit code, below 0 the signal that killed it; what it said, cut at the limit.
+
+    `left`: what it had started held its output and was killed, so nobody knows how far that had come.
+    """
 
     exit: int
     output: str
     errors: str
     cut: bool = False
+    left: bool = False
 
 
 Launch = Callable[[CommandService, CommandCall, Mapping[str, str]], Awaitable[Ran]]
@@ -139,17 +145,25 @@ async def launch(service: CommandService, call: CommandCall, environment: Mappin
         start_new_session=True,
     )
     group = transport.get_pid()
+    left = False
     try:
         await heard.ended.wait()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(heard.silent.wait(), LEFTOVERS)
+        left = not await _within(heard.silent, LEFTOVERS)
     finally:
         if not heard.silent.is_set():
             # Cut off, or something that it left behind goes on: nothing may act on unseen.
             _kill(group)
-            await heard.ended.wait()
+            await _within(heard.ended, KILLED)
+        # Closes our end of its output as well, whoever may still hold the other one.
         transport.close()
-    return Ran(transport.get_returncode() or 0, heard.text(1), heard.text(2), heard.cut)
+    return Ran(transport.get_returncode() or 0, heard.text(1), heard.text(2), heard.cut, left)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it happens in so much time."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 def _kill(group: int) -> None:

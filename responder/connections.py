@@ -32,7 +32,7 @@ from responder.contracts import Clock, Service
 from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
 from responder.kubernetes_connections import KubernetesConnection, OpenCluster
-from responder.permits import permit
+from responder.permits import ALL_IN_USE, AllInUse, permit
 from responder.postgres_connections import OpenSql, PostgresConnection
 from responder.redaction import hide_known
 from responder.redis_connections import OpenWire, RedisConnection
@@ -200,10 +200,11 @@ class HttpConnection:
         return await self._watched(self._breaker, call, place, timeout)
 
     async def _watched(self, breaker: Breaker, call: HttpCall, place: str, timeout: float) -> HttpAnswer:
-        """The same, its end told to the breaker. What is wrong with the request itself says nothing of the service."""
+        """The same, its end told to the breaker. What is wrong with the request itself, and that our own connections
+        are all in use, says nothing of the service."""
         try:
             answer = await self._sent(call, place, timeout)
-        except (Permanent, BadConfig):
+        except (Permanent, BadConfig, AllInUse):
             breaker.dropped()
             raise
         except BaseException:  # no answer, or none in the step's time: whoever cancels has waited for it
@@ -215,7 +216,7 @@ class HttpConnection:
     async def _sent(self, call: HttpCall, place: str, timeout: float) -> HttpAnswer:
         request, secrets = self._request(call, place, min(timeout, self.service.timeout / SECOND))
         try:
-            async with self._transport(timeout / 3) as transport:
+            async with self._transport(place, timeout / 3) as transport:
                 response = await transport.handle_async_request(request)
                 try:
                     raw, cut = await self._read(response)
@@ -282,8 +283,8 @@ class HttpConnection:
         return {}, ()
 
     @asynccontextmanager
-    async def _transport(self, patience: float) -> AsyncIterator[httpx.AsyncBaseTransport]:
-        async with permit(self._permits, patience, httpx.PoolTimeout("all connections are in use")):
+    async def _transport(self, place: str, patience: float) -> AsyncIterator[httpx.AsyncBaseTransport]:
+        async with permit(self._permits, patience, AllInUse(f"{place}: nothing was sent: {ALL_IN_USE}")):
             transport = self._idle.pop() if self._idle else self._open(self.service)
             try:
                 yield transport

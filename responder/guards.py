@@ -90,6 +90,12 @@ def finishing(run: Run, runbook: Runbook) -> bool:
     return runbook.finish_once_started and (run.acted or run.by_hand)
 
 
+def under_way(run: Run, runbook: Runbook) -> bool:
+    """A change may have been made: by us, or by hand in a sequence that must be finished, whose own first step may be
+    what takes the numbers away (a fenced primary is no target any more). `only_if` is not asked again."""
+    return run.may_have_changed or (runbook.finish_once_started and run.by_hand)
+
+
 def closed_hours(hours: Hours, calendars: Mapping[str, Calendar], now: int) -> tuple[list[State], list[State]]:
     """The states of all calendars that `hours` names, and those that say: not now (none, when it may act)."""
     inside = [state_of(calendars[name], name, now) for name in hours.within]
@@ -229,7 +235,7 @@ def _not_called_for(count: int, silenced: int, why: str) -> str:
 def evidence(case: Case) -> Verdict:
     """`only_if` holds on an answer that is fresh enough."""
     given = case.runbook.only_if
-    if given is None or case.run.takes_back or case.run.may_have_changed:
+    if given is None or case.run.takes_back or under_way(case.run, case.runbook):
         return allow("only_if", "not asked for")
     seen = case.run.observations.get(given.check)
     max_age = case.runbook.checks[given.check].max_age

@@ -137,6 +137,7 @@ class Approval(Recorded):
     asked_at: int
     until: int
     why: str = ""
+    parts: tuple[str, ...] = ()
     approved: tuple[Person, ...] = ()
     denied: Person | None = None
 

@@ -309,7 +309,7 @@ def _machine_fired(incident: Incident, fact: f.MachineFired, event: f.Event) -> 
 
 def _approval_asked(run: Run, fact: f.ApprovalAsked, event: f.Event) -> Run:
     asked = {"step": fact.step, "plan": fact.plan, "preview": fact.preview, "role": fact.role, "people": fact.people}
-    approval = Approval(**asked, asked_at=event.at, until=fact.until, why=fact.why)
+    approval = Approval(**asked, asked_at=event.at, until=fact.until, why=fact.why, parts=fact.parts)
     return _with_step(copy(run, approval=approval, waits_until=None), fact.step, status=StepStatus.APPROVAL)
 
 

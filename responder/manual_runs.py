@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from responder import facts as f
-from responder.acting import approval_wanted
+from responder.approvals import approval_wanted
 from responder.cases import Case, deny, only_lowers
 from responder.draft import Book, Draft, Turn, Worker, scopes_of
 from responder.errors import Rejected

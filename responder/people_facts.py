@@ -31,6 +31,8 @@ class ApprovalAsked(Recorded):
     people: int = 1
     until: int
     why: str = ""
+    parts: tuple[str, ...] = ()
+    """Those of the plan (`Plan.parts`)."""
 
 
 class Approved(Recorded):

@@ -7,7 +7,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
+from responder.errors import Temporary
+
 ALL_IN_USE: Final = "all connections are in use; raise the service's `connections`"
+
+
+class AllInUse(Temporary):
+    """Our own connections are all in use: nothing was sent, and nothing is known of the service."""
 
 
 @contextlib.asynccontextmanager

@@ -47,7 +47,7 @@ FROM (
               ELSE ('x' || lpad(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), 16, '0'))::bit(64)::bigint
          END AS timeline,
          CASE WHEN pg_is_in_recovery()
-              THEN pg_wal_lsn_diff(COALESCE(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::bigint
+              THEN pg_wal_lsn_diff(GREATEST(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::bigint
               ELSE pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint END AS received,
          CASE WHEN pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint END AS replayed,
          (SELECT status FROM pg_stat_wal_receiver LIMIT 1) AS receiver,
@@ -55,8 +55,10 @@ FROM (
           FROM pg_stat_wal_receiver LIMIT 1) AS heard_seconds
 ) AS now
 """
-"""What a server is. How long ago it replayed a transaction tells of a lag only while something waits to be replayed:
-on an idle system it grows without any (contracts.md H)."""
+"""What a server is. After a restart a standby has received nothing yet, or as it says from the begin of a segment on,
+while it has replayed more of its own files: the further of the two is what it has. How long ago it replayed a
+transaction tells of a lag only while something waits to be replayed: on an idle system it grows without any
+(contracts.md H)."""
 
 STANDBYS: Final = """
 SELECT application_name AS name, state, sync_state,

@@ -25,15 +25,24 @@ from responder.timing import SECOND
 
 _LOADING = ("LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "max number of clients")
 """What an error begins with that passes by itself."""
-_SENTINEL = {
+_CURES = {
     "INPROG": "a failover is in progress already, so this one did nothing; wait for its end",
     "NOGOODSLAVE": "no replica can be promoted; look at their links to the master, and at `replica-priority`",
     "NOQUORUM": "too few Sentinels reach each other; start those that are down",
+    "READONLY": "it is a replica; wait for the end of a failover, or look which server the service's address leads to",
+    "NOREPLICAS": "too few replicas follow it (`min-replicas-to-write`); start them, and look at their links to it",
+    "MISCONF": "it cannot save its data, and so takes no writes; look at its log and at the room on its disk",
+    "OOM": "its memory is full (`maxmemory`); free some, or raise the limit",
 }
-"""What a Sentinel answers when it does nothing for now, with the cure."""
+"""What a Sentinel or a server answers when it does nothing for now, by the code of the error, with the cure."""
 _NO_REPLY = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 """What redis-py raises, beside its own errors, over bytes that are no reply of Redis: a length that is no number, lists
 thousands deep."""
+
+
+class NoAnswer(Temporary):
+    """Nothing was changed, and the server said nothing at all: it is down, hangs, or cannot be reached from here. What
+    answers that it cannot do it now is no such one: it is alive."""
 
 
 class Wire(Protocol):
@@ -82,7 +91,8 @@ class RedisConnection:
         self._permits = asyncio.Semaphore(service.connections)
 
     async def send(self, call: RedisCall, timeout: float) -> Reply:
-        """Send `call` once and read its answer. `timeout` in seconds. Raises Temporary, Permanent, Unknown."""
+        """Send `call` once and read its answer. `timeout` in seconds. Raises NoAnswer and other Temporary, Permanent,
+        Unknown."""
         place = f"{self.name}: {' '.join(call.words)[:120]}"
         patience = min(timeout, self.service.timeout / SECOND)
         secret = self.service.password.reveal() if self.service.password is not None else ""
@@ -121,14 +131,16 @@ def _refused(error: Exception, place: str, lacking: str, *, changes: bool) -> Re
     from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
 
     said = " ".join(str(error).split())[:200]
+    # The library takes the code off the text of those that it has a class for.
+    code = getattr(error, "status_code", None) or said.partition(" ")[0]
     if isinstance(error, AuthenticationError) or said.startswith(("WRONGPASS", "NOAUTH")):
         return Permanent(f"{place}: it does not know us; check the service's `username` and `password`")
     if isinstance(error, NoPermissionError) or said.startswith("NOPERM"):
         return Permanent(f"{place}: its user may not do this ({said}); allow the command with ACL SETUSER")
-    if isinstance(error, BusyLoadingError) or said.startswith(_LOADING):
+    if isinstance(error, BusyLoadingError) or said.startswith(_LOADING) or code in _LOADING:
         return Temporary(f"{place}: not now ({said})")
-    if said.startswith(tuple(_SENTINEL)):
-        return Temporary(f"{place}: refused ({said}); {_SENTINEL[said.partition(' ')[0]]}")
+    if code in _CURES:
+        return Temporary(f"{place}: refused ({said}); {_CURES[code]}")
     if said.startswith("No such master"):
         return Permanent(f"{place}: the Sentinels do not know it; check the service's `master`")
     if isinstance(error, ResponseError):
@@ -136,7 +148,7 @@ def _refused(error: Exception, place: str, lacking: str, *, changes: bool) -> Re
     lost = f"{place}: {lacking} ({type(error).__name__})"
     if changes:
         return Unknown(f"{lost}; the change may have happened")
-    return Temporary(f"{lost}; check that it runs, its address and certificate")
+    return NoAnswer(f"{lost}; check that it runs, its address and certificate")
 
 
 def _decoded(reply: Any, secret: str) -> Reply:

@@ -128,6 +128,9 @@ class Retry(Written):
     """The longest pause."""
     unless: str | None = None
     """A condition as in `expect`, such as `value.failed`: what only reads has finally failed, and is not read again."""
+    in_doubt: Annotated[int, Field(ge=0, le=4)] = 4
+    """How often it is sent again after an unknown outcome, where that can do no harm; 0 where what follows must not
+    wait for it."""
 
 
 _PLACEHOLDERS = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)

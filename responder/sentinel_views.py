@@ -176,6 +176,12 @@ class Views:
         return _agreed_on([view.down_for if view.down else 0 for view in self.heard], self.needed)
 
     @property
+    def down_after(self) -> int:
+        """How long a master is silent until a majority calls it down, µs; 0 where too few answer."""
+        times = sorted(view.down_after for view in self.heard)
+        return times[self.needed - 1] if len(times) >= self.needed else 0
+
+    @property
     def quiet_for(self) -> int:
         """The time for which a majority knows of no failover, µs. It may have been longer."""
         return _agreed_on([view.role_for for view in self.heard], self.needed)
@@ -239,12 +245,10 @@ def nobody_fit(replicas: Sequence[ReplicaView], master: MasterView) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why a failover must not be sent now. `wait`: after how long it may, µs, 0 when nobody knows; `lasting`: asking
-    again will give the same answer."""
+    """Why a failover must not be sent now. `wait`: after how long it may, µs, 0 when nobody knows."""
 
     why: str
     wait: int = 0
-    lasting: bool = False
 
 
 def obstacle(views: Views, *, planned: bool, patience: int, apart: int | None) -> Obstacle | None:
@@ -255,8 +259,8 @@ def obstacle(views: Views, *, planned: bool, patience: int, apart: int | None) -
     if views.in_progress:
         return Obstacle(f"a failover is in progress ({', '.join(views.in_progress)}); wait for its end")
     if not planned and not views.down:
-        cure = "look again at what says that it is down; to replace it all the same, a step with `planned: true`"
-        return Obstacle(f"the master {views.address} is up for every Sentinel that answers; {cure}", lasting=True)
+        said = f"no Sentinel calls {views.address} down yet, which they do {humanize(views.down_after)} after its last"
+        return Obstacle(f"{said} answer (down-after-milliseconds); if that is over, look whether only we miss it")
     if not planned and views.down < views.needed:
         said = f"only {views.down} of {views.total} Sentinels call {views.address} down, {views.needed} must"
         return Obstacle(f"{said}; look at the network between them and the master")
@@ -286,7 +290,8 @@ class Behind:
         """For people, in a preview."""
         if self.master:
             return f"{self.bytes} bytes behind the master, heard of it {humanize(self.lag)} ago"
-        alone = f"{self.bytes} bytes behind the farthest replica, lost its link {humanize(self.lag)} before the others"
+        cut_off = f"cut off {humanize(self.lag)} before the master went silent"
+        alone = f"{self.bytes} bytes behind the farthest replica, {cut_off}"
         return f"{alone}; the master does not answer, so what it had not sent yet is lost and cannot be told"
 
 
@@ -294,15 +299,16 @@ def behind(
     info: Mapping[str, object], master: MasterView, master_offset: int | None, replicas: Sequence[ReplicaView]
 ) -> Behind:
     """How far a replica is behind, by its own INFO (`replication`), the master's offset where it answers, else the
-    offset of the farthest replica. `lag` in µs: of a link that is up since it heard of the master, else for how long
-    it was down before the master stopped answering."""
+    offset of the farthest replica. `lag` in µs: since it heard of the master, or lost its link, less the time for which
+    a master that is down has not answered the Sentinel: the outage itself is no lag, also where the master hangs and
+    its links stay up."""
     own = _int(info, "slave_repl_offset")
     farthest = max([own, *(replica.offset for replica in replicas)])
     missing = max(0, (farthest if master_offset is None else master_offset) - own)
-    if info.get("master_link_status") == "up":
-        return Behind(missing, _int(info, "master_last_io_seconds_ago") * SECOND, master_offset is not None)
-    down = _int(info, "master_link_down_since_seconds") * SECOND
-    return Behind(missing, max(0, down - master.silent_for), master_offset is not None)
+    linked = info.get("master_link_status") == "up"
+    since = _int(info, "master_last_io_seconds_ago" if linked else "master_link_down_since_seconds") * SECOND
+    outage = 0 if linked and not master.down else master.silent_for
+    return Behind(missing, max(0, since - outage), master_offset is not None)
 
 
 def _int(info: Mapping[str, object], name: str) -> int:

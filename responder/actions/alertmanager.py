@@ -38,10 +38,10 @@ class AlertmanagerSilence(Action):
     - `for`: how long, at least 1m and at most 4h.
     - `comment`: why, for whoever finds it.
 
-    Effect class `probed`. Its end is fixed when the step is prepared. A silence of ours with the same matchers is
-    extended and no second one made; one that holds longer already is left as it is. It is created by `responder`, and
-    its comment ends with a mark by which the probe finds it. Undoing it expires it; a silence of a person is never
-    touched.
+    Effect class `probed`. Its end is fixed when the step is prepared, with an approval right before it is made. A
+    silence of ours with the same matchers is extended and no second one made; one that holds longer already is left as
+    it is. It is created by `responder`, and its comment ends with a mark by which the probe finds it. Undoing it
+    expires it, or puts the former end of one that was extended back; a silence of a person is never touched.
 
     Needs of its user: `GET` and `POST` on `/api/v2/silences`, `DELETE` on `/api/v2/silence`.
 
@@ -96,10 +96,15 @@ class AlertmanagerSilence(Action):
             said = f"silence {ours['id']} of ours holds until {ours['endsAt']} already"
             return plan.model_copy(update={"nothing_to_do": said})
         target = {"mark": _mark(self.matchers, now), "ends_at": end}
-        before = None if ours is None else {"id": str(ours["id"]), "starts_at": str(ours["startsAt"])}
+        before: JsonValue = None
+        if ours is not None:
+            before = {"id": str(ours["id"]), "starts_at": str(ours["startsAt"]), "ends_at": _end(ours)}
         extends = "" if ours is None else f" (extends {ours['id']})"
         preview = f"{self.preview()}, until {format_time(end)}{extends}"
-        return plan.model_copy(update={"target": target, "before": before, "preview": preview, "undoable": True})
+        # Its end and its mark come from the time of the plan; a yes is for the matchers, and for what is extended.
+        parts = ("a new silence" if ours is None else f"extends {ours['id']}",)
+        made = {"target": target, "before": before, "preview": preview, "undoable": True, "parts": parts}
+        return plan.model_copy(update=made)
 
     async def act(self, plan: Plan, context: Context) -> Output:
         """Make, extend or, as an undo, expire it. Raises Temporary, Permanent, Unknown."""
@@ -108,7 +113,7 @@ class AlertmanagerSilence(Action):
             return await self._expire(str(target["expire"]), context)
         found = await self._marked(target, context)
         if found is None:
-            before = plan.before if isinstance(plan.before, dict) else {}
+            before: dict[str, Any] = dict(plan.before) if isinstance(plan.before, dict) else {}
             end = target["ends_at"]
             if context.now() >= end:
                 raise Permanent(f"{self.service}: the silence would be over by now; nothing was silenced")
@@ -125,8 +130,9 @@ class AlertmanagerSilence(Action):
             call = HttpCall("POST", "/api/v2/silences", json=wanted, key=context.key)
             answer = await self._send(call, context)
             found = {"id": answer.body.get("silenceID") if isinstance(answer.body, dict) else None}
-        value: JsonValue = {"id": found["id"], "ends_at": format_time(target["ends_at"])}
-        return Output(value, f"{self.preview()}: silence {found['id']}", context.now())
+        end_told = format_time(target["ends_at"])
+        value: JsonValue = {"id": found["id"], "ends_at": end_told}
+        return Output(value, f"{self.preview()}: silence {found['id']} until {end_told}", context.now())
 
     async def probe(self, plan: Plan, context: Context) -> Probe:
         """Is it listed, by its mark? For an undo: is it listed no more?"""
@@ -141,7 +147,8 @@ class AlertmanagerSilence(Action):
         return Probe(ProbeAnswer.APPLIED, f"silence {found['id']} holds")
 
     async def undo(self, plan: Plan, context: Context) -> Plan:
-        """The plan that expires it. What has expired by itself, or was replaced, leaves nothing to do."""
+        """The plan that expires it, or gives one that was extended its former end. What has expired by itself, or was
+        replaced, leaves nothing to do."""
         found = await self._marked(_target(plan), context)
         back = Plan(
             params=plan.params,
@@ -152,6 +159,16 @@ class AlertmanagerSilence(Action):
         )
         if found is None:
             return back.model_copy(update={"nothing_to_do": "the silence is over already"})
+        before: dict[str, Any] = dict(plan.before) if isinstance(plan.before, dict) else {}
+        former = before.get("ends_at")
+        if isinstance(former, int) and former > context.now():
+            # One that was extended: it held before, and holds until its former end.
+            return back.model_copy(update={
+                "preview": f"let silence {found['id']} end at {format_time(former)} again",
+                "before": {"id": str(found["id"]), "starts_at": str(found["startsAt"])},
+                "target": {"mark": _mark(self.matchers, context.now()), "ends_at": former},
+                "parts": (f"{found['id']} until {format_time(former)}",),
+            })  # fmt: skip
         return back.model_copy(update={"preview": f"expire silence {found['id']}"})
 
     async def _expire(self, mark: str, context: Context) -> Output:

@@ -63,7 +63,10 @@ class CommandRun(Action):
 
     There is no shell: an argument reaches the program as it is. It runs in a session of its own, in its folder, without
     input, with an environment that holds what the service names, and with RESPONDER_KEY, the key of the attempt. When
-    its time is up its whole group is killed, and the outcome is unknown; so it is after any other exit code.
+    its time is up its whole group is killed, and the outcome is unknown; so it is after any other exit code. What it
+    leaves running when it ends is killed a second later where it still holds the program's output, and the outcome of a
+    change is then unknown: have the program wait for what it starts. A service that it starts for good has its output
+    elsewhere (`>log 2>&1 &`), and goes on.
 
     Effect class: `read` with `reads: true`, `probed` with a `probe`, `set` with `repeatable: true`, else `unsafe`. With
     a probe the state is read first; when it has happened already, nothing is done.
@@ -141,6 +144,8 @@ class CommandRun(Action):
         plan = Plan(params=params, preview=self.preview(), effect=effect, prepared_at=context.now())
         if self.probe_ is None:
             return plan
+        # What the probe says may hold numbers that move; a yes is for the change.
+        plan = plan.model_copy(update={"parts": (self.preview(),)})
         try:
             found = await self._probed(self.probe_, context, context.timeout / 2)
         except (Temporary, Permanent, TimeoutError):
@@ -156,6 +161,11 @@ class CommandRun(Action):
         call = CommandCall(self.command, (*self.args, *self.values), context.key)
         ran: Ran = await context.service(self.service).run(call, context.timeout)
         said = f"{self.command} ended with {_exit(ran.exit)}{_excerpt(ran)}"
+        if ran.left:
+            said = f"{said}; what it had left running was killed"
+            if not self.reads:
+                cure = "have it wait for what it starts, or start that with its output elsewhere"
+                raise Unknown(f"{said}, so the change may have happened or not: {cure}")
         if ran.exit in self.ok:
             return Output({"exit": ran.exit, "output": _printed(ran)}, said, asked)
         if ran.exit in self.temporary:

@@ -147,6 +147,8 @@ class HttpRequest(Action):
         plan = Plan(params=params, preview=self.preview(), effect=effect, prepared_at=context.now())
         if self.probe_ is None:
             return plan
+        # What the probe sees may move; a yes is for the change.
+        plan = plan.model_copy(update={"parts": (self.preview(),)})
         try:
             found, seen = await self._probed(self.probe_, context, context.timeout / 2)
         except (Temporary, Permanent):

@@ -34,6 +34,7 @@ from responder.workloads import (
     restart_patch,
     rollout,
     template_of,
+    text,
     whole,
     workload_of,
 )
@@ -83,11 +84,14 @@ class RolloutRestart(KubernetesChange):
         mark = restart_mark(found, context.now())
         await self._tried(context, self._call(mark))
         size = f"{desired(found)} pods of {', '.join(images(template_of(found)))}"
+        release = digest(template_of(found))
         before: JsonValue = {
-            "template": digest(template_of(found)),
+            "template": release,
             "generation": whole(found, "metadata", "generation"),
         }
-        return self._planned(context, f"{self.preview()} ({size}){git_warning(found)}", before, mark)
+        plan = self._planned(context, f"{self.preview()} ({size}){git_warning(found)}", before, mark)
+        # The annotation holds the time of the plan; a yes is for this workload and its release.
+        return plan.model_copy(update={"parts": (f"{text(found, 'metadata', 'uid')} {release}",)})
 
     async def act(self, plan: Plan, context: Context) -> Output:
         """Patch it once. Raises Permanent when its template is not the one that was planned for."""

@@ -43,7 +43,9 @@ class PostgresTerminateQueries(Action):
     - `state`: `active` (default), or `idle in transaction`: then the age is how long it has been idle.
     - `how`: `cancel` (default) ends the statement, `terminate` the session; an idle one can only be terminated.
 
-    Effect class `probed`. Which statements is fixed when the step is prepared; nobody else is touched afterwards. Each
+    Effect class `probed`. Which statements is fixed when the step is prepared; nobody else is touched afterwards. With
+    an approval they are those that people saw: one that has ended meanwhile is left out, one that came up since is not
+    touched, and people are asked again only when none of them is left. Each
     is ended by a statement of its own that names the process, its start, the statement's start and its text: a process
     id that was used again, or a session that has gone on to its next statement, is left alone. Walsenders, autovacuum,
     VACUUM, ANALYZE, indexes being built and other DDL are never ended. The probe asks whether they are gone.
@@ -109,7 +111,9 @@ class PostgresTerminateQueries(Action):
         shown = [sql.named_session(row) for row in found]
         more = f", of {found[0]['total']}" if found[0]["total"] > len(found) else ""
         preview = f"{self.how} {len(found)} statements{more} on {self.service}: {'; '.join(shown)}"
-        return plan.model_copy(update={"preview": preview, "before": [*shown], "target": target})
+        # The ages in `before` grow while people think: a yes is bound to the statements, each for itself.
+        parts = tuple("/".join(str(value) for value in one.values()) for one in target)
+        return plan.model_copy(update={"preview": preview, "before": [*shown], "target": target, "parts": parts})
 
     async def act(self, plan: Plan, context: Context) -> Output:
         """End each. Raises Temporary where none was ended; Unknown where some were and the rest is not known."""
@@ -209,7 +213,7 @@ class Standing:
     @classmethod
     def of(cls, name: str, row: sql.Row) -> Standing:
         """Of a row of `STANDING`."""
-        behind = row["received"] - (row["replayed"] or 0) if row["recovery"] else 0
+        behind = max(0, row["received"] - (row["replayed"] or 0)) if row["recovery"] else 0
         return cls(name, row["recovery"], row["timeline"], row["received"], behind, row["receiver"])
 
 
@@ -222,15 +226,15 @@ class PostgresPromote(Action):
       them, and what the old one took is lost. Say how that is made sure; it is shown to whoever approves.
 
     The loader refuses this step without `approval:`. It is refused as well while a candidate still hears from its
-    primary, which then is alive: stop that first. A candidate that cannot be asked is named in the preview; it may have
-    received more.
+    primary, which then is alive: stop that first. A candidate that cannot be asked, or that refuses our role, is left
+    out and named in the preview; it may have received more.
 
     Where a service names `patroni`, that decides: its API is asked for a failover, or for a switchover while it has a
     leader, and pg_promote is never called behind its back.
 
-    Effect class `probed`: a server that is no longer in recovery, on a higher timeline, was promoted. It cannot be
-    undone: the old primary comes back as a standby only (pg_rewind). `expect` sees `value.promoted` and
-    `value.timeline`.
+    Effect class `probed`: a server that is no longer in recovery, on a higher timeline, was promoted; of one that still
+    is, nobody can tell whether a promotion that was sent will come, and people are asked. It cannot be undone: the old
+    primary comes back as a standby only (pg_rewind). `expect` sees `value.promoted` and `value.timeline`.
 
     Needs of its role on every candidate, granted on the primary beforehand: `GRANT pg_monitor` and
     `GRANT EXECUTE ON FUNCTION pg_promote`.
@@ -274,14 +278,17 @@ class PostgresPromote(Action):
         return f"promote the most advanced of {', '.join(self.candidates)}; fencing: {self.fencing}"
 
     async def prepare(self, context: Context) -> Plan:
-        """Choose the standby. Raises Permanent while the primary is alive, Temporary when no candidate answers."""
+        """Choose the standby among those that let us see; the others are told. Raises Permanent while the primary is
+        alive, Temporary when no candidate answers."""
         found: list[Standing] = []
         silent: list[str] = []
+        passing = False
         for name in self.candidates:
             try:
                 found.append(await _standing(name, context, context.timeout / len(self.candidates)))
-            except Temporary as error:
+            except (Temporary, Permanent) as error:
                 silent.append(str(error))
+                passing = passing or isinstance(error, Temporary)
         params: dict[str, JsonValue] = self.model_dump(mode="json")
         plan = Plan(params=params, preview=self.preview(), effect=Effect.PROBED, prepared_at=context.now())
         primary = next((one for one in found if not one.recovery), None)
@@ -289,7 +296,8 @@ class PostgresPromote(Action):
             said = f"{primary.name} is the primary already, on timeline {primary.timeline}"
             return plan.model_copy(update={"nothing_to_do": said})
         if not found:
-            raise Temporary(f"no candidate can be asked: {'; '.join(silent)}")
+            said = f"no candidate can be asked: {'; '.join(silent)}"
+            raise Temporary(said) if passing else Permanent(said)
         chosen = max(found, key=lambda one: one.received)
         self._fenced(found, context)
         unasked = f"; not asked, and perhaps ahead: {'; '.join(silent)}" if silent else ""
@@ -299,6 +307,8 @@ class PostgresPromote(Action):
             "preview": f"{said}; fencing: {self.fencing}{unasked}",
             "before": {"timeline": chosen.timeline, "received": chosen.received},
             "target": chosen.name,
+            # Not `received`, which grows while a standby still replays.
+            "parts": (f"{chosen.name} on timeline {chosen.timeline}",),
         })  # fmt: skip
 
     async def act(self, plan: Plan, context: Context) -> Output:
@@ -317,11 +327,13 @@ class PostgresPromote(Action):
         return Output(value, f"{name} is the primary, on timeline {standing.timeline}", context.now())
 
     async def probe(self, plan: Plan, context: Context) -> Probe:
-        """Is it primary, and on a higher timeline than before?"""
+        """Is it primary, and on a higher timeline than before? A standby may be on its way: what was sent may still
+        come, so it never counts as not applied."""
         standing = await _standing(_chosen(plan), context, context.timeout)
         before = plan.before.get("timeline") if isinstance(plan.before, dict) else None
         if standing.recovery:
-            return Probe(ProbeAnswer.NOT_APPLIED, f"{standing.name} is still a standby")
+            said = f"{standing.name} is still a standby; what was sent may still come: look at pg_is_in_recovery()"
+            return Probe(ProbeAnswer.UNCLEAR, said)
         if isinstance(before, int) and standing.timeline > before:
             return Probe(ProbeAnswer.APPLIED, f"{standing.name} is the primary, on timeline {standing.timeline}")
         return Probe(ProbeAnswer.UNCLEAR, f"{standing.name} is a primary on timeline {standing.timeline}, as before")
@@ -364,8 +376,14 @@ async def _standing(name: str, context: Context, timeout: float) -> Standing:
 async def _by_server(name: str, context: Context) -> None:
     """Raises Temporary, Permanent, Unknown."""
     seconds = max(1, int(context.timeout * 0.6))
-    async with context.service(name).session(context.timeout, context.key, long=True) as session:
-        (row,) = await session.ask(SqlCall("pg_promote", sql.PROMOTE, {"wait": seconds}, changes=True))
+    try:
+        async with context.service(name).session(context.timeout, context.key, long=True) as session:
+            (row,) = await session.ask(SqlCall("pg_promote", sql.PROMOTE, {"wait": seconds}, changes=True))
+    except Permanent:
+        # A primary refuses it as well (55000): somebody may have promoted it since we looked.
+        if (await _standing(name, context, context.timeout / 8)).recovery:
+            raise
+        return
     if not row["promoted"]:
         raise Unknown(f"{name} was told to become primary, and is not after {seconds} s; it may still come")
 

@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 from responder.contracts import Context, Output, Probe
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
 from responder.recorded import Effect, Plan, ProbeAnswer
-from responder.redis_connections import RedisCall
+from responder.redis_connections import NoAnswer, RedisCall
 from responder.redis_replies import list_of, parsed_info, text_of, whole
 from responder.redis_steps import RedisStep
 from responder.sentinel_connections import SentinelConnection
@@ -77,6 +77,11 @@ class RedisFailover(RedisStep):
     Nothing is sent unless: a majority of all Sentinels call the master down (or `planned`) and name the same address;
     CKQUORUM is fine; no failover is in progress, and the last one is twice the Sentinels' `failover-timeout` ago (the
     service's `apart`); the replica that the Sentinel would choose is linked, answers us, and lags no more than that.
+    Most of these pass, such as that no Sentinel calls it down yet: give the step a `retry` that lasts longer than the
+    Sentinels' `down-after-milliseconds` and `after` together. `responder doctor` compares them.
+
+    Where no Sentinel calls the master down and it says itself that it is one, there is nothing to do: it was never
+    down, or the Sentinels have replaced it by themselves.
 
     Effect class `probed`. It is sent through one Sentinel, the first of the service's that answers, so that a second
     one sent at the same time is refused. Success: a majority of the Sentinels name a new address, ROLE there says
@@ -96,6 +101,7 @@ class RedisFailover(RedisStep):
       action: redis.failover
       with: {service: trading-redis, max_lag: 15s}
       timeout: 45s
+      retry: {attempts: 20, first: 5s, factor: 1}
     ```
     """
 
@@ -133,8 +139,18 @@ class RedisFailover(RedisStep):
     async def prepare(self, context: Context) -> Plan:
         """Look at everything that speaks against it. Raises Temporary and Permanent; the plan says what it costs."""
         sentinels: SentinelConnection = context.service(self.service)
-        before, choice = await self._allowed(sentinels, context, context.timeout)
         params: dict[str, JsonValue] = self.model_dump(mode="json", by_alias=True)
+        views = await sentinels.views(context.timeout / 6)
+        works = await self._works(sentinels, views, context.timeout / 6)
+        if works:
+            return Plan(
+                params=params,
+                preview=self.preview(),
+                effect=Effect.PROBED,
+                prepared_at=context.now(),
+                nothing_to_do=works,
+            )
+        before, choice = await self._allowed(sentinels, context, context.timeout * 2 / 3)
         told = f"{before.address} → {choice.replica.address} (expected), {choice.behind.said()}"
         if self.planned:
             told += "; what the old master accepts until it is told is lost as well"
@@ -152,8 +168,9 @@ class RedisFailover(RedisStep):
         sentinels: SentinelConnection = context.service(self.service)
         before, began = _before(plan), context.now()
         done = await self._in_time(self._done_since(sentinels, before, context.timeout / 6), context.timeout / 3)
-        if done:
-            return Output({"address": done}, f"nothing to do: {done} has become the master since", context.now())
+        if done is not None:
+            address, said = done
+            return Output({"address": address}, f"nothing to do: {said}", context.now())
         await self._in_time(self._allowed(sentinels, context, context.timeout / 6, before), context.timeout / 3)
         told = RedisCall(("SENTINEL", "FAILOVER", sentinels.service.master), changes=True)
         await sentinels.ask_sentinel(before.via, told, context.timeout / 3)
@@ -181,6 +198,16 @@ class RedisFailover(RedisStep):
         return Probe(ProbeAnswer.UNCLEAR, _unclear(views, before))
 
     # --- before it is sent --------------------------------------------------------------------------------------------
+
+    async def _works(self, sentinels: SentinelConnection, views: Views, timeout: float) -> str:
+        """What shows that there is nothing to fail over, "" where that is not seen. Raises Permanent."""
+        if self.planned or not views.address or views.down:
+            return ""
+        try:
+            role = await _role(sentinels, views.address, timeout)
+        except Temporary:
+            return ""
+        return f"no Sentinel calls {views.address} down, and it says that it is the master" if role == "master" else ""
 
     async def _allowed(
         self, sentinels: SentinelConnection, context: Context, timeout: float, since: _Before | None = None
@@ -224,7 +251,7 @@ class RedisFailover(RedisStep):
             raise Temporary(
                 f"{self.service}: {chosen.address} says that it is {info.get('role')}, not a replica: look at it"
             )
-        offset = await _master_offset(sentinels, master.address, timeout)
+        offset = await self._offset(sentinels, master.address, timeout)
         if offset is None and self.planned:
             cure = "leave `planned` out, it is for a master that works"
             raise Permanent(f"{self.service}: the master {master.address} does not answer; nothing was sent: {cure}")
@@ -235,11 +262,20 @@ class RedisFailover(RedisStep):
             raise Permanent(f"{self.service}: {chosen.address} is {cost.said()}; {allowed}; nothing was sent: {cure}")
         return _Choice(chosen, cost)
 
-    def _refused(self, found: Obstacle) -> ResponderError:
-        said = f"{self.service}: nothing was sent: {found.why}"
-        if found.lasting:
-            return Permanent(said)
-        return Temporary(said, found.wait / SECOND if found.wait else None)
+    async def _offset(self, sentinels: SentinelConnection, address: str, timeout: float) -> int | None:
+        """The master's offset, None where it does not tell. Raises Permanent; Temporary where one that works must."""
+        try:
+            return await _master_offset(sentinels, address, timeout)
+        except NoAnswer:
+            return None
+        except Temporary:
+            if self.planned:
+                raise
+            return None
+
+    def _refused(self, found: Obstacle) -> Temporary:
+        wait = found.wait / SECOND if found.wait else None
+        return Temporary(f"{self.service}: nothing was sent: {found.why}", wait)
 
     async def _in_time(self, looking: Any, seconds: float) -> Any:
         """Before anything is sent, running out of time changes nothing. Raises Temporary."""
@@ -250,12 +286,19 @@ class RedisFailover(RedisStep):
             said = "nothing was sent: Sentinels and servers did not answer in time"
             raise Temporary(f"{self.service}: {said}; raise the step's `timeout`, or look why they are slow") from None
 
-    async def _done_since(self, sentinels: SentinelConnection, before: _Before, timeout: float) -> str:
-        """The new master's address when the plan has come true in the meantime, "" otherwise."""
+    async def _done_since(
+        self, sentinels: SentinelConnection, before: _Before, timeout: float
+    ) -> tuple[str, str] | None:
+        """The master's address and why nothing is left to do, when that has come true since the plan."""
         views = await sentinels.views(timeout)
-        if not views.address or views.address == before.address:
-            return ""
-        return "" if await self._lacking(sentinels, before, views, timeout) else views.address
+        if not views.address:
+            return None
+        if views.address == before.address:
+            works = await self._works(sentinels, views, timeout)
+            return (views.address, works) if works else None
+        if await self._lacking(sentinels, before, views, timeout):
+            return None
+        return views.address, f"{views.address} has become the master since"
 
     # --- after it was sent --------------------------------------------------------------------------------------------
 
@@ -290,8 +333,8 @@ class RedisFailover(RedisStep):
             return f"{new} cannot be checked ({error})"
         try:
             old = await _role(sentinels, before.address, timeout)
-        except Temporary:
-            return ""  # it cannot be reached
+        except NoAnswer:
+            return ""
         except ResponderError as error:
             return f"the old master {before.address} cannot be checked ({error})"
         return "" if old == "slave" else f"the old master {before.address} still says that it is {old}"
@@ -333,9 +376,6 @@ async def _role(sentinels: SentinelConnection, address: str, timeout: float) -> 
 
 
 async def _master_offset(sentinels: SentinelConnection, address: str, timeout: float) -> int | None:
-    """How far the master's stream goes, None where it does not answer, or says that it is no master."""
-    try:
-        reply = list_of(await sentinels.ask(address, RedisCall(("ROLE",)), timeout))
-    except Temporary:
-        return None
+    """How far the master's stream goes, None where it says that it is no master. Raises Temporary, Permanent."""
+    reply = list_of(await sentinels.ask(address, RedisCall(("ROLE",)), timeout))
     return whole(reply[1]) if len(reply) > 1 and text_of(reply[0]) == "master" else None

@@ -24,8 +24,9 @@ class RedisWriteTest(RedisStep):
     - `key`: the key, which expires after a minute. Default `responder:write-test`.
 
     Effect class `set`: the same key with the same value, so after a lost answer it is written again. A replica, a
-    server that is full, or one that has too few replicas (`min-replicas-to-write`) refuses; the step has failed then,
-    with what the server says. There is nothing to undo.
+    server that is full or cannot save, or one that has too few replicas (`min-replicas-to-write`) refuses for now: with
+    a `retry` it is asked again, else the step has failed, with what the server says and what to do. There is nothing to
+    undo.
 
     Needs of its user: `+set`, and the key.
 

@@ -12,6 +12,11 @@ from responder.command_processes import CommandCall, Ran
 from responder.contracts import Clock
 from responder.errors import Temporary
 from responder.postgres_connections import Rows, SqlCall
+from responder.simulate import sleep
+from responder.timing import SECOND
+
+BEGAN = 1_795_183_158
+"""When the statements began, in s: 42 s before a timeline does. Their ages grow while people think."""
 
 
 class Around(Protocol):
@@ -87,7 +92,8 @@ class Database:
 
     def _sessions(self) -> Rows:
         running = self.world.databases.running
-        return [_session(pid, user, app, len(running)) for pid, (user, app) in running.items()]
+        seconds = self.world.clock() / SECOND - BEGAN
+        return [{**_session(pid, user, app, len(running)), "seconds": seconds} for pid, (user, app) in running.items()]
 
     def _endable(self, call: SqlCall) -> Rows:
         spared = {name.rstrip("%") for name in call.params["spared"]}
@@ -124,6 +130,8 @@ class Scripts:
     """What each script ends with, by its name or by the whole line; those that change something are noted."""
 
     exits: dict[str, int] = field(default_factory=dict)
+    hanging: set[str] = field(default_factory=set)
+    """Those that begin and never end."""
     reads: frozenset[str] = frozenset(
         {"verify_data_feed.sh", "check_data_feed_health.sh", "check_dependencies.sh", *COMPOSE_READS}
     )
@@ -143,4 +151,6 @@ class Folder:
         assert known in scripts.exits, f"nobody foresaw {line}"
         if known not in scripts.reads:
             self.world.changes.append((self.world.clock(), line, None))
+        if call.command in scripts.hanging:
+            await sleep(timeout + 1)
         return Ran(scripts.exits[known], "", "")

@@ -77,6 +77,36 @@ def test_the_most_advanced_replica_is_promoted_when_a_person_says_so() -> None:
         assert stage.last_run.result is Result.FIXED
 
 
+def test_a_fenced_primary_that_is_no_target_any_more_and_whose_alert_resolves_is_replaced_all_the_same() -> None:
+    with playing(loaded("nse-equities")) as stage:
+        goes_down(stage)
+        stage.at("2:10")
+        stage.world.numbers[UP] = lambda: None
+        stage.person("done", "lead", note="scaled to 0, the pod is gone")
+        stage.resolves(DOWN)
+        stage.at("3:00")
+        assert pending_approval(stage.incident) is not None
+        stage.world.databases.pointed = False
+        stage.approves("lead")
+        stage.at("3:15")
+        assert [what for _, what in stage.did] == ["promote db-replica-2"]
+        stage.world.databases.pointed = True
+        stage.person("done", "lead", note="re-pointed")
+        stage.at("4:00")
+        assert stage.last_run.result is Result.FIXED
+
+
+def test_without_a_fence_nobody_is_asked_about_a_promotion() -> None:
+    with playing(loaded("nse-equities")) as stage:
+        goes_down(stage)
+        stage.at("1:50")
+        stage.world.numbers[UP] = lambda: None
+        stage.at("5:00")
+        assert (stage.did, pending_approval(stage.incident)) == ([], None)
+        assert stage.last_run.result is not Result.FIXED
+        assert "nse-oncall" in {who for _, who in stage.pages}
+
+
 def test_nobody_says_yes_so_nothing_is_promoted_and_people_are_woken() -> None:
     with playing(loaded("nse-equities")) as stage:
         goes_down(stage)
@@ -130,6 +160,37 @@ def test_backtests_are_ended_only_when_somebody_says_so() -> None:
         stage.at("5:00")
         assert [what for _, what in stage.did] == ["terminate 100"]
         assert stage.last_run.result is Result.FIXED
+
+
+def test_a_yes_that_comes_late_still_counts_for_the_statements_that_people_saw() -> None:
+    """Ages grow, one ends by itself, another comes up: the first is left out, the second is not touched."""
+    with playing(loaded("nse-equities")) as stage:
+        slow(stage, "backtest", "backtest")
+        stage.at("6:00")
+        assert pending_approval(stage.incident) is not None
+        running = stage.world.databases.running
+        del running[100]
+        running[200] = ("backtest", "monthly")
+        stage.approves("lead")
+        stage.at("6:10")
+        assert [what for _, what in stage.did] == ["terminate 101"]
+        assert 200 in running
+        assert any("only the 1 that were approved" in line for line in stage.thread)
+        assert len(stage.told("approval_asked")) == 1
+
+
+def test_when_none_of_the_approved_statements_is_left_people_are_asked_about_the_others() -> None:
+    with playing(loaded("nse-equities")) as stage:
+        slow(stage, "backtest")
+        stage.at("3:00")
+        running = stage.world.databases.running
+        running[200] = running.pop(100)
+        stage.approves("lead")
+        stage.at("3:30")
+        assert (stage.did, len(stage.told("approval_asked"))) == ([], 2)
+        stage.approves("lead")
+        stage.at("4:00")
+        assert [what for _, what in stage.did] == ["terminate 200"]
 
 
 # --- the pool is exhausted --------------------------------------------------------------------------------------------
@@ -195,6 +256,23 @@ def test_a_switch_that_fails_halts_trading_too() -> None:
         stage.world.scripts.exits["switch_data_feed.sh"] = 64
         stage.at("1:00")
         assert [what for _, what in stage.did] == [SWITCH, HALT]
+
+
+@pytest.mark.parametrize(
+    ("hanging", "halted"),
+    [
+        ({"switch_data_feed.sh"}, "0:05"),
+        ({"switch_data_feed.sh", "verify_data_feed.sh"}, "0:05"),
+        ({"verify_data_feed.sh"}, "0:10"),
+        ({"check_data_feed_health.sh", "check_dependencies.sh"}, "0:05"),
+    ],
+)
+def test_whatever_hangs_the_halt_is_sent_within_twenty_seconds(hanging: set[str], halted: str) -> None:
+    with playing(loaded("multi-market")) as stage:
+        stage.world.scripts.hanging = hanging
+        silent(stage, backup=1)
+        stage.at("3:00")
+        assert stage.did == [("0:00", SWITCH), (halted, HALT)]
 
 
 @pytest.mark.parametrize(("exit_", "did"), [(0, []), (1, [HALT]), (9, [HALT])])

@@ -70,6 +70,61 @@ def test_the_sentinels_get_their_whole_turn() -> None:
         assert stage.incident.result is Result.FIXED
 
 
+def test_sentinels_that_notice_long_after_the_alert_are_waited_for() -> None:
+    """down-after-milliseconds is 60 s here; the alert fired at once."""
+    with playing(shipped("nse-equities")) as stage:
+        dies(stage, down=frozenset(), down_for=0)
+        stage.fires(DOWN)
+        stage.at("1:00")
+        assert stage.did == []
+        dies(stage, down=frozenset(SENTINELS), down_for=1_000)
+        stage.at("1:09")
+        assert stage.did == []
+        dies(stage, down_for=11_000, link_down_for=11)
+        stage.at("3:00")
+        assert [what for _, what in stage.did] == [TOLD]
+        assert stage.incident.result is Result.FIXED
+        assert stage.world.watched.told == [SENTINELS[0]]
+
+
+def test_sentinels_that_elect_meanwhile_leave_nothing_to_do() -> None:
+    with playing(shipped("nse-equities")) as stage:
+        dies(stage, down=frozenset(), down_for=0)
+        stage.fires(DOWN)
+        stage.at("0:40")
+        dies(stage, progress=frozenset({SENTINELS[1]}))
+        elected(stage)
+        stage.at("0:52")
+        assert any(f"no Sentinel calls {NEAR} down, and it says that it is the master" in line for line in stage.thread)
+        assert stage.world.watched.written == [(NEAR, "responder:write-test", "1")]
+        stage.world.watched.progress = frozenset()
+        stage.at("3:00")
+        assert (stage.did, stage.world.watched.told) == ([], [])
+        assert stage.incident.result is Result.FIXED
+
+
+def test_a_lost_scrape_is_no_failover() -> None:
+    with playing(shipped("nse-equities")) as stage:
+        dies(stage, alive=True, down=frozenset(), down_for=0)
+        stage.fires(DOWN)
+        stage.at("2:00")
+        assert (stage.did, stage.world.watched.told) == ([], [])
+        assert stage.world.watched.written == [(MASTER, "responder:write-test", "1")]
+        assert (stage.incident.result, stage.pages) == (Result.FIXED, [])
+
+
+def test_a_master_that_only_the_responder_misses_is_left_alone() -> None:
+    with playing(shipped("nse-equities")) as stage:
+        dies(stage, down=frozenset(), down_for=0)
+        stage.fires(DOWN)
+        stage.at("3:00")
+        assert (stage.did, stage.world.watched.told) == ([], [])
+        assert stage.incident.result is not Result.FIXED
+        assert any(f"no Sentinel calls {MASTER} down yet" in line for line in stage.thread)
+        (when, who), *_ = stage.pages
+        assert (when <= "0:30", who) == (True, "nse-oncall")
+
+
 def refused(said: str, **watched: Any) -> Callable[[], None]:
     def played() -> None:
         with playing(shipped("nse-equities")) as stage:
@@ -87,7 +142,7 @@ def refused(said: str, **watched: Any) -> Callable[[], None]:
 
 test_without_a_quorum_people_act = refused("NOQUORUM", quorum=False)
 test_without_a_replica_people_act = refused("its replica-priority is 0", priority=0)
-test_a_replica_that_was_cut_off_first_is_for_people = refused("lost its link 45s before the others", link_down_for=60)
+test_a_replica_that_was_cut_off_first_is_for_people = refused("cut off 45s before the master", link_down_for=60)
 test_soon_after_another_one_people_act = refused("two are 6m 00s apart", quiet_for=60_000)
 
 

@@ -72,7 +72,7 @@ class World:
 
     def connect(self, service: str) -> Any:
         """As `Connections.connect`."""
-        if service == "db" or service.startswith("db-"):
+        if service in {"db", "trademaster-db"} or service.startswith("db-"):
             return Database(self, service)
         if service in {"scripts", "deploy"}:
             return Folder(self)

@@ -107,6 +107,8 @@ class World(httpx.AsyncBaseTransport):
     standby: bool = True
     """The replica follows; its primary is away."""
     feed: str = "main"
+    aged: float = 0.0
+    """Seconds that have passed for statements and positions since the world began."""
     silences: list[dict[str, Any]] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     """Changes that are no HTTP requests."""
@@ -470,7 +472,7 @@ async def no_wait(_seconds: float) -> None:
     """Virtual time: everything is over at once."""
 
 
-def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire | None = None) -> Performer:
+def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire | None = None, now: int = NOW) -> Performer:
     """With the libraries where the transport is not a world. `open_wire`: to another Redis than the world's."""
     openers = Openers()
     if isinstance(transport, World):
@@ -478,12 +480,12 @@ def performer(transport: httpx.AsyncBaseTransport, open_wire: OpenWire | None = 
     if open_wire is not None:
         openers = replace(openers, redis=open_wire)
     connections = Connections(services(), lambda _service: transport, openers)
-    return Performer(ACTIONS, connections.connect, PARAMETERS, lambda: NOW, no_wait)
+    return Performer(ACTIONS, connections.connect, PARAMETERS, lambda: now, no_wait)
 
 
-async def prepare(world: World, member: Member) -> Plan:
+async def prepare(world: World, member: Member, now: int = NOW) -> Plan:
     step = Step.model_validate({"id": "it", "action": member.action, "with": member.with_, "timeout": "10s"})
-    return await performer(world).prepare(RUNBOOK, step, {})
+    return await performer(world, now=now).prepare(RUNBOOK, step, {})
 
 
 async def act(world: World, member: Member, plan: Plan, timeout_us: int = 10 * SECOND) -> Ended:

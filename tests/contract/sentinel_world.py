@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 NAME: Final = "trading"
 SENTINELS: Final = ("s1:26379", "s2:26379", "s3:26379")
@@ -21,8 +21,9 @@ HELD: Final = 5_000
 class Watched:
     """`down`: who calls the master down. `alive`: the master answers all the same, `alive_offset` bytes far.
     `progress`: who is failing over. `stale`: Sentinels that go on naming the old master. `silent`: addresses that
-    nobody reaches. `priority` of both replicas; `link_down_for` (seconds) of the near one. `refusal`: what the next
-    SENTINEL FAILOVER is answered with. `converts`: an old master that is alive becomes a replica."""
+    nobody reaches. `priority` of both replicas; `link_down_for` (seconds) of the near one. `link_up_but_quiet_for`
+    (seconds): its link is up, and so long nothing came. `refusal`: what the next SENTINEL FAILOVER is answered with.
+    `converts`: an old master that is alive becomes a replica. `busy`: it answers, and says that it cannot now."""
 
     down: frozenset[str] = frozenset(SENTINELS)
     down_for: int = 30_000
@@ -37,6 +38,8 @@ class Watched:
     others: int = 2
     priority: int = 100
     link_down_for: int = 30
+    link_up_but_quiet_for: int | None = None
+    busy: bool = False
     quorum: bool = True
     tilt: bool = False
     refusal: str = ""
@@ -108,7 +111,7 @@ class Watched:
                     "slave-repl-offset": offset,
                     "last-ok-ping-reply": 100,
                     "info-refresh": 300,
-                    "master-link-down-time": self.link_down_for * 1000,
+                    "master-link-down-time": 0 if self.link_up_but_quiet_for else self.link_down_for * 1000,
                 }
             )
             for address, offset in ((FAR, HELD - 500), (NEAR, HELD))
@@ -133,18 +136,22 @@ class Watched:
         if words == ("ROLE",):
             return self._role(address)
         if words == ("INFO", "replication"):
-            return (
-                "# Replication\r\nrole:slave\r\nmaster_link_status:down\r\n"
-                f"master_link_down_since_seconds:{self.link_down_for}\r\nslave_repl_offset:{HELD}\r\n"
-            ).encode()
+            return f"# Replication\r\nrole:slave\r\n{self._link()}slave_repl_offset:{HELD}\r\n".encode()
         if words[0] == "SET" and words[3:] == ("EX", "60"):
             if self.readonly:
-                raise ResponseError("READONLY You can't write against a read only replica.")
+                raise ReadOnlyError("You can't write against a read only replica.", status_code="READONLY")
             self.written.append((address, *words[1:3]))
             return b"OK"
         raise KeyError(words)
 
+    def _link(self) -> str:
+        if self.link_up_but_quiet_for is None:
+            return f"master_link_status:down\r\nmaster_link_down_since_seconds:{self.link_down_for}\r\n"
+        return f"master_link_status:up\r\nmaster_last_io_seconds_ago:{self.link_up_but_quiet_for}\r\n"
+
     def _role(self, address: str) -> Any:
+        if address == MASTER and self.busy:
+            raise ResponseError("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN")
         leads = address == self.new and (address != NEAR or self.promotes)
         if leads or (address == MASTER and not self.converts):
             return [b"master", self.alive_offset, [[b"r3", b"6379", b"4500"]]]

@@ -23,6 +23,7 @@ class Standing(Protocol):
     hang: bool | None
     slow_queries: list[int]
     standby: bool
+    aged: float
     unexpected: list[str]
     done: list[str]
 
@@ -61,7 +62,7 @@ class WorldSql:
             sql.ROOM: lambda: [{"most": 100, "kept": 3}],
             sql.STATEMENTS_PLACE: lambda: [{"path": "public", "schema": "public", "usable": True, "role": "responder"}],
             sql.TOP_STATEMENTS: lambda: [STATEMENT],
-            sql.ENDABLE: lambda: [{**SESSION, "pid": pid} for pid in self.world.slow_queries],
+            sql.ENDABLE: self._endable,
             sql.STILL_THERE: lambda: [{"number": int(call.params["pid"] in self.world.slow_queries)}],
             sql.CANCEL: lambda: self._cancel(call.params["pid"]),
             sql.PROMOTE: self._promote,
@@ -73,8 +74,13 @@ class WorldSql:
 
     def _standing(self) -> Rows:
         recovery = self.world.standby
-        standing = {"recovery": recovery, "timeline": 1 if recovery else 2, "received": 5000, "replayed": 5000}
+        at = 5000 + round(self.world.aged)
+        standing = {"recovery": recovery, "timeline": 1 if recovery else 2, "received": at, "replayed": at}
         return [{**standing, "receiver": None, "heard_seconds": None, "behind_seconds": None}]
+
+    def _endable(self) -> Rows:
+        seconds = SESSION["seconds"] + self.world.aged
+        return [{**SESSION, "pid": pid, "seconds": seconds} for pid in self.world.slow_queries]
 
     def _cancel(self, pid: int) -> Rows:
         if pid not in self.world.slow_queries:

@@ -43,8 +43,12 @@ SECRET = Secret("env PASSWORD", lambda: PASSWORD)
 AGREES = "its clock agrees with ours within 5s"
 
 
-def needs(*uses: tuple[str, dict[str, Any]], parameters: Mapping[str, Parameter] | None = None) -> Needs:
-    steps = [{"id": f"s{number}", "action": name, "with": with_} for number, (name, with_) in enumerate(uses)]
+def needs(
+    *uses: tuple[str, dict[str, Any]], parameters: Mapping[str, Parameter] | None = None, **every_step: Any
+) -> Needs:
+    steps = [
+        {"id": f"s{number}", "action": name, "with": with_, **every_step} for number, (name, with_) in enumerate(uses)
+    ]
     runbook = Runbook.model_validate({"runbook": "it", "title": "It", "target": "it", "steps": steps})
     return Needs(uses_of([runbook], ACTIONS, parameters or {}), parameters or {})
 
@@ -244,7 +248,7 @@ async def test_every_sentinel_is_looked_at_and_no_failover_is_sent() -> None:
         service = RedisSentinelService(
             sentinels=(sentinel.address,), master="mymaster", username="responder", password=SECRET
         )
-        failover = needs(("redis.failover", {"service": "it"}))
+        failover = needs(("redis.failover", {"service": "it", "after": "0s"}), retry={"attempts": 2})
         found = await looked(service, failover)
         assert bad(found) == []
         assert (True, f"Sentinel {sentinel.address}: its user may do all that the runbooks do") in found
@@ -252,6 +256,22 @@ async def test_every_sentinel_is_looked_at_and_no_failover_is_sent() -> None:
         one_gone = service.model_copy(update={"sentinels": (sentinel.address, gone)})
         assert any(gone in says for says in bad(await looked(one_gone, failover)))
         assert "FAILOVER" not in sentinel.log.read_text()
+
+
+async def test_a_failover_that_gives_up_before_the_sentinels_notice_is_found() -> None:
+    with Redis() as master, Sentinel(master, down_after=60_000) as sentinel:
+        service = RedisSentinelService(sentinels=(sentinel.address,), master="mymaster")
+        with_ = {"service": "it"}
+        shipped = needs(("redis.failover", with_), retry={"attempts": 20, "first": "5s", "factor": 1})
+        said = "a dead master is called down after 1m 00s (down-after-milliseconds)"
+        assert (True, f"{said}, and step s0 of it tries for 1m 35s") in await looked(service, shipped)
+        with sentinel.client() as client:
+            client.execute_command("SENTINEL", "SET", "mymaster", "down-after-milliseconds", 90_000)
+        (says,) = bad(await looked(service, shipped))
+        assert "1m 30s" in says
+        assert "have 10s for their own failover, but step s0 of it tries only for 1m 35s: lower" in says
+        planned = needs(("redis.failover", {**with_, "planned": True}))
+        assert bad(await looked(service, planned)) == []
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------------

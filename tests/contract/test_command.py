@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from responder import command_processes
 from responder.actions import ACTIONS
 from responder.connections import Connections, open_transport
 from responder.perform import Ended, Performer
@@ -139,13 +142,56 @@ async def test_at_its_time_the_whole_group_is_killed_and_the_outcome_is_unknown(
         assert not await alive(int((folder / name).read_text()))
 
 
-async def test_what_a_program_leaves_behind_is_ended_with_it(folder: Path) -> None:
+@pytest.mark.parametrize(("reads", "outcome"), [(True, Outcome.OK), (False, Outcome.UNKNOWN)])
+async def test_what_a_program_leaves_behind_is_killed_and_told_and_no_success_of_a_change(
+    folder: Path, reads: bool, outcome: Outcome
+) -> None:
     script(folder, "leaves.sh", 'sleep 300 & echo $! > "$0.child"; echo done')
     began = time.monotonic()
-    ended = await Scripts(folder).run("leaves.sh")
-    assert (ended.outcome, ended.output) == (Outcome.OK, {"exit": 0, "output": "done"})
+    ended = await Scripts(folder).run("leaves.sh", reads=reads)
+    assert ended.outcome is outcome
+    assert "what it had left running was killed" in ended.detail
+    assert ("have it wait for what it starts" in ended.detail) is not reads
     assert time.monotonic() - began < 9
     assert not await alive(int((folder / "leaves.sh.child").read_text()))
+
+
+async def test_what_has_its_output_elsewhere_goes_on(folder: Path) -> None:
+    script(folder, "starts.sh", 'sleep 300 >/dev/null 2>&1 & echo $! > "$0.child"; echo started')
+    ended = await Scripts(folder).run("starts.sh")
+    pid = int((folder / "starts.sh.child").read_text())
+    try:
+        assert (ended.outcome, ended.output) == (Outcome.OK, {"exit": 0, "output": "started"})
+        assert state(pid) not in {"", "Z"}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def test_an_output_that_a_runaway_holds_is_not_waited_for(folder: Path) -> None:
+    """It left its group, so it cannot be killed with it."""
+    script(folder, "away.sh", 'setsid sleep 300 & echo $! > "$0.child"; sleep 0.3; echo done')
+    began = time.monotonic()
+    ended = await Scripts(folder).run("away.sh")
+    try:
+        assert (ended.outcome, time.monotonic() - began < 5) == (Outcome.UNKNOWN, True)
+    finally:
+        os.kill(int((folder / "away.sh.child").read_text()), signal.SIGKILL)
+
+
+async def test_a_program_that_does_not_die_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does that the kernel holds."""
+    monkeypatch.setattr(command_processes, "_kill", lambda _group: None)
+    monkeypatch.setattr(command_processes, "KILLED", 0.2)
+    script(folder, "held.sh", 'echo $$ > "$0.pid"; exec sleep 300')
+    began = time.monotonic()
+    ended = await Scripts(folder).run("held.sh", timeout_us=SECOND)
+    assert (ended.outcome, time.monotonic() - began < 5) == (Outcome.UNKNOWN, True)
+    pid = int((folder / "held.sh.pid").read_text())
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    while state(pid):
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.1)  # noqa: TID251
+    await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.1)  # noqa: TID251  (the loop hears of it)
 
 
 async def alive(pid: int) -> bool:

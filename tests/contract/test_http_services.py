@@ -279,3 +279,25 @@ async def test_a_request_that_cannot_be_written_says_nothing_of_the_service() ->
         with pytest.raises(Permanent):
             await risk.connection.send(HttpCall("POST", "/x", json={"a": float("nan")}), 1.0)
     assert await risk.change() == 200
+
+
+async def test_what_waits_in_vain_for_a_connection_of_ours_says_nothing_about_the_service() -> None:
+    """Eight reads that hang take all connections; the service may well take changes."""
+    risk, go = Failing(), asyncio.Event()
+
+    async def waits(_request: httpx.Request) -> httpx.Response:
+        await go.wait()
+        return httpx.Response(200)
+
+    opened = risk.connection._open
+    risk.connection._open = lambda _service: httpx.MockTransport(waits)
+    reads = [asyncio.create_task(risk.connection.send(GET, 60.0)) for _ in range(risk.connection.service.connections)]
+    await asyncio.sleep(0)  # noqa: TID251  (gives way; no time passes)
+    for _ in range(3):
+        with pytest.raises(Temporary, match=r"nothing was sent: all connections are in use; raise the service's"):
+            await risk.connection.send(PATCH, 0.01)
+    go.set()
+    assert [(await read).status for read in reads] == [200] * len(reads)
+    risk.connection._idle.clear()
+    risk.connection._open = opened
+    assert await risk.change() == 200

@@ -79,7 +79,7 @@ async def test_what_it_refuses_is_not_forced(status: int, outcome: Outcome) -> N
     plan = await cluster.prepared()
     assert (await cluster.done()).outcome is outcome
     assert (len(cluster.asked), cluster.world.done, cluster.world.standby) == (1, [], True)
-    assert (await cluster.performer.probe("postgres.promote", plan, SECOND)).answer is ProbeAnswer.NOT_APPLIED
+    assert (await cluster.performer.probe("postgres.promote", plan, SECOND)).answer is ProbeAnswer.UNCLEAR
 
 
 async def test_a_member_that_it_does_not_know_is_told_before_anything() -> None:

@@ -35,7 +35,7 @@ async def probed(at: World, plan: Plan) -> tuple[ProbeAnswer, str]:
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "a healthy master": ({"down": frozenset()}, Permanent, "is up for every Sentinel that answers"),
+    "down for nobody": ({"down": frozenset()}, Temporary, "no Sentinel calls r1:6379 down yet, .* 5s after its last"),
     "down for one only": ({"down": frozenset({ONE})}, Temporary, "only 1 of 3 Sentinels call r1:6379 down, 2 must"),
     "down a moment ago": ({"down_for": 4_000}, Temporary, "the Sentinels have 10s for their own"),
     "two Sentinels away": ({"silent": {TWO, THREE}}, Temporary, "2 of 3 Sentinels must agree"),
@@ -47,7 +47,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "one a short while ago": ({"quiet_for": 60_000}, Temporary, r"may be only 1m 00s old; two are 6m 00s apart"),
     "no replica may": ({"priority": 0}, Temporary, "r3:6379: its replica-priority is 0, r2:6379: its"),
     "no replica was linked": ({"link_down_for": 900}, Temporary, "its link was down 15m 00s"),
-    "the replica was cut off first": ({"link_down_for": 60}, Permanent, "lost its link 30s before the others"),
+    "the replica was cut off first": ({"link_down_for": 60}, Permanent, "cut off 30s before the master went silent"),
+    "the replica heard nothing before": ({"link_up_but_quiet_for": 46}, Permanent, "cut off 16s before the master"),
     "we do not reach the replica": ({"silent": {NEAR}}, Temporary, r"trading-redis \(r2:6379\).*nothing was sent"),
 }  # fmt: skip
 
@@ -68,6 +69,40 @@ async def test_what_is_so_only_when_it_is_to_be_sent_is_refused_too(watched: dic
     ended = await act(at, FAILOVER, plan)
     assert ended.outcome in {Outcome.TEMPORARY, Outcome.PERMANENT}, ended.detail
     assert sent(at) == []
+
+
+async def test_a_master_that_works_leaves_nothing_to_do() -> None:
+    at = world(down=frozenset(), alive=True)
+    plan = await prepare(at, FAILOVER)
+    assert plan.nothing_to_do == f"no Sentinel calls {MASTER} down, and it says that it is the master"
+    ended = await act(at, FAILOVER, plan)
+    assert (ended.outcome, sent(at)) == (Outcome.OK, [])
+
+
+@pytest.mark.parametrize("seen", [{"down": frozenset({ONE})}, {"down": frozenset(), "busy": True}])
+async def test_a_master_that_may_be_down_is_not_said_to_work(seen: dict[str, Any]) -> None:
+    at = world(alive=True, **seen)
+    with pytest.raises(Temporary):
+        await prepare(at, FAILOVER)
+    assert sent(at) == []
+
+
+async def test_a_master_that_came_back_since_the_plan_is_left_alone() -> None:
+    at = world()
+    plan = await prepare(at, FAILOVER)
+    at.watched.alive, at.watched.down = True, frozenset()
+    ended = await act(at, FAILOVER, plan)
+    assert (ended.outcome, ended.output, sent(at)) == (Outcome.OK, {"address": MASTER}, [])
+    assert f"nothing to do: no Sentinel calls {MASTER} down" in ended.detail
+
+
+@pytest.mark.parametrize("quiet_for", [30, 40])
+async def test_a_master_that_hangs_with_its_links_up_is_replaced(quiet_for: int) -> None:
+    """The 30 s for which it has not answered the Sentinels are the outage, and no lag."""
+    at = world(link_up_but_quiet_for=quiet_for)
+    plan = await prepare(at, FAILOVER)
+    assert f"cut off {quiet_for - 30}s before the master went silent" in plan.preview
+    assert (await act(at, FAILOVER, plan)).outcome is Outcome.OK
 
 
 async def test_the_wait_that_is_known_is_asked_for() -> None:
@@ -171,6 +206,7 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
     "too few name it": ({"stale": frozenset({TWO, THREE})}, "no majority names another master"),
     "no master there": ({"promotes": False}, "r2:6379 says that it is slave"),
     "no write there": ({"readonly": True}, "r2:6379 cannot be checked"),
+    "an old master that is busy": ({"alive": True, "busy": True}, "the old master r1:6379 cannot be checked"),
     "two masters": ({"alive": True, "converts": False}, "the old master r1:6379 still says that it is master"),
 }
 

@@ -4,6 +4,7 @@ them with the rights that the pages of the actions name, and no more."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,7 @@ from redis.retry import Retry
 from responder.actions import ACTIONS
 from responder.connections import Connections, Openers, open_transport
 from responder.contracts import Secret
+from responder.errors import Temporary
 from responder.perform import Ended, Performer
 from responder.recorded import Plan
 from responder.redis_connections import LibraryWire, OpenWire
@@ -90,7 +93,21 @@ class Watched:
     def dies(self) -> None:
         """The master is gone, and a majority of the Sentinels knows it."""
         self.master.kill()
-        eventually("two call it down", self.seen, lambda seen: sum("down" in one["flags"] for one in seen) == 2)
+        self.is_missed()
+
+    def is_missed(self, sentinels: Sequence[Sentinel] = ()) -> None:
+        """The master does not answer, and a majority of the Sentinels knows it, these (by default the first two)."""
+
+        def missing() -> list[bool]:
+            return ["down" in one["flags"] for one in self.seen(sentinels or self.sentinels[:2])]
+
+        eventually("two call it down", missing, all)
+
+    def agree_with(self, quorum: int, sentinels: Sequence[Sentinel]) -> None:
+        """These begin a failover by themselves as soon as so many of them call the master down."""
+        for sentinel in sentinels:
+            with sentinel.client() as client:
+                client.execute_command("SENTINEL", "SET", NAME, "quorum", quorum, "down-after-milliseconds", 500)
 
     def promotable(self, priority: int) -> None:
         """The replicas' priority, 0 for never; every Sentinel that calls the master down knows it."""
@@ -105,16 +122,29 @@ class Watched:
 
     # --- what is seen -------------------------------------------------------------------------------------------------
 
-    def seen(self) -> list[dict[str, Any]]:
-        """The master as each Sentinel sees it that runs."""
+    def seen(self, sentinels: Sequence[Sentinel] = ()) -> list[dict[str, Any]]:
+        """The master as each of these Sentinels sees it that runs, by default as all do."""
         found = []
-        for sentinel in self.sentinels:
+        for sentinel in sentinels or self.sentinels:
             with sentinel.client() as client:
                 try:
                     found.append(dict(client.sentinel_master(NAME)))
                 except redis.ConnectionError:
                     continue
         return found
+
+    def named(self, sentinels: Sequence[Sentinel] = ()) -> list[str]:
+        """The master's address by each of these Sentinels, by default by all."""
+        found = []
+        for sentinel in sentinels or self.sentinels:
+            with sentinel.client() as client:
+                host, port = client.sentinel_get_master_addr_by_name(NAME)
+                found.append(f"{host}:{port}")
+        return found
+
+    def silent_for(self) -> float:
+        """Seconds since the master answered the first Sentinel."""
+        return float(self.seen()[0]["last-ok-ping-reply"]) / 1000
 
     def _priorities(self) -> set[int]:
         found = set()
@@ -172,6 +202,29 @@ def step(action: str = "redis.failover", **with_: Any) -> Step:
     return Step.model_validate({"id": "it", "action": action, "with": given, "timeout": "30s"})
 
 
+@contextlib.contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """It hangs (SIGSTOP) for as long as the block lasts."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def returning(watched: Watched) -> OpenWire:
+    """Connections by which the dead master is started again right after a Sentinel is told to replace it."""
+
+    class Returning(LibraryWire):
+        async def ask(self, words: tuple[str, ...]) -> Any:
+            answer = await super().ask(words)
+            if words[:2] == ("SENTINEL", "FAILOVER"):
+                await asyncio.to_thread(watched.master.start)
+            return answer
+
+    return Returning
+
+
 def stopping(sentinel: Sentinel) -> OpenWire:
     """Connections by which this Sentinel is stopped (SIGSTOP) right before it is told to fail over."""
 
@@ -189,9 +242,31 @@ async def prepared(performer: Performer, **with_: Any) -> Plan:
     return await performer.prepare(RUNBOOK, step(**with_), {})
 
 
+async def soon_prepared(watched: Watched, **with_: Any) -> Plan:
+    """The same, tried again while something speaks against it that passes: a Sentinel asks a replica every ten seconds,
+    and promotes none that it has not asked within five."""
+    for _ in range(100):
+        with contextlib.suppress(Temporary):
+            return await prepared(watched.performer(), **with_)
+        await asyncio.sleep(0.2)
+    return await prepared(watched.performer(), **with_)
+
+
 async def acted(performer: Performer, plan: Plan) -> Ended:
     """One attempt of it."""
     return await performer.act("redis.failover", plan, "inc1.run1.it.1", 30 * SECOND)
+
+
+async def sound(watched: Watched) -> dict[str, Any]:
+    """What `redis.sentinel` reads once all is well."""
+    performer, says = watched.performer(), step("redis.sentinel")
+    last: Any = None
+    for _ in range(200):
+        last = await performer.act("redis.sentinel", await performer.prepare(RUNBOOK, says, {}), "key", 5 * SECOND)
+        if isinstance(last.output, dict) and last.output["sound"]:
+            return dict(last.output)
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"never sound; seen last: {last}")
 
 
 def _linked(info: dict[str, Any]) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from responder.actions import ACTIONS
+from responder.actions import ACTIONS, postgres_changes
 from responder.connections import Connections, open_transport
+from responder.contracts import Context
 from responder.errors import Permanent, Temporary
 from responder.perform import Ended, Performer
 from responder.recorded import Outcome, Plan, ProbeAnswer
@@ -31,11 +32,14 @@ class Pair:
     def __init__(self, primary: Postgres, standby: Postgres) -> None:
         self.primary = primary
         self.standby = standby
+        self.other = standby
 
     def doing(self, action: str, role: str = "responder", **with_: Any) -> tuple[Performer, Step]:
         services: dict[str, PostgresService] = {
             "primary": user(self.primary, role),
             "replica": user(self.standby, role),
+            "other": user(self.other, role),
+            "refusing": user(self.standby, "reporting"),
             "away": user(self.standby, role, url=f"postgresql://127.0.0.1:{free_port()}/postgres"),
         }
         connections = Connections(services, open_transport)
@@ -140,7 +144,7 @@ async def test_a_standby_is_promoted_once_its_primary_is_gone(pair: Pair) -> Non
     assert FENCING in plan.preview
     assert "not asked, and perhaps ahead: away: nothing was sent" in plan.preview
     performer, step = pair.doing("postgres.promote", **asked)
-    assert (await performer.probe("postgres.promote", plan, 10 * SECOND)).answer is ProbeAnswer.NOT_APPLIED
+    assert (await performer.probe("postgres.promote", plan, 10 * SECOND)).answer is ProbeAnswer.UNCLEAR
     poor = await pair.done("postgres.promote", plan, role="poor")
     assert poor.outcome is Outcome.PERMANENT
     assert "permission denied for function pg_promote" in poor.detail
@@ -157,6 +161,63 @@ async def test_a_standby_is_promoted_once_its_primary_is_gone(pair: Pair) -> Non
     assert (await performer.prepare(RUNBOOK, step, {})).nothing_to_do == (
         "replica is the primary already, on timeline 2"
     )
+
+
+async def test_a_restarted_standby_that_has_more_is_chosen_before_one_that_was_left_behind(pair: Pair) -> None:
+    """With its primary gone it says that it has received no more than the begin of the segment."""
+    with pair.primary.standby() as behind:
+        pair.other = behind
+        await pair.until("primary", "streaming", 2)
+        await pair.until("primary", "lag_bytes", 0)
+        behind.stop()
+        behind._settings["primary_conninfo"] = ""
+        behind.start()
+        await pair.until("primary", "streaming", 1)
+        pair.primary.execute("CREATE TABLE kept AS SELECT generate_series(1, 10000) AS n")
+        await pair.until("primary", "lag_bytes", 0)
+        pair.primary.stop()
+        pair.standby.stop()
+        pair.standby.start()
+        with psycopg.connect(pair.standby.url(), autocommit=True) as admin:
+            older = "SELECT pg_last_wal_receive_lsn() < pg_last_wal_replay_lsn()"
+            while admin.execute(older).fetchone() != (True,):
+                admin.execute("SELECT pg_sleep(0.1)")
+        plan = await pair.prepared("postgres.promote", candidates=["other", "replica"], fencing=FENCING)
+        assert plan.target == "replica"
+        assert "(0 bytes still to be replayed)" in plan.preview
+        assert (await pair.read("replica"))["lag_bytes"] == 0
+
+
+async def test_a_candidate_that_refuses_our_role_is_told_and_left_out(pair: Pair) -> None:
+    pair.primary.stop()
+    await pair.until("replica", "receiver", "none")
+    plan = await pair.prepared("postgres.promote", candidates=["refusing", "replica"], fencing=FENCING)
+    assert plan.target == "replica"
+    assert "not asked, and perhaps ahead: refusing: its role does not see the replication" in plan.preview
+    with pytest.raises(Permanent, match="no candidate can be asked: refusing: its role does not see"):
+        await pair.prepared("postgres.promote", candidates=["refusing"], fencing=FENCING)
+
+
+async def test_one_that_somebody_promoted_between_look_and_act_is_looked_at_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.primary.stop()
+    await pair.until("replica", "receiver", "none")
+    plan = await pair.prepared("postgres.promote", candidates=["replica"], fencing=FENCING)
+    looked = postgres_changes._standing
+    calls: list[str] = []
+
+    async def standing(name: str, context: Context, timeout: float) -> postgres_changes.Standing:
+        said = await looked(name, context, timeout)
+        if not calls:
+            pair.standby.execute("SELECT pg_promote()")
+        calls.append(name)
+        return said
+
+    monkeypatch.setattr(postgres_changes, "_standing", standing)
+    ended = await pair.done("postgres.promote", plan)
+    assert (ended.outcome, ended.output) == (Outcome.OK, {"promoted": "replica", "timeline": 2}), ended.detail
+    assert len(calls) == 3
 
 
 async def test_without_any_standby_that_answers_nothing_is_promoted(pair: Pair) -> None:

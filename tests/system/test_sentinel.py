@@ -5,17 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from responder.errors import Permanent, Temporary
+from responder.errors import Temporary
 from responder.recorded import Outcome, ProbeAnswer
 from responder.timing import SECOND
 from tests.system.patience import eventually
-from tests.system.sentinels import NAME, RUNBOOK, Serving, Watched, Writer, acted, prepared, step, stopping
+from tests.system.sentinels import (
+    NAME,
+    RUNBOOK,
+    Serving,
+    Watched,
+    Writer,
+    acted,
+    prepared,
+    returning,
+    soon_prepared,
+    sound,
+    step,
+    stopped,
+    stopping,
+)
 from tests.system.serving import told
 
 
@@ -41,10 +56,10 @@ async def probed(watched: Watched, plan: Any, timeout: str = "300ms") -> ProbeAn
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-async def test_a_healthy_master_is_refused(healthy: Watched) -> None:
-    with pytest.raises(Permanent, match=r"nothing was sent: the master 127.0.0.1:\d+ is up for every Sentinel"):
-        await prepared(healthy.performer())
-    assert healthy.told == 0
+async def test_a_healthy_master_is_left_alone(healthy: Watched) -> None:
+    plan = await prepared(healthy.performer())
+    said = f"no Sentinel calls {healthy.master.address} down, and it says that it is the master"
+    assert (plan.nothing_to_do, healthy.told) == (said, 0)
 
 
 async def test_what_the_sentinels_say_is_read_and_the_master_is_found_through_them(healthy: Watched) -> None:
@@ -97,6 +112,72 @@ async def test_a_dead_master_is_replaced_once_there_is_a_replica(dying: Watched)
     with pytest.raises(Temporary, match=r"two are 40s apart|in progress"):
         await prepared(dying.performer(), planned=True)
     assert (dying.told, len(dying.masters)) == (1, 1)
+
+
+async def test_a_master_that_hangs_is_replaced_and_is_a_replica_when_it_goes_on() -> None:
+    """It hangs for longer than `max_lag`, its links still up: the outage is no lag. What a client had sent it is
+    acknowledged when it goes on, and lost."""
+    with Watched() as watched:
+        with stopped(watched.master):
+            watched.is_missed()
+            eventually("it hangs for 6 s", watched.silent_for, lambda seconds: seconds > 6)
+            with watched.replicas[0].client() as replica:
+                assert replica.info("replication")["master_link_status"] == "up"
+            plan = await soon_prepared(watched, max_lag="3s")
+            with socket.create_connection(("127.0.0.1", watched.master.port), 20) as late:
+                late.sendall(b"SET late 1\r\n")
+                ended = await acted(watched.performer(), plan)
+                assert ended.outcome is Outcome.OK, ended.detail
+                (new,) = set(watched.named())
+                os.kill(watched.master.pid, signal.SIGCONT)
+                assert late.recv(100) == b"+OK\r\n"
+        eventually("the old one follows", lambda: watched.masters, lambda masters: masters == [new])
+        assert watched.told == 1
+        said = await sound(watched)
+        assert (said["agree"], said["replicas"]) == (3, 2)
+
+
+async def test_a_master_that_comes_back_in_the_middle_becomes_a_replica(dying: Watched) -> None:
+    plan = await prepared(dying.performer())
+    ended = await acted(dying.performer(opener=returning(dying)), plan)
+    assert ended.outcome is Outcome.OK, ended.detail
+    assert (dying.told, dying.masters) == (1, [str(ended.output["address"])])  # type: ignore[index, call-overload]
+    said = await sound(dying)
+    assert (said["agree"], said["replicas"]) == (3, 2)
+    assert (await prepared(dying.performer())).nothing_to_do is not None
+
+
+async def test_a_master_that_came_back_before_is_not_replaced(dying: Watched) -> None:
+    plan = await prepared(dying.performer())
+    dying.master.start()
+    eventually("nobody calls it down", dying.seen, lambda seen: not any("down" in one["flags"] for one in seen))
+    ended = await acted(dying.performer(), plan)
+    assert (ended.outcome, dying.told) == (Outcome.OK, 0), ended.detail
+    assert f"nothing to do: no Sentinel calls {dying.master.address} down" in ended.detail
+
+
+async def test_with_one_sentinel_lost_the_others_elect_and_nothing_is_done(dying: Watched) -> None:
+    """The lost one is the one that the plan would tell. It comes back with what it knew before."""
+    plan = await prepared(dying.performer())
+    lost, *others = dying.sentinels
+    with stopped(lost):
+        dying.agree_with(3, others)
+        dying.is_missed(others)
+        ended = await acted(dying.performer(timeout="300ms"), plan)
+        assert (ended.outcome, "the Sentinel of the plan does not answer" in ended.detail) == (Outcome.TEMPORARY, True)
+        dying.agree_with(2, others)
+        eventually("they elect", lambda: dying.seen(others), lambda seen: _elected(seen, dying.master.port))
+        ended = await acted(dying.performer(timeout="300ms"), plan)
+        assert (ended.outcome, "has become the master since" in ended.detail) == (Outcome.OK, True), ended.detail
+        assert (await prepared(dying.performer(timeout="300ms"))).nothing_to_do is not None
+    eventually("the lost one knows", lambda: set(dying.named()), lambda named: len(named) == 1)
+    assert (await prepared(dying.performer())).nothing_to_do is not None
+    assert (dying.told, dying.masters) == (0, list(set(dying.named())))
+
+
+def _elected(seen: list[dict[str, Any]], old: int) -> bool:
+    """Whether they are done with it: the one that leads it goes on telling of the old one until its end."""
+    return len({one["port"] for one in seen}) == 1 and old not in {one["port"] for one in seen}
 
 
 async def test_two_at_once_make_one_failover(dying: Watched) -> None:

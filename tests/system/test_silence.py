@@ -101,6 +101,24 @@ async def test_ours_is_extended_and_a_longer_one_left(server: Alertmanager) -> N
         assert "holds until" in str(shorter.nothing_to_do)
 
 
+async def test_an_undone_extension_leaves_what_held_before_until_its_own_end(server: Alertmanager) -> None:
+    async with silencing(server) as doing:
+        await doing.act(await doing.prepare())
+        (first,) = doing.silences()
+        longer = await doing.prepare(**{"for": "30m"})
+        await doing.act(longer)
+        assert doing.silences()[0]["endsAt"] > first["endsAt"]
+        back = await doing.performer.undo("alertmanager.silence", longer, 5 * SECOND)
+        assert f"let silence {first['id']} end at" in back.preview
+        assert await doing.probe(back) is ProbeAnswer.NOT_APPLIED
+        assert (await doing.act(back)).outcome is Outcome.OK
+        assert await doing.probe(back) is ProbeAnswer.APPLIED
+        (now,) = doing.silences()
+        assert (now["id"], now["startsAt"], now["endsAt"][:19]) == (
+            first["id"], first["startsAt"], first["endsAt"][:19],
+        )  # fmt: skip
+
+
 def made(server: Alertmanager, silence: dict[str, Any]) -> None:
     httpx.post(f"{server.url}/api/v2/silences", json=silence).raise_for_status()
 

@@ -106,7 +106,7 @@ def test_it_is_sent_again_only_so_often() -> None:
     found = decide(a_view(told(opened(), fired(), started(), *facts), RULES, T0))
     assert isinstance(found, Tell)
     assert isinstance(found.fact, f.StepEnded)
-    assert found.fact.why.startswith("given up after 4 attempts")
+    assert found.fact.why.startswith("given up after 5 attempts")
 
 
 def test_a_machine_is_armed_only_when_a_run_tried() -> None:
