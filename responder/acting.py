@@ -6,13 +6,14 @@ Pure: see `decide`. What is sent again after an unknown outcome, and what never 
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from pydantic import JsonValue
+from dataclasses import replace
+from itertools import takewhile
 
 from responder import facts as f
 from responder.approvals import approval_wanted, covers, narrowed, plan_digest
-from responder.cases import Case, allow, deny
-from responder.expressions import evaluate, explain, parse_expression
+from responder.cases import Case, allow
+from responder.expectations import tries, unmet
+from responder.expressions import evaluate, parse_expression
 from responder.guards import (
     GATHERED_MAX_AGE,
     INFORMED,
@@ -22,9 +23,12 @@ from responder.guards import (
     finishing,
     holds_back,
     judge,
+    may_only_read,
+    not_approved,
+    same_gate,
     under_way,
+    wakes_nobody,
 )
-from responder.incident import Approval as Asked
 from responder.incident import Attempt, Run, StepState
 from responder.recorded import (
     Answer,
@@ -226,8 +230,10 @@ def _asked(view: View, run: Run, step: Step, manual: str) -> Next:
 
 def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     case = _case(view, run, runbook, step, None)
+    if case.before_brake and run.plan_step == step.id and _recent(view, run.planned_at):
+        case = replace(case, plan=run.plan)
     local = judge(case, LOCAL) if run.mode is not Mode.OBSERVE else ()
-    if local and holds_back(local[-1]):
+    if local and holds_back(local[-1]) and not may_only_read(case, local):
         return _refuse(run, step, local)
     needed = _needed(view, run, runbook, step)
     return needed or _informed(view, run, runbook, step, local)
@@ -349,43 +355,19 @@ def _unanswered(view: View, run: Run, step: Step) -> Next | None:
         return WaitUntil(asked.until, "approval")
     if asked.granted:
         return None
-    return _refuse(run, step, (_not_approved(asked),), urgent=asked.denied is None)
-
-
-def _not_approved(asked: Asked) -> Verdict:
-    if asked.denied is not None:
-        said = f": {asked.denied.note}" if asked.denied.note else ""
-        return deny("approval", f"denied by {asked.denied.actor}{said}")
-    within = format_duration(asked.until - asked.asked_at)
-    who = "nobody" if not asked.approved else f"only {' and '.join(p.actor for p in asked.approved)}"
-    return deny("approval", f"{who} with the role {asked.role} approved within {within}; {asked.people} must")
+    return _refuse(run, step, (not_approved(asked),), urgent=asked.denied is None)
 
 
 def _refuse(run: Run, step: Step, verdicts: tuple[Verdict, ...], *, urgent: bool = True) -> Next:
     last = verdicts[-1]
     if last.answer is Answer.WAIT and last.until is not None:
-        if run.waits_until is not None and _same(run.verdicts, verdicts):
+        if run.waits_until is not None and same_gate(run.verdicts, verdicts):
             return WaitUntil(last.until, "gate")
         return Tell(f.Waiting(run=run.number, step=step.id, verdicts=verdicts, until=last.until))
     if run.verdicts and run.verdicts[-1] == last:
         return _leave(run, f"refused: {last.reason}")
-    quiet = _wakes_nobody(run, last)
+    quiet = wakes_nobody(run, last)
     return Tell(f.Refused(run=run.number, step=step.id, verdicts=verdicts, urgent=urgent and not quiet))
-
-
-def _wakes_nobody(run: Run, last: Verdict) -> bool:
-    """There is nothing to do, or people have said that they know; a brake that a silence holds back is another thing.
-
-    Whoever has to hear of it in time does by the policy's levels: the incident stays open.
-    """
-    if last.gate == "alerts":
-        return not run.brake
-    return last.gate == "only_if" and "nothing to do" in last.reason
-
-
-def _same(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:
-    """The same gate holds it back, whatever the numbers say by now: told once is enough."""
-    return bool(before) and (before[-1].gate, before[-1].answer) == (now[-1].gate, now[-1].answer)
 
 
 # --- runs: after an attempt -------------------------------------------------------------------------------------------
@@ -394,7 +376,7 @@ def _same(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:
 def _tried(view: View, run: Run, step: Step, state: StepState) -> Next:
     attempt = run.attempts_of(step.id)[-1]
     if attempt.outcome is Outcome.OK:
-        return _judge_output(view, run, step, attempt)
+        return _answered(view, run, step, attempt, state)
     if attempt.outcome is Outcome.UNKNOWN:
         return _recover(view, run, step, attempt)
     doubt = _doubt(run, step.id)
@@ -406,19 +388,12 @@ def _tried(view: View, run: Run, step: Step, state: StepState) -> Next:
     return _ended(run, step, StepStatus.UNKNOWN, f"{_nobody_knows(doubt)}; then {attempt.detail}")
 
 
-def _judge_output(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
-    if step.expect is None:
-        return _ended(run, step, StepStatus.DONE, attempt.detail)
-    values = {**values_of(view.incident, run), **_output_values(attempt.output)}
-    expression = parse_expression(step.expect)
-    if evaluate(expression, values).holds:
-        return _ended(run, step, StepStatus.DONE, attempt.detail)
-    return _ended(run, step, StepStatus.FAILED, f"expected {step.expect}, but {explain(expression, values)}")
-
-
-def _output_values(output: JsonValue) -> dict[str, JsonValue]:
-    inner = output if isinstance(output, dict) else {}
-    return {**inner, "value": inner.get("value", output)}
+def _answered(view: View, run: Run, step: Step, attempt: Attempt, state: StepState) -> Next:
+    """Whether a reading is asked again was recorded with its answer: a check that is read anew does not judge it."""
+    if attempt.plan.effect is Effect.READ and state.retry_at is not None:
+        return _again(view, run, step, state.retry_at)
+    why = unmet(view.incident, run, step, attempt)
+    return _ended(run, step, StepStatus.DONE if why is None else StepStatus.FAILED, why or attempt.detail)
 
 
 def _ended(run: Run, step: Step, status: StepStatus, why: str) -> Tell:
@@ -426,17 +401,21 @@ def _ended(run: Run, step: Step, status: StepStatus, why: str) -> Tell:
 
 
 def _retry(view: View, run: Run, step: Step, attempt: Attempt, state: StepState) -> Next:
-    tries = run.attempts_of(step.id)
-    if len([a for a in tries if a.outcome is Outcome.TEMPORARY]) >= step.retry.attempts:
-        again = f" after {len(tries)} attempts" if len(tries) > 1 else ""
+    count = len(run.attempts_of(step.id))
+    if tries(run, step.id) >= step.retry.attempts:
+        again = f" after {count} attempts" if count > 1 else ""
         return _ended(run, step, StepStatus.FAILED, f"{attempt.detail}{again}")
+    return _again(view, run, step, state.retry_at)
+
+
+def _again(view: View, run: Run, step: Step, at: int | None) -> Next:
     runbook = view.runbook_of(run)
     assert runbook is not None  # _acting has looked
     stopped = _stopped(view, run, runbook)
     if stopped is not None:
         return stopped
-    if state.retry_at is not None and state.retry_at > view.now:
-        return WaitUntil(state.retry_at, "retry")
+    if at is not None and at > view.now:
+        return WaitUntil(at, "retry")
     return _begin(view, run, runbook, step)
 
 
@@ -466,7 +445,8 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     runbook = view.runbook_of(run)
     known = _doubt(run, step.id) is None
     give_up = StepStatus.FAILED if known else StepStatus.UNKNOWN
-    sent = len(run.attempts_of(step.id))
+    # A reading that was answered and is asked again has not been sent in vain.
+    sent = len(list(takewhile(lambda a: a.outcome is not Outcome.OK, reversed(run.attempts_of(step.id)))))
     if sent > step.retry.in_doubt or runbook is None:
         return _ended(run, step, give_up, f"given up after {sent} attempts: {attempt.detail}")
     if _stopped(view, run, runbook) is not None:

@@ -50,6 +50,13 @@ class Case:
         return not self.run.takes_back and _lowers(self.runbook, self.step)
 
     @property
+    def before_brake(self) -> bool:
+        """It is no brake itself, and one comes after it in the run."""
+        steps = self.runbook.steps
+        later = steps[next((i + 1 for i, s in enumerate(steps) if s.id == self.step.id), len(steps)) :]
+        return not self.run.takes_back and not self.brake and any(_lowers(self.runbook, step) for step in later)
+
+    @property
     def by_person(self) -> bool:
         """True when a person asked for exactly this."""
         return self.run.cause is Cause.RESTORE
@@ -109,7 +116,10 @@ def ask(gate: str, reason: str) -> Verdict:
 
 
 def limit(case: Case, verdict: Verdict) -> Verdict:
-    """What a limit says to a brake: go on, but tell people (design 4)."""
+    """What a limit says to a brake: go on, but tell people (design 4). What only reads on the way to one goes on, too:
+    a brake must not wait behind it, and tells people itself (docs/adr/0021)."""
+    if case.before_brake and case.only_reads and verdict.answer is not Answer.ALLOW:
+        return allow(verdict.gate, f"reads for a brake: {verdict.reason}")
     if not case.brake or verdict.answer is Answer.ALLOW:
         return verdict
     reason = f"brake passes: {verdict.reason}"

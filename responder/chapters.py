@@ -321,13 +321,22 @@ CHAPTERS: Final[tuple[Chapter, ...]] = (
     Chapter(
         "retry",
         "After a temporary failure, in which nothing happened. What is sent again after an unknown outcome is "
-        "counted by `in_doubt` alone.\n",
+        "counted by `in_doubt` alone.\n\n"
+        "A step whose action only reads is also tried again while its `expect` does not hold: that is how a runbook "
+        "waits for what it has begun. The chat shows how often it has looked and what it saw, and after the last try "
+        "the step has failed. `unless` ends that early, where the answer says that waiting is of no use. A change is "
+        "never done again because of its answer: let a reading step of its own wait for it.\n",
         (Retry,),
         "steps:\n"
         "  - id: ready\n"
         "    action: http.request\n"
         "    with: {service: risk-api, path: /api/ready}\n"
-        "    retry: {attempts: 5, first: 1s, factor: 2, cap: 10s}\n",
+        "    retry: {attempts: 5, first: 1s, factor: 2, cap: 10s}\n"
+        "  - id: new_pods\n"
+        "    action: kubernetes.rollout_status\n"
+        "    with: {service: cluster, namespace: trading-system-prod, workload: deployment/trading-system}\n"
+        "    expect: value.done\n"
+        "    retry: {attempts: 9, first: 5s, cap: 10s, unless: value.failed}\n",
     ),
     Chapter(
         "approval",

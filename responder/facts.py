@@ -277,6 +277,14 @@ class AttemptIntended(Recorded):
     """The services that it uses, whose changes are counted."""
 
 
+class NotYet(Recorded):
+    """A reading did not answer what its step expects, and is asked again: which try it was, of how many, and why."""
+
+    tried: int
+    of: int
+    why: str
+
+
 class AttemptEnded(Recorded):
     """The outcome."""
 
@@ -286,6 +294,8 @@ class AttemptEnded(Recorded):
     detail: str = ""
     output: JsonValue = None
     retry_at: int | None = None
+    not_yet: NotYet | None = None
+    """Of a reading: why it is asked again at `retry_at`."""
 
 
 class Probed(Recorded):

@@ -15,7 +15,7 @@ from responder.calendars import Calendar, State, state_of
 from responder.cases import Case, Gate, allow, ask, deny, limit, wait
 from responder.expressions import evaluate, explain, parse_expression
 from responder.fuses import changes, relapse, storm, success
-from responder.incident import Incident, Run
+from responder.incident import Approval, Incident, Run
 from responder.recorded import AlertState, Answer, Cause, Effect, Mode, Observation, Trigger, Verdict
 from responder.runbook import Hours, Runbook
 from responder.scopes import (
@@ -298,6 +298,9 @@ LOCAL: tuple[Gate, ...] = (
 )
 """In this order; the order of the reasons that people see."""
 
+LIMITS = frozenset({"cooldown", "runs", "ineffective", "lock", "storm", "relapse", "success", "calendar"})
+"""The local gates that a brake passes, and with it what only reads on the way to one."""
+
 INFORMED: tuple[Gate, ...] = (alerts, evidence, budget, changes)
 
 
@@ -314,3 +317,37 @@ def judge(case: Case, gates: tuple[Gate, ...]) -> tuple[Verdict, ...]:
 def holds_back(verdict: Verdict) -> bool:
     """It is not done now. What asks people goes on to the other gates: they are asked for what can be done."""
     return verdict.answer in (Answer.WAIT, Answer.DENY)
+
+
+def wakes_nobody(run: Run, last: Verdict) -> bool:
+    """There is nothing to do, or people have said that they know; a brake that a silence holds back is another thing.
+
+    Whoever has to hear of it in time does by the policy's levels: the incident stays open.
+    """
+    if last.gate == "alerts":
+        return not run.brake
+    return last.gate == "only_if" and "nothing to do" in last.reason
+
+
+def same_gate(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:
+    """The same gate holds it back, whatever the numbers say by now: told once is enough."""
+    return bool(before) and (before[-1].gate, before[-1].answer) == (now[-1].gate, now[-1].answer)
+
+
+def may_only_read(case: Case, local: tuple[Verdict, ...]) -> bool:
+    """A limit holds it back, and whether it leads to a brake by reading only is not known before it is prepared.
+
+    What waits for this gate already was prepared, and does change something.
+    """
+    waits = case.run.waits_until is not None and same_gate(case.run.verdicts, local)
+    return case.before_brake and case.plan is None and local[-1].gate in LIMITS and not waits
+
+
+def not_approved(asked: Approval) -> Verdict:
+    """Why a change was not approved: who said no, or how few said yes in time."""
+    if asked.denied is not None:
+        said = f": {asked.denied.note}" if asked.denied.note else ""
+        return deny("approval", f"denied by {asked.denied.actor}{said}")
+    within = format_duration(asked.until - asked.asked_at)
+    who = "nobody" if not asked.approved else f"only {' and '.join(p.actor for p in asked.approved)}"
+    return deny("approval", f"{who} with the role {asked.role} approved within {within}; {asked.people} must")

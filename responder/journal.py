@@ -235,7 +235,9 @@ def _attempt_ended(incident: Incident, fact: f.AttemptEnded, event: f.Event) -> 
     if found is None or fact.retry_at is None:
         return after
     run, attempt = found
-    return _with_run(after, run.number, lambda r: _with_step(r, attempt.step, retry_at=fact.retry_at))
+    seen = fact.not_yet
+    why = "" if seen is None else f"not yet, tried {seen.tried} of {seen.of}: {seen.why}"
+    return _with_run(after, run.number, lambda r: _with_step(r, attempt.step, retry_at=fact.retry_at, why=why))
 
 
 def _step_ended(incident: Incident, fact: f.StepEnded, event: f.Event) -> Incident:

@@ -16,6 +16,7 @@ from responder import facts as f
 from responder.contracts import PagerState
 from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
+from responder.expectations import not_yet, tries
 from responder.guards import why_missing
 from responder.incident import Attempt, Due, Incident, Run
 from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
@@ -229,23 +230,26 @@ class Ended:
         _owned(draft, self.incident, self.by, self.epoch)
         found = draft.incident(self.incident).attempt(self.attempt)
         if found is not None and found[1].open:
-            fact = f.AttemptEnded(
-                attempt=self.attempt,
-                outcome=self.outcome,
-                detail=self.detail,
-                output=self.output,
-                retry_at=self._retry_at(draft, *found),
-            )
-            draft.record(self.incident, fact)
+            draft.record(self.incident, self._fact(draft, *found))
         turn = draft.advance(self.incident)
         return Change(draft.writes(), turn)
 
-    def _retry_at(self, draft: Draft, run: Run, attempt: Attempt) -> int | None:
-        step = _step_of(draft, self.incident, run, attempt.step)
-        tries = [a for a in run.attempts_of(attempt.step) if a.outcome is Outcome.TEMPORARY]
-        if self.outcome is not Outcome.TEMPORARY or step is None or len(tries) + 1 >= step.retry.attempts:
-            return None
-        return draft.now + max(_backoff(step, len(run.attempts_of(attempt.step))), self.retry_after or 0)
+    def _fact(self, draft: Draft, run: Run, attempt: Attempt) -> f.AttemptEnded:
+        step, seen, retry_at = _step_of(draft, self.incident, run, attempt.step), None, None
+        if step is not None and self.outcome is Outcome.OK and not run.takes_back:
+            seen = not_yet(draft.incident(self.incident), run, step, attempt, self.output)
+        left = step is not None and tries(run, attempt.step) + 1 < step.retry.attempts
+        if step is not None and (seen is not None or (self.outcome is Outcome.TEMPORARY and left)):
+            pause = _backoff(step, len(run.attempts_of(attempt.step)))
+            retry_at = draft.now + max(pause, self.retry_after or 0)
+        return f.AttemptEnded(
+            attempt=self.attempt,
+            outcome=self.outcome,
+            detail=self.detail,
+            output=self.output,
+            retry_at=retry_at,
+            not_yet=seen,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,6 +246,8 @@ class _Checker:
         if step.expect is not None:
             sees = Scope(scope.inputs, scope.steps, scope.checks, frozenset({"value"}))
             yield from self.condition((*path, "expect"), step.expect, sees)
+        if step.retry.unless is not None:
+            yield from self.unless((*path, "retry", "unless"), step, scope)
         if step.manual is not None and has_placeholder(step.manual):
             yield from self.template((*path, "manual"), step.manual, Position.TEXT, scope)
         if step.action is not None:
@@ -273,6 +275,20 @@ class _Checker:
             if why:
                 cure = "add `approval:` with the role that decides it"
                 yield self.document.at_value((*place, "action"), f"{why}, so a person decides it", cure)
+
+    def unless(self, path: Path, step: Step, scope: Scope) -> Iterator[Problem]:
+        """What ends the tries of a reading means nothing where nothing is tried again by its answer."""
+        action = self.around.catalogue.actions.get(step.action or "")
+        if step.expect is None:
+            hint = "add `expect:` with what is waited for, such as value.done"
+            yield self.document.at_value(path, "nothing is waited for, so nothing ends the waiting", hint)
+        elif action is not None and not only_reads(action, step):
+            message = "a change is never done again because of its answer, so this ends nothing"
+            yield self.document.at_value(
+                path, message, "remove it, or wait for the answer in a reading step of its own"
+            )
+        sees = Scope(scope.inputs, scope.steps, scope.checks, frozenset({"value"}))
+        yield from self.condition(path, step.retry.unless or "", sees)
 
     def use(self, path: Path, use: Reading | Step | Undo, scope: Scope, *, reads: bool) -> Iterator[Problem]:
         """One use of an action: its name, its parameters, its templates, its services."""

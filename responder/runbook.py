@@ -116,7 +116,7 @@ class Undo(Written):
 
 
 class Retry(Written):
-    """Further attempts after a temporary failure."""
+    """Further attempts after a temporary failure; of a step that only reads, also until its `expect` holds."""
 
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
     """All attempts together."""
@@ -126,6 +126,8 @@ class Retry(Written):
     """By how much each further pause is longer."""
     cap: Duration = 60 * SECOND
     """The longest pause."""
+    unless: str | None = None
+    """A condition as in `expect`, such as `value.failed`: what only reads has finally failed, and is not read again."""
     in_doubt: Annotated[int, Field(ge=0, le=4)] = 4
     """How often it is sent again after an unknown outcome, where that can do no harm; 0 where what follows must not
     wait for it."""
@@ -153,7 +155,8 @@ class Step(Written):
     timeout: Duration = 10 * SECOND
     """How long one attempt may take."""
     retry: Retry = Retry(attempts=1)
-    """Further attempts after a temporary failure; by default there are none."""
+    """Further attempts after a temporary failure, and of a reading until its `expect` holds; by default there are
+    none."""
     approval: Approval | None = None
     """Who must say yes before it is done, as `approval: risk-manager`."""
     expect: str | None = None
@@ -182,7 +185,7 @@ class Step(Written):
         """What its conditions and placeholders, and those of its undo, call checks: they are read before it begins."""
         templates = json.dumps([self.with_, self.undo.with_ if self.undo is not None else {}], ensure_ascii=False)
         placeholders = _PLACEHOLDERS.findall(f"{templates} {self.manual or ''}")
-        texts = (self.when or "", self.expect or "", *placeholders)
+        texts = (self.when or "", self.expect or "", self.retry.unless or "", *placeholders)
         return frozenset(name for text in texts for name in _CHECK.findall(text))
 
     @property

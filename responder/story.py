@@ -351,6 +351,7 @@ def _step_values(run: Run, step: StepState) -> dict[str, object]:
         "why": step.why or ("" if last is None else last.detail),
         "took": last.ended_at - last.intended_at if known and last is not None and last.ended_at is not None else None,
         "attempts": len(attempts),
+        "waits": step.why if step.status is StepStatus.RUNNING and step.retry_at is not None else "",
     }
 
 

@@ -133,7 +133,8 @@ def has_line(fact: f.Fact) -> bool:
     if isinstance(fact, f.AlertFired):
         return fact.joined
     if isinstance(fact, f.AttemptEnded):
-        return fact.outcome is not Outcome.OK
+        first = fact.not_yet is not None and fact.not_yet.tried == 1  # the root shows how it goes on
+        return fact.outcome is not Outcome.OK or first
     if isinstance(fact, f.UrgentTold):
         return bool(fact.page)
     if isinstance(fact, f.Probed):

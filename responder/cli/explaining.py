@@ -95,7 +95,7 @@ def _following(runbook: Runbook) -> Iterator[str]:
     yield "  Then:"
     for number, step in enumerate(runbook.steps, start=1):
         when = f" (only when {step.when})" if step.when else ""
-        yield from _wrapped(f"{number}. {step.title or step.id}: {_doing(step)}{when}", "    ", " " * 7)
+        yield from _wrapped(f"{number}. {step.title or step.id}: {_doing(step)}{when}{_tries(step)}", "    ", " " * 7)
     if not runbook.steps:
         yield "    no steps: people are told"
     if runbook.verify is not None:
@@ -104,6 +104,14 @@ def _following(runbook: Runbook) -> Iterator[str]:
         yield from _wrapped(f"verified by {asked}, within {format_duration(verify.within)}", "    ", " " * 7)
     for after, promise in runbook.promises:
         yield from _wrapped(f"unless fixed after {format_duration(after)}: {_promised(promise)}", "    ", " " * 7)
+
+
+def _tries(step: Step) -> str:
+    """What a step is asked again for, as far as the runbook says it: a change only after a temporary failure."""
+    expects = f", expects {step.expect}" if step.expect is not None else ""
+    often = f", tried up to {step.retry.attempts} times" if step.retry.attempts > 1 else ""
+    unless = f" unless {step.retry.unless}" if often and step.retry.unless is not None else ""
+    return f"{expects}{often}{unless}"
 
 
 def _doing(step: Step) -> str:

@@ -91,6 +91,35 @@ def test_a_trading_system_that_is_down_is_restarted_and_a_person_is_woken_at_onc
         assert any("Last lines of the pod in most trouble" in line for line in stage.thread)
 
 
+def test_a_slow_restart_is_awaited_and_not_done_again() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.slow = 5
+        measured(stage, "trading-system-down", NSE, 1.0, 0.0, lambda: bool(cluster.changes) and not cluster.rolling)
+        stage.fires(DOWN)
+        stage.at("0:20")
+        (run,) = stage.incident.runs
+        assert [step.status.value for step in run.steps] == ["done", "running"]
+        assert run.steps[1].why == "not yet, tried 3 of 9: value.done false"
+        stage.at("3:00")
+        assert (acted(stage), stage.incident.result) == ([RESTARTED], Result.FIXED)
+        assert [len(run.attempts_of(step.id)) for run in stage.incident.runs for step in run.steps] == [1, 5]
+        assert len({line for line in stage.thread if "not yet" in line}) == 1, "the checklist shows how it goes on"
+
+
+def test_new_pods_that_come_too_late_fail_the_run_and_it_says_what_was_seen_last() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.slow = 100
+        measured(stage, "trading-system-down", NSE, 1.0, 0.0, never)
+        stage.fires(DOWN)
+        stage.at("3:00")
+        assert (acted(stage), stage.incident.result) == ([RESTARTED], Result.FAILED)
+        run = stage.incident.runs[0]
+        assert run.why.startswith("step new_pods: expected value.done within 9 tries, but value.done false; last seen")
+        assert "0 of 2" in run.why
+
+
 def test_new_pods_that_do_not_come_fail_the_run_after_one_restart() -> None:
     with playing(loaded(NSE)) as stage:
         cluster = running(stage, "trading-system-prod", "trading-system")

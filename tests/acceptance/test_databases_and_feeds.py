@@ -288,3 +288,15 @@ def test_without_data_a_machine_switches_nothing_and_halts_only_where_the_feed_s
         assert [what for _, what in stage.did] == did
         assert "multi-market-oncall" in {who for _, who in stage.pages}
         assert stage.last_run.result is not Result.FIXED
+
+
+def test_a_storm_holds_nothing_back_on_the_way_to_the_halt() -> None:
+    with playing(loaded("multi-market")) as stage:
+        stage.world.numbers[SILENCE] = lambda: None
+        looked = {"check_data_feed_health.sh": 1, "check_dependencies.sh": 0, "verify_data_feed.sh": 1}
+        stage.world.scripts.exits = {**looked, "halt_trading.sh": 0}
+        for number in range(12):
+            stage.fires(alert("multi-market", f"Symptom{number}", "warning"))
+        stage.fires(NO_PRICES)
+        stage.at("0:30")
+        assert [what for _, what in stage.did] == [HALT]

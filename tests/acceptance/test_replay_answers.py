@@ -228,6 +228,20 @@ def test_two_incidents_of_one_runbook_are_told_apart(replayer: Replayer, tmp_pat
     assert [incident["result"] for incident in told["incidents"]] == ["fixed", "fixed"]
 
 
+def test_a_reading_is_asked_until_it_is_as_expected(replayer: Replayer) -> None:
+    with_ = {"service": "risk-api", "path": "/api/ready"}
+    ready = {"id": "ready", "action": "http.request", "with": with_, "expect": "value.ready == true"}
+    replayer.rules(a_runbook(steps=[cut_step(), {**ready, "retry": {"attempts": 4, "first": "5s", "factor": 1}}]))
+    told = replayer.json({"steps": {"ready": [{"ok": {"ready": False}, "times": 2}, "ok"]}})
+    waited = [(at, text) for at, text in events(told, "attempt_ended") if "not yet" in text]
+    assert [at for at, _ in waited] == [0, 5]
+    assert "not yet, value.ready false" in waited[0][1]
+    assert "tried 1 of 4, again at" in waited[0][1]
+    assert result(told) == "fixed"
+    told = replayer.json({"steps": {"ready": {"ok": {"ready": False}}}})
+    assert result(told) == "failed"
+
+
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 

@@ -13,9 +13,9 @@ from responder.choices import choices
 from responder.contracts import Message
 from responder.incident import Due
 from responder.notifiers.slack import Slack
-from responder.recorded import StepStatus
+from responder.recorded import Effect, Outcome, StepStatus
 from responder.timing import MINUTE, SECOND
-from tests.builders import T0, fired, opened, told
+from tests.builders import T0, a_plan, ended, fired, intended, opened, told
 from tests.contract.slack_parts import (
     APPROVED,
     ASKED,
@@ -53,6 +53,17 @@ def read(room: Slack, message: Message) -> str:
 
 
 # --- what the root says -----------------------------------------------------------------------------------------------
+
+
+async def test_a_step_that_waits_says_for_what_and_how_often_it_has_looked() -> None:
+    seen = f.NotYet(tried=3, of=9, why="value.done false")
+    asked = intended(plan=a_plan(Effect.READ, preview="rollout of deployment/oms in prod"))
+    again = ended(Outcome.OK, output={"done": False}, retry_at=T0 + MINUTE, not_yet=seen)
+    async with a_room() as (server, room):
+        await room.send(root(room, told(*beginning(), asked, again)))
+        assert "⏳ rollout of deployment/oms in prod · not yet, tried 3 of 9: value.done false" in shown(
+            server.roots[0].blocks
+        )
 
 
 async def test_who_opens_the_channel_sees_what_it_is_whether_it_helped_who_has_it_and_what_comes() -> None:

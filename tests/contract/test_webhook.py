@@ -73,6 +73,7 @@ async def test_a_document_says_what_was_done_and_whether_it_helped() -> None:
             "why": "kelly_fraction is 0.1",
             "took": 1.0,
             "attempts": 1,
+            "waits": "",
         }
     ]
     assert (found["runs"][0]["result"], found["runs"][0]["why"]) == ("fixed", "1.42 < 1.7 held for 30s")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.fakes.kubernetes_objects import NAMESPACE, merged, pod, strategic
+from tests.fakes.kubernetes_objects import NAMESPACE, digest, field_of, merged, owner_of, pod, ready, strategic
+from tests.fakes.kubernetes_objects import unversioned as plain
 from tests.fakes.server import FakeServer
 
 TOKEN = "s3cret-service-account-token"
@@ -136,6 +136,9 @@ class Cluster:
     bad: set[str] = field(default_factory=set)
     logs: dict[str, str] = field(default_factory=dict)
     runs: bool = True
+    slow: int = 0
+    """How often a workload is read before the pods of a new template have come up."""
+    _left: dict[tuple[str, str], int] = field(default_factory=dict)
     version: int = 1000
     time: str = "2026-11-20T12:00:00Z"
     """When objects are made from now on."""
@@ -165,6 +168,11 @@ class Cluster:
         self._store(plural, strategic(self.objects[plural, name], patch))
 
     @property
+    def rolling(self) -> bool:
+        """Whether a new template has not come up yet."""
+        return bool(self._left)
+
+    @property
     def changes(self) -> list[Asked]:
         """What was asked to be changed, trials left out."""
         return [one for one in self.asked if one.changes]
@@ -172,7 +180,7 @@ class Cluster:
     @property
     def state(self) -> str:
         """All that is stored, for comparing; without versions."""
-        return json.dumps([_plain(tree) for _, tree in sorted(self.objects.items(), key=lambda one: one[0])])
+        return json.dumps([plain(tree) for _, tree in sorted(self.objects.items(), key=lambda one: one[0])])
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -250,7 +258,18 @@ class Cluster:
             return self._delete(plural, asked)
         if asked.verb == "patch":
             return self._patch(plural, sub, asked)
-        return Answer(200, self._scale(plural, asked.name) if sub == "scale" else self.objects[plural, asked.name])
+        if sub == "scale":
+            return Answer(200, self._scale(plural, asked.name))
+        self._goes_on(plural, asked.name)
+        return Answer(200, self.objects[plural, asked.name])
+
+    def _goes_on(self, plural: str, name: str) -> None:
+        """What rolls has come a bit further each time that somebody looks."""
+        left = self._left.pop((plural, name), 0)
+        if left > 1:
+            self._left[plural, name] = left - 1
+        elif left:
+            self.control()
 
     def _listed(self, plural: str, query: dict[str, str]) -> list[dict[str, Any]]:
         assert query.get("limit"), "a list without a limit"
@@ -259,7 +278,7 @@ class Cluster:
             key, _, value = pair.partition("=")
             found = [tree for tree in found if tree["metadata"].get("labels", {}).get(key) == value]
         for pair in filter(None, query.get("fieldSelector", "").split(",")):
-            found = [tree for tree in found if _field(tree, pair.partition("=")[0]) == pair.partition("=")[2]]
+            found = [tree for tree in found if field_of(tree, pair.partition("=")[0]) == pair.partition("=")[2]]
         return found[: int(query["limit"])]
 
     def _log(self, asked: Asked) -> str:
@@ -307,6 +326,8 @@ class Cluster:
             tree["metadata"]["generation"] += 1
         if keep:
             self.objects[plural, name] = tree
+            if self.slow and tree.get("spec", {}).get("template") != before.get("spec", {}).get("template"):
+                self._left[plural, name] = self.slow
             if self.runs:
                 self.control()
         return tree
@@ -330,7 +351,7 @@ class Cluster:
         self._same("pods", asked, asked.body.get("deleteOptions", {}).get("preconditions", {}))
         app = self.objects["pods", asked.name]["metadata"]["labels"]["app"]
         for one in self.of("poddisruptionbudgets"):
-            well = [p for p in self.of("pods") if p["metadata"]["labels"]["app"] == app and _ready(p)]
+            well = [p for p in self.of("pods") if p["metadata"]["labels"]["app"] == app and ready(p)]
             if one["spec"]["selector"]["matchLabels"]["app"] == app and len(well) <= one["spec"]["minAvailable"]:
                 said = "Cannot evict pod as it would violate the pod's disruption budget."
                 raise Refused(429, "TooManyRequests", said, **{"retry-after": "10"})
@@ -368,12 +389,14 @@ class Cluster:
         want = tree["spec"].get("replicas", 2)
         image = tree["spec"]["template"]["spec"]["containers"][0]["image"]
         well = image.rpartition("/")[2] not in self.bad
-        self._pods(tree, owner, want, well)
-        up = want if well else 0
+        rolling = (plural, tree["metadata"]["name"]) in self._left
+        if not rolling:
+            self._pods(tree, owner, want, well)
+        up = want if well or rolling else 0
         tree["status"] = {
             "observedGeneration": tree["metadata"]["generation"],
-            "replicas": want, "updatedReplicas": want, "readyReplicas": up, "availableReplicas": up,
-            "updateRevision": "now", "currentRevision": "now",
+            "replicas": want, "updatedReplicas": 0 if rolling else want, "readyReplicas": up, "availableReplicas": up,
+            "updateRevision": "now", "currentRevision": "before" if rolling else "now",
         }  # fmt: skip
         if plural == "daemonsets":
             tree["status"] |= {"desiredNumberScheduled": want, "updatedNumberScheduled": want, "numberAvailable": up,
@@ -381,10 +404,10 @@ class Cluster:
 
     def _release(self, tree: dict[str, Any]) -> dict[str, Any]:
         """The ReplicaSet of the present template; a new one, or an old one again, has the highest revision."""
-        mark, name = _hash(tree["spec"]["template"]), tree["metadata"]["name"]
+        mark, name = digest(tree["spec"]["template"]), tree["metadata"]["name"]
         key = ("replicasets", f"{name}-{mark}")
         notes = "deployment.kubernetes.io/revision"
-        mine = [one for one in self.of("replicasets") if _owner(one) == tree["metadata"]["uid"]]
+        mine = [one for one in self.of("replicasets") if owner_of(one) == tree["metadata"]["uid"]]
         highest = max((int(one["metadata"]["annotations"][notes]) for one in mine), default=0)
         if key not in self.objects:
             template = copy.deepcopy(tree["spec"]["template"])
@@ -402,9 +425,9 @@ class Cluster:
         return replica_set
 
     def _controller_revision(self, tree: dict[str, Any]) -> None:
-        mark, name = _hash(tree["spec"]["template"]), tree["metadata"]["name"]
+        mark, name = digest(tree["spec"]["template"]), tree["metadata"]["name"]
         key = ("controllerrevisions", f"{name}-{tree['kind'].lower()}-{mark}")
-        mine = [one for one in self.of("controllerrevisions") if _owner(one) == tree["metadata"]["uid"]]
+        mine = [one for one in self.of("controllerrevisions") if owner_of(one) == tree["metadata"]["uid"]]
         highest = max((one["revision"] for one in mine), default=0)
         if key not in self.objects:
             owner = {"kind": tree["kind"], "name": name, "uid": tree["metadata"]["uid"], "controller": True}
@@ -417,7 +440,7 @@ class Cluster:
             self.objects[key]["revision"] = highest + 1
 
     def _pods(self, tree: dict[str, Any], owner: dict[str, Any], want: int, well: bool) -> None:
-        app, mark = tree["metadata"]["name"], _hash(tree["spec"]["template"])
+        app, mark = tree["metadata"]["name"], digest(tree["spec"]["template"])
         keep = {f"{app}-{mark}-{number}" for number in range(want)}
         for one in self.of("pods"):
             if one["metadata"]["labels"].get("app") == app and one["metadata"]["name"] not in keep:
@@ -427,29 +450,6 @@ class Cluster:
                 made = pod(name, app, owner, tree["spec"]["template"]["spec"]["containers"][0]["image"], well=well)
                 self._stamp(made)
                 self.objects["pods", name] = made
-
-
-def _hash(tree: Any) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _owner(tree: dict[str, Any]) -> str:
-    return str(tree["metadata"]["ownerReferences"][0]["uid"])
-
-
-def _ready(one: dict[str, Any]) -> bool:
-    return bool(one["status"]["conditions"][0]["status"] == "True")
-
-
-def _field(tree: Any, path: str) -> Any:
-    for part in path.split("."):
-        tree = tree.get(part, {})
-    return tree
-
-
-def _plain(tree: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in tree["metadata"].items() if key != "resourceVersion"}
-    return {**tree, "metadata": kept}
 
 
 class ApiServer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 NAMESPACE = "trading"
@@ -123,3 +125,31 @@ def _strategic_list(tree: list[Any], patch: list[dict[str, Any]]) -> list[Any]:
         else:
             found[one["name"]] = strategic(found.get(one["name"], {}), one)
     return list(found.values())
+
+
+def digest(tree: Any) -> str:
+    """What tells two templates apart."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def owner_of(tree: dict[str, Any]) -> str:
+    """The uid of the controller that an object belongs to."""
+    return str(tree["metadata"]["ownerReferences"][0]["uid"])
+
+
+def ready(one: dict[str, Any]) -> bool:
+    """Whether a pod is ready."""
+    return bool(one["status"]["conditions"][0]["status"] == "True")
+
+
+def field_of(tree: Any, path: str) -> Any:
+    """The value at a path such as `metadata.name`."""
+    for part in path.split("."):
+        tree = tree.get(part, {})
+    return tree
+
+
+def unversioned(tree: dict[str, Any]) -> dict[str, Any]:
+    """An object without its version."""
+    kept = {key: value for key, value in tree["metadata"].items() if key != "resourceVersion"}
+    return {**tree, "metadata": kept}

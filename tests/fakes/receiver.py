@@ -82,7 +82,7 @@ INCIDENT = {
     "links",
 }  # fmt: skip
 RUN = {"number", "runbook", "mode", "cause", "phase", "result", "why", "waits_until", "waits_why", "steps", "evidence"}
-STEP = {"id", "status", "text", "why", "took", "attempts"}
+STEP = {"id", "status", "text", "why", "took", "attempts", "waits"}
 ALERT = {"fingerprint", "labels", "text", "summary", "firing", "since", "ended"}
 
 

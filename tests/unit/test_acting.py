@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from responder import facts as f
 from responder.acting import HELD_BACK, PROBES
@@ -65,6 +66,41 @@ def test_an_old_plan_is_made_again() -> None:
 def test_after_a_local_refusal_nothing_is_asked() -> None:
     paused = {"pause:global": Pause(paused=True, actor="al", at=T0).model_dump_json()}
     assert fact(following(told(*BEGUN), scopes=paused)).kind == "waiting"
+
+
+TO_A_BRAKE = [cut_step(), {**cut_step(id="halt"), "brake": True}]
+"""A step, and the brake that it leads to."""
+
+
+@pytest.mark.parametrize("unknown", [False, True], ids=["held", "unknown"])
+def test_what_only_reads_on_the_way_to_a_brake_is_not_held_by_limits(unknown: bool) -> None:
+    held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0, unknown=unknown).model_dump_json()}
+    begun = told(opened(), fired(), started(steps=("cut", "halt")))
+    assert isinstance(following(begun, scopes=held, steps=TO_A_BRAKE), Gather), "it is made ready, to see what it does"
+    reading = told(opened(), fired(), started(steps=("cut", "halt")), ready(effect=Effect.READ))
+    passed = following(reading, scopes=held, steps=TO_A_BRAKE)
+    assert isinstance(passed, Perform)
+    (said,) = [v for v in passed.verdicts if v.gate == "lock"]
+    assert (said.reason.startswith("reads for a brake"), said.warn) == (True, False), "the brake itself tells people"
+    alone = told(*BEGUN, ready(effect=Effect.READ))
+    assert fact(following(alone, scopes=held)).kind in ("waiting", "refused"), (
+        "without a brake it is read when it is time"
+    )
+
+
+def test_a_change_before_a_brake_is_held_and_told_once() -> None:
+    held = {f"lock:{TARGET}": Lock(incident="i9", run=1, since=T0).model_dump_json()}
+    changing = (opened(), fired(), started(steps=("cut", "halt")), ready())
+    first = fact(following(told(*changing), scopes=held, steps=TO_A_BRAKE))
+    assert first.kind == "waiting"
+    again = following(told(*changing, first), 31 * SECOND, held, steps=TO_A_BRAKE)
+    assert isinstance(again, WaitUntil), "an old plan is not made again while it waits"
+
+
+def test_the_pause_holds_what_reads_for_a_brake_too() -> None:
+    paused = {"pause:global": Pause(paused=True, actor="al", at=T0).model_dump_json()}
+    begun = told(opened(), fired(), started(steps=("cut", "halt")))
+    assert fact(following(begun, scopes=paused, steps=TO_A_BRAKE)).kind == "waiting"
 
 
 def test_waiting_is_told_once() -> None:
@@ -222,6 +258,62 @@ def test_sending_again_waits_for_the_pause() -> None:
 def test_an_output_is_judged(expect: str, status: str) -> None:
     incident = told(*BEGUN, intended(), ended(Outcome.OK, output={"ok": True}))
     assert fact(following(incident, steps=[cut_step(expect=expect)])).status.value == status
+
+
+WAITING: dict[str, Any] = {
+    "expect": "value.done",
+    "retry": {"attempts": 3, "first": "5s", "unless": "value.failed"},
+}
+"""A reading that is asked until it is done."""
+
+
+def read(number: int, output: JsonValue, again: int | None = None, outcome: Outcome = Outcome.OK) -> list[f.Fact]:
+    """One more answer of the reading; `again`: when it was recorded that it is asked again."""
+    seen = None if again is None else f.NotYet(tried=number, of=3, why="value.done false")
+    more = {"output": output, "retry_at": again, "not_yet": seen}
+    return [intended(number, a_plan(Effect.READ)), ended(outcome, number, **more)]
+
+
+def test_a_reading_is_asked_again_when_its_time_has_come() -> None:
+    incident = told(*BEGUN, *read(1, {"done": False}, T0 + 5 * SECOND))
+    assert incident.runs[0].step("cut").why == "not yet, tried 1 of 3: value.done false"
+    assert following(incident, steps=[cut_step(**WAITING)]) == WaitUntil(T0 + 5 * SECOND, "retry")
+    assert isinstance(following(incident, 5 * SECOND, steps=[cut_step(**WAITING)]), Gather)
+    stopped = told(*BEGUN, *read(1, {"done": False}, T0 + 5 * SECOND), f.TakenOver())
+    assert fact(following(stopped, steps=[cut_step(**WAITING)])).result is Result.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ([{"done": False}] * 3, "expected value.done within 3 tries, but value.done false; last seen: said so"),
+        (
+            [{"failed": True}],
+            "expected value.done, but value.failed true, so it has finally failed; last seen: said so",
+        ),
+    ],
+    ids=["never done", "failed for good"],
+)
+def test_the_last_answer_of_a_reading_says_why_it_failed(answers: list[JsonValue], why: str) -> None:
+    facts: list[f.Fact] = []
+    for number, answer in enumerate(answers, 1):
+        again = T0 if number < len(answers) else None
+        facts += [*read(number, answer, again)]
+    found = fact(following(told(*BEGUN, *facts), steps=[cut_step(**WAITING)]))
+    assert (found.status, found.why) == (StepStatus.FAILED, why)
+
+
+def test_a_change_is_never_done_again_because_of_its_answer() -> None:
+    incident = told(*BEGUN, intended(), ended(Outcome.OK, output={"done": False}, retry_at=T0))
+    assert fact(following(incident, steps=[cut_step(**WAITING)])).status is StepStatus.FAILED
+
+
+def test_a_process_that_died_while_it_waited_reads_on() -> None:
+    facts = [one for number in range(1, 8) for one in read(number, {"done": False}, T0)]
+    lost = told(*BEGUN, *facts, *read(8, None, outcome=Outcome.UNKNOWN))
+    steps = [cut_step(**{**WAITING, "retry": {"attempts": 12}})]
+    found = following(lost, steps=steps)
+    assert isinstance(found, Perform), "what was answered before is not counted as sent in vain"
 
 
 def test_without_verification_nobody_claims_success() -> None:

@@ -457,3 +457,25 @@ def test_the_set_carries_ceiling_and_types() -> None:
     rules = load_rules({"p/policies.yaml": POLICIES}, CATALOGUE, configured(SETTINGS + "mode: observe\n")).rules
     assert rules.ceiling is Mode.OBSERVE
     assert "currency_pair" in rules.types
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("with: {service: metrics, query: x}, retry: {unless: value > 1}", "nothing is waited for"),
+        (
+            "with: {service: metrics, query: x}, expect: value < 1, retry: {unless: vlaue > 1}",
+            "there is no 'vlaue' here",
+        ),
+    ],
+)
+def test_what_ends_the_tries_of_a_reading_is_checked(step: str, said: str) -> None:
+    text = CUT.replace("  - {id: cut,", f"  - {{id: look, action: metrics.query, {step}}}\n  - {{id: cut,")
+    (problem,) = refused(cut=text)
+    assert said in problem
+
+
+def test_a_change_is_not_tried_again_by_its_answer() -> None:
+    text = CUT.replace("{id: cut,", "{id: cut, expect: value < 1, retry: {unless: value > 1},")
+    (problem,) = refused(cut=text)
+    assert "a change is never done again because of its answer" in problem

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from responder import facts as f
 from responder.contracts import PagerState
@@ -351,6 +352,37 @@ def test_how_long_a_retry_waits() -> None:
 def test_without_a_pause_a_retry_comes_at_once() -> None:
     none = Shelf(rules_of(a_runbook(steps=[cut_step(retry={"attempts": 2, "first": 0})])), "test")
     assert retried(Outcome.TEMPORARY, book=none) == 0
+
+
+def answered(*outputs: JsonValue, effect: Effect = Effect.READ, **retry: Any) -> f.AttemptEnded:
+    """What is recorded of the last of these answers to a step that waits until it is done."""
+    step = cut_step(expect="value.done", retry={"attempts": 3, "first": "5s", "unless": "value.failed", **retry})
+    facts: list[f.Fact | int] = [started()]
+    for number in range(1, len(outputs) + 1):
+        facts.append(intended(number, a_plan(effect)))
+        facts += [ended(Outcome.OK, number, retry_at=T0)] if number < len(outputs) else []
+    ledger = ledger_of(*facts)
+    book = Shelf(rules_of(a_runbook(steps=[step])), "test")
+    ledger.do(Ended("e", "i1", f"i1.1.cut.{len(outputs)}", Outcome.OK, "said", outputs[-1], 1, book, ONE))
+    (found,) = [e.fact for e in ledger.writes[-1].events if isinstance(e.fact, f.AttemptEnded)]
+    return found
+
+
+def test_a_reading_is_asked_again_until_it_is_as_expected() -> None:
+    first = answered({"done": False})
+    assert first.not_yet == f.NotYet(tried=1, of=3, why="value.done false")
+    assert (first.retry_at or 0) - T0 == 5 * SECOND
+    second = answered({}, {})
+    assert second.not_yet is not None
+    assert (second.not_yet.tried, (second.retry_at or 0) - T0) == (2, 10 * SECOND)
+    for last in (
+        answered({}, {}, {"done": False}),
+        answered({"done": True}),
+        answered({"done": False, "failed": True}),
+        answered({"done": False}, effect=Effect.SET),
+        answered({"done": False}, attempts=1, unless=None),
+    ):
+        assert (last.not_yet, last.retry_at) == (None, None)
 
 
 # --- reminders --------------------------------------------------------------------------------------------------------
