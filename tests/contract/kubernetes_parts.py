@@ -17,10 +17,11 @@ from responder.services import KubernetesService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
 from tests.fakes.kubernetes import TOKEN, ApiServer, Cluster
-from tests.fakes.kubernetes_objects import NAMESPACE
+from tests.fakes.kubernetes_objects import NAMESPACE, workload
 
 RUNBOOK = Runbook(runbook="trading-system-down", title="Trading is down", target="kubernetes:trading")
 APP = "deployment/trading-app"
+KINDS = {"deployment": "deployments", "statefulset": "statefulsets", "daemonset": "daemonsets"}
 KEY = "inc1.run1.restart.1"
 
 
@@ -81,3 +82,28 @@ def real_service() -> tuple[KubernetesService, str] | None:
         return None
     namespace = os.environ.get("RESPONDER_TEST_NAMESPACE", "responder-test")
     return KubernetesService.model_validate({"kubeconfig": file, "namespaces": [namespace]}), namespace
+
+
+def trading_app() -> Cluster:
+    """One workload of each kind, all called trading-app."""
+    found = Cluster()
+    found.add("deployments", workload("Deployment", "trading-app", env={"LOG": "info", "FORCE_ERROR_RATE": "0.2"}))
+    found.add("statefulsets", workload("StatefulSet", "trading-app"))
+    found.add("daemonsets", workload("DaemonSet", "trading-app"))
+    return found
+
+
+def releases(cluster: Cluster, image: str, kind: str = "deployment", name: str = "trading-app") -> None:
+    """Somebody releases another image."""
+    new = {"name": "app", "image": f"registry.example/{image}"}
+    cluster.edit(KINDS[kind], name, {"spec": {"template": {"spec": {"containers": [new]}}}})
+
+
+def container(cluster: Cluster, kind: str = "deployment") -> Any:
+    """Of the workload of that kind."""
+    return cluster.get(KINDS[kind], "trading-app")["spec"]["template"]["spec"]["containers"][0]
+
+
+def image(cluster: Cluster, kind: str = "deployment") -> str:
+    """The container's image, without the registry."""
+    return str(container(cluster, kind)["image"]).rpartition("/")[2]
