@@ -21,7 +21,7 @@ from responder.perform import DETAIL_CHARACTERS, Ended
 from responder.recorded import Effect, Outcome, Plan, ProbeAnswer
 from responder.runbook import Step
 from responder.timing import HOUR, SECOND
-from tests.campaigns.network_faults import FAULTS, TIMEOUT
+from tests.campaigns.network_faults import FAULTS
 from tests.campaigns.network_scenes import BODY, SUBJECTS, Ground, Scene, Subject
 from tests.contract.action_world import RUNBOOK
 from tests.fakes.proxy import Fault, How, Line, Point
@@ -155,13 +155,13 @@ class Campaign:
         seeds = list(seeds)
         await self._measure(sorted({seed % len(SUBJECTS) for seed in seeds}))
         cases = [case_of(seed, self._lengths) for seed in seeds]
-        changes = sum(c.subject.protocol == "postgres" and not c.subject.member.reads for c in cases)
+        changes = sum(c.subject.ends for c in cases)
         if changes:
             await self._ground.victims(changes)
         return cases
 
     async def _again(self, late: Played) -> Played:
-        if late.case.subject.protocol == "postgres" and not late.case.subject.member.reads:
+        if late.case.subject.ends:
             await self._ground.victims(1)
         played = await self.play(late.case)
         if played.late > LATE:
@@ -171,7 +171,7 @@ class Campaign:
     async def _measure(self, numbers: Iterable[int]) -> None:
         subjects = list(SUBJECTS.values())
         wanted = [subjects[number] for number in numbers if (subjects[number].name, False) not in self._lengths]
-        victims = sum(s.protocol == "postgres" and not s.member.reads for s in wanted)
+        victims = sum(s.ends for s in wanted)
         if victims:
             await self._ground.victims(victims)
         for subject in wanted:
@@ -217,7 +217,7 @@ class Campaign:
 
     async def _prepared(self, scene: Scene, line: Line, played: Played) -> Plan | None:
         began = asyncio.get_running_loop().time()
-        patience = TIMEOUT if line.at else UNHURRIED
+        patience = played.case.subject.timeout if line.at else UNHURRIED
         plan, said = None, "prepared"
         try:
             plan = await _prepare(scene, patience)
@@ -235,7 +235,7 @@ class Campaign:
 
     async def _acted(self, scene: Scene, line: Line, plan: Plan, played: Played) -> None:
         began = asyncio.get_running_loop().time()
-        patience = TIMEOUT if line.at else UNHURRIED
+        patience = played.case.subject.timeout if line.at else UNHURRIED
         ended = await _act(scene, plan, patience)
         played.late = max(played.late, asyncio.get_running_loop().time() - began - patience)
         line.told.append(f"  act: {ended.outcome} {ended.detail}")
@@ -254,8 +254,10 @@ class Campaign:
         probe = await scene.performer.probe(action, plan, round(UNHURRIED * SECOND))
         line.told.append(f"  probe: {probe.answer} {probe.detail}")
         tells = scene.member.probes and not scene.member.reads and plan.nothing_to_do is None
-        # What was prepared from a lie may be unclear for good; it must not be called clear.
-        if tells and not (played.case.fault.lies and probe.answer is ProbeAnswer.UNCLEAR):
+        # What was prepared from a lie may be unclear for good; it must not be called clear. Nor can anybody tell of a
+        # standby that a promotion will not come.
+        open_ = played.case.fault.lies or (played.case.subject.unsure and not before)
+        if tells and not (open_ and probe.answer is ProbeAnswer.UNCLEAR):
             played.wrong += untrue(probe.answer, before)
         for _ in range(3):
             if ended.outcome is Outcome.TEMPORARY or (
@@ -277,7 +279,8 @@ class Campaign:
             again = await scene.performer.probe(action, plan, round(UNHURRIED * SECOND))
             if again.answer is not ProbeAnswer.APPLIED:
                 played.wrong.append(f"done, but in the end the probe says {again.answer}")
-        if ended.outcome in {Outcome.TEMPORARY, Outcome.UNKNOWN} and not happened and plan.effect is not Effect.UNSAFE:
+        told = plan.effect is Effect.UNSAFE or (open_ and ended.outcome is Outcome.UNKNOWN)  # a person, for good
+        if ended.outcome in {Outcome.TEMPORARY, Outcome.UNKNOWN} and not happened and not told:
             played.wrong.append(f"not settled although all is well again: {ended.outcome} {ended.detail}")
 
 

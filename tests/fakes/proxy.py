@@ -335,6 +335,11 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+def unheard() -> socket.socket:
+    """A port where nobody listens, and nobody else will while it is open: who connects is refused."""
+    return _bound(0)
+
+
 def _bound(port: int) -> socket.socket:
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
