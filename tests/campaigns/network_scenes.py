@@ -260,7 +260,7 @@ class Ground:
         proxy = FaultProxy(line, origin.port, self.trust if tls else None, self.stranger)
         await stack.enter_async_context(proxy)
         url = f"http{'s' if tls else ''}://127.0.0.1:{proxy.port}"
-        performer = await _performer(_http_services(url, self.ca_file), stack, lambda: NOW)
+        performer = await _performer(_http_services(url, self.ca_file), stack, line, lambda: NOW)
 
         async def changes() -> int:
             await asyncio.sleep(0.02)  # what was passed on at the last moment is being done
@@ -288,7 +288,7 @@ class Ground:
         elif subject.member.action == "redis.write_test":
             with_["key"] = f"written-{seed}-{proxy.port}"
             said = f"__keyspace@0__:{with_['key']}"
-        performer = await _performer(services, stack, wall_clock)
+        performer = await _performer(services, stack, line, wall_clock)
         return Scene(performer, replace(subject.member, with_=with_), lambda: self._heard(said))
 
     async def _on_postgres(self, subject: Subject, line: Line, seed: int, stack: AsyncExitStack) -> Scene:
@@ -297,7 +297,7 @@ class Ground:
         services: dict[str, Service] = {
             "db": PostgresService(url=url, username="responder", tls="off", timeout="10s"),
         }
-        performer = await _performer(services, stack, wall_clock)
+        performer = await _performer(services, stack, line, wall_clock)
         if subject.member.reads:
             return Scene(performer, subject.member, _nothing)
         victim = self._victims.pop(0)
@@ -319,7 +319,7 @@ async def _promoted(subject: Subject, line: Line, stack: AsyncExitStack, *, last
     else:
         leads = subject.served == "patroni that leads"
         stage = await promotions.patroni(line, stack, leads=leads, lasting=lasting)
-    performer = await _performer(stage.services, stack, wall_clock, stage.openers)
+    performer = await _performer(stage.services, stack, line, wall_clock, stage.openers)
     return Scene(performer, member, stage.changes, stage.effects, unexpected=stage.unexpected)
 
 
@@ -342,16 +342,19 @@ def _http_services(url: str, ca_file: str) -> dict[str, Service]:
 
 
 async def _performer(
-    services: Mapping[str, Service], stack: AsyncExitStack, clock: Callable[[], int], openers: Openers | None = None
+    services: Mapping[str, Service],
+    stack: AsyncExitStack,
+    line: Line,
+    clock: Callable[[], int],
+    openers: Openers | None = None,
 ) -> Performer:
     connections = Connections(services, open_transport, openers or Openers())
     stack.push_async_callback(_closed, connections)
-    return Performer(ACTIONS, connections.connect, PARAMETERS, clock, _sleep)
 
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds * line.pace * TIMEOUT / 10)  # in proportion, as the timeouts are
 
-async def _sleep(seconds: float) -> None:
-    """In proportion, as the timeouts are."""
-    await asyncio.sleep(seconds * TIMEOUT / 10)
+    return Performer(ACTIONS, connections.connect, PARAMETERS, clock, sleep)
 
 
 async def _closed(connections: Connections) -> None:
