@@ -29,16 +29,18 @@ from tests.contract.action_world import RUNBOOK
 from tests.fakes.proxy import Fault, How, Line, Point
 
 AT_ONCE: Final = 48
-"""Cases that are played at a time."""
+"""Cases that are played at a time, fewer on a busy machine."""
 BATCH: Final = 500
 """Cases that share servers, and a process, where there are many."""
 LATE: Final = 1.0
 """Seconds beyond its timeout within which everything has ended, on a machine that keeps up."""
 SLOWEST: Final = 4.0
 """So many times as long is everything at most on a busy machine."""
-UNHURRIED: Final = 10.0
+UNHURRIED: Final = 30.0
 """Seconds that a step has once the network is well again."""
 KEY: Final = "inc1.run1.it.1"
+_TRIES: Final = 5
+"""A step is tried so often again once the network is well: its machine may stand still meanwhile."""
 _REPORTED: Final = "please report it"
 _FETCHED: Final = 2 * 1024 * 1024
 """Bytes of an endless answer over HTTP that may be on their way when we close: the kernel's buffers."""
@@ -134,17 +136,17 @@ def case_of(seed: int, lengths: dict[tuple[str, bool], Length]) -> Case:
 
 
 class Campaign:
-    """Plays cases on one ground."""
+    """Plays cases on one ground. `paced`: how many times as long everything is, by default what `pace` says."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, paced: float = 0.0) -> None:
         self._ground = ground
-        self._pace = pace()
+        self._pace = paced or pace()
         self._lengths: dict[tuple[str, bool], Length] = {}
 
     async def seeds(self, seeds: Iterable[int]) -> list[Played]:
         """Those of these seeds, many at a time; who seems late is played again alone, before it counts."""
         cases = await self.cases(seeds)
-        free, door = asyncio.Semaphore(AT_ONCE), asyncio.Lock()
+        free, door = asyncio.Semaphore(round(AT_ONCE / self._pace)), asyncio.Lock()
 
         async def one(case: Case) -> Played:
             async with free:
@@ -264,7 +266,7 @@ class Campaign:
         open_ = played.case.fault.lies or (played.case.subject.unsure and not before)
         if tells and not (open_ and probe.answer is ProbeAnswer.UNCLEAR):
             played.wrong += untrue(probe.answer, before)
-        for _ in range(3):
+        for _ in range(_TRIES):
             if ended.outcome is Outcome.TEMPORARY or (
                 ended.outcome is Outcome.UNKNOWN and _repeats(plan, probe.answer)
             ):
@@ -348,7 +350,7 @@ async def _probed(scene: Scene, plan: Plan) -> Probe:
 def pace() -> float:
     """How many times as long everything is here and now: 1, or more on a machine that has more to do than cores for it.
     Otherwise the steps there would run out of time before they meet the fault."""
-    return min(SLOWEST, max(1.0, os.getloadavg()[0] / (2 * len(os.sched_getaffinity(0)))))
+    return min(SLOWEST, max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)) - 1))
 
 
 async def _calm(pace: float) -> None:

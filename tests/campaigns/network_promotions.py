@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -42,9 +42,11 @@ class Stage:
 
     services: dict[str, Service]
     openers: Openers
-    changes: Callable[[], Awaitable[int]]
-    effects: Callable[[], int | None]
+    changes: Callable[[], int]
+    effects: Callable[[], int]
     unexpected: Callable[[], list[str]]
+    busy: Callable[[], bool] = lambda: False
+    """Whether what was asked for is still being done."""
 
 
 # --- Sentinels --------------------------------------------------------------------------------------------------------
@@ -78,15 +80,16 @@ async def sentinels(member: Member, line: Line, stack: AsyncExitStack) -> Stage:
     if not alive:
         ports[MASTER] = stack.enter_context(unheard()).getsockname()[1]
 
-    async def changes() -> int:
-        await asyncio.sleep(0.02)  # what was passed on at the last moment is being done
-        while watched.progress:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-        return len(world.sent)
-
-    service = RedisSentinelService(sentinels=SENTINELS, master=NAME, timeout="2s")
+    service = RedisSentinelService(sentinels=SENTINELS, master=NAME, timeout="10s")
     openers = Openers(redis=_leading_to(ports))
-    return Stage({"trading-redis": service}, openers, changes, lambda: len(watched.told), lambda: world.unexpected)
+    return Stage(
+        {"trading-redis": service},
+        openers,
+        lambda: len(world.sent),
+        lambda: len(watched.told),
+        lambda: world.unexpected,
+        lambda: bool(watched.progress),
+    )
 
 
 def _leading_to(ports: dict[str, int]) -> OpenWire:
@@ -133,15 +136,10 @@ async def patroni(line: Line, stack: AsyncExitStack, *, leads: bool, lasting: bo
     proxy = await stack.enter_async_context(FaultProxy(line, origin.port))
     api = PatroniApi(url=f"http://127.0.0.1:{proxy.port}", member="pg-2")
     service = PostgresService(url="postgresql://db/trading", username="responder", tls="off", patroni=api)
-
-    async def changes() -> int:
-        await asyncio.sleep(0.02)  # what was passed on at the last moment is being done
-        return len(world.changes)
-
     return Stage(
         {"db": service},
         Openers(postgres=world.sql),
-        changes,
+        lambda: len(world.changes),
         lambda: int(not world.standby),
         lambda: [*world.unexpected, *(f"{said} behind its back" for said in world.done)],
     )
@@ -159,15 +157,10 @@ async def standbys(member: Member, line: Line, stack: AsyncExitStack) -> Stage:
         proxy = await stack.enter_async_context(FaultProxy(line, server.port))
         url = f"postgresql://127.0.0.1:{proxy.port}/postgres"
         services[name] = PostgresService(url=url, username="responder", tls="off")
-
-    async def changes() -> int:
-        await asyncio.sleep(0.02)  # what was passed on at the last moment is being done
-        return sum(len(world.done) for world in worlds)
-
     return Stage(
         services,
         Openers(),
-        changes,
+        lambda: sum(len(world.done) for world in worlds),
         lambda: sum(not world.standby for world in worlds),
         lambda: [said for world in worlds for said in world.unexpected],
     )

@@ -1,8 +1,9 @@
 """C9: the servers behind the proxy, what is asked of them, and the ledger of what they have done.
 
 HTTP, Prometheus, Alertmanager and Kubernetes are the world of the contract of actions, served over TCP; Redis, its
-Sentinel and PostgreSQL are real, except where somebody takes over (`network_promotions`). Redis tells its own ledger: whoever listens hears each message and each write. A
-statement that is ended in PostgreSQL begins again, so a second end would be seen.
+Sentinel and PostgreSQL are real, except where somebody takes over (`network_promotions`). Redis tells its own ledger:
+whoever listens hears each message and each write. A statement that is ended in PostgreSQL begins again, so a second end
+would be seen.
 """
 
 from __future__ import annotations
@@ -320,7 +321,14 @@ async def _promoted(subject: Subject, line: Line, stack: AsyncExitStack, *, last
         leads = subject.served == "patroni that leads"
         stage = await promotions.patroni(line, stack, leads=leads, lasting=lasting)
     performer = await _performer(stage.services, stack, line, wall_clock, stage.openers)
-    return Scene(performer, member, stage.changes, stage.effects, unexpected=stage.unexpected)
+
+    async def changes() -> int:
+        await asyncio.sleep(0.02)  # what was passed on at the last moment is being done
+        while stage.busy():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        return stage.changes()
+
+    return Scene(performer, member, changes, stage.effects, unexpected=stage.unexpected)
 
 
 async def _nothing() -> int:
