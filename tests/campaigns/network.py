@@ -340,10 +340,10 @@ async def _act(scene: Scene, plan: Plan, seconds: float) -> Ended:
 
 async def _probed(scene: Scene, plan: Plan) -> Probe:
     """Asked twice where it is not told at first: it may be a machine that stood still."""
-    for _ in range(2):
-        probe = await scene.performer.probe(scene.member.action, plan, round(UNHURRIED * SECOND))
-        if probe.answer is not ProbeAnswer.UNCLEAR:
-            break
+    timeout = round(UNHURRIED * SECOND)
+    probe = await scene.performer.probe(scene.member.action, plan, timeout)
+    if probe.answer is ProbeAnswer.UNCLEAR:
+        probe = await scene.performer.probe(scene.member.action, plan, timeout)
     return probe
 
 
