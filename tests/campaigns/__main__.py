@@ -46,7 +46,8 @@ def outages(seed: int, *, small: bool) -> list[outage.Setting]:
 
 def c9(seed: int, seeds: int | None, *, small: bool) -> Iterator[Result]:
     """`seeds`: another number of cases than 5,000. Each process has servers of its own."""
-    count, began, whole = 1_000 if small else seeds or 5_000, time.monotonic(), network.Tally()
+    count = network.ROUNDS * len(network.SUBJECTS) if small else seeds or 5_000
+    began, whole = time.monotonic(), network.Tally()
     size = min(network.BATCH, -(-count // CORES))
     last = seed + count
     with ProcessPoolExecutor(CORES) as pool:

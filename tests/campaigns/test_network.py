@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 from typing import Any
 
 import pytest
@@ -27,8 +26,6 @@ from tests.campaigns.network_faults import FAULTS, TIMEOUT
 from tests.campaigns.network_scenes import SUBJECTS, Ground
 from tests.provision import find
 
-ROUNDS = int(os.environ.get("RESPONDER_ROUNDS", "6"))
-"""How often each use of an action is played, each time with another fault."""
 LOST, REFUSED = "reset after the request", "reset before the request"
 
 
@@ -37,7 +34,7 @@ LOST, REFUSED = "reset after the request", "reset before the request"
 def test_no_fault_makes_a_change_twice_or_a_word_untrue() -> None:
     for program in ("redis-server", "redis-sentinel", "postgres"):
         find(program)
-    cases = ROUNDS * len(SUBJECTS)
+    cases = network.ROUNDS * len(SUBJECTS)
     tally = network.batch(range(1, 1 + cases))
     gc.collect()  # here, where the warning is looked over, not in whichever test runs next
     assert tally.failures == []
