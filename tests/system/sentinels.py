@@ -31,7 +31,7 @@ from responder.perform import Ended, Performer
 from responder.recorded import Plan
 from responder.redis_connections import LibraryWire, OpenWire
 from responder.runbook import Runbook, Step
-from responder.services import RedisSentinelService
+from responder.services import RedisSentinelService, RedisService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
 from tests.provision import CHECKOUT
@@ -235,6 +235,28 @@ def stopping(sentinel: Sentinel) -> OpenWire:
             return await super().ask(words)
 
     return Stopping
+
+
+def cut_off(watched: Watched) -> OpenWire:
+    """Connections by which the old master is not reached any more once a Sentinel was told, though it works."""
+    told = False
+
+    class CutOff(LibraryWire):
+        def __init__(self, service: RedisService, patience: float) -> None:
+            super().__init__(service, patience)
+            self._lost = told and service.url.endswith(watched.master.address)
+
+        async def connect(self) -> None:
+            if self._lost:
+                raise redis.ConnectionError("the network between")
+            await super().connect()
+
+        async def ask(self, words: tuple[str, ...]) -> Any:
+            nonlocal told
+            told = told or words[:2] == ("SENTINEL", "FAILOVER")
+            return await super().ask(words)
+
+    return CutOff
 
 
 async def prepared(performer: Performer, **with_: Any) -> Plan:
