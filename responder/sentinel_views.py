@@ -71,10 +71,8 @@ class ReplicaView:
 
     @property
     def gone(self) -> bool:
-        """Whether it is called down, or has not answered for as long as bars it from being chosen (sentinelSelectSlave).
-
-        `disconnected` counts after a ping's time only: every entry begins so.
-        """
+        """Whether it is called down, or is silent for as long as bars it from being chosen (sentinelSelectSlave)."""
+        # Every entry begins as disconnected; after a ping's time it is none.
         cut_off = "disconnected" in self.flags and self.silent_for > _PING * MILLISECOND
         down = not self.flags.isdisjoint({"s_down", "o_down"})
         return down or cut_off or self.silent_for > 5 * _PING * MILLISECOND

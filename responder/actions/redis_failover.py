@@ -87,10 +87,10 @@ class RedisFailover(RedisStep):
     Effect class `probed`. It is sent through one Sentinel, the first of the service's that answers, so that a second
     one sent at the same time is refused. Success: a majority of the Sentinels name a new address, ROLE there says
     master, a write succeeds there, and the old master says that it is a replica. Where we do not reach it, a majority
-    of the Sentinels must see that it is one, or not reach it either (SENTINEL REPLICAS: `s_down`, or no answer for 5 s):
-    a network that is cut between us and it alone proves nothing. Give the step a `timeout` of 30s: of a master that
-    works the Sentinels need ten seconds to tell it. After a lost answer the address and the
-    epoch tell whether it happened. There is no undo: the way back is another failover, with the same losses.
+    of the Sentinels must see that it is one, or not reach it either (SENTINEL REPLICAS: `s_down`, or no answer for
+    5 s): a network that is cut between us and it alone proves nothing. Give the step a `timeout` of 30s: of a master
+    that works the Sentinels need ten seconds to tell it. After a lost answer the address and the epoch tell whether it
+    happened. There is no undo: the way back is another failover, with the same losses.
 
     What Sentinels do not tell, and so nobody looks at: failovers that were tried and failed; how much a master that is
     down had not sent yet. When a Sentinel has restarted lately, the last failover counts as that recent.

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from responder.errors import Temporary
 from responder.recorded import Outcome, ProbeAnswer
 from responder.timing import SECOND
+from tests.servers import Certificates
 from tests.system.patience import eventually
 from tests.system.sentinels import (
     NAME,
@@ -238,6 +240,21 @@ def test_a_responder_that_is_killed_meanwhile_finds_out_and_does_it_once(dying: 
         assert incident["result"] == "fixed", told(incident)
         assert "it happened" in told(incident)
     assert (dying.told, len(dying.masters)) == (1, 1)
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+async def test_over_tls_with_certificates_of_both_sides_a_group_is_read_and_failed_over(tmp_path: Path) -> None:
+    """Everybody asks everybody for a certificate, as Redis does unless it is told otherwise."""
+    with Watched(Certificates.made(tmp_path)) as watched:
+        assert (await sound(watched))["replicas"] == 2
+        with pytest.raises(Temporary, match=r"2 of 3 Sentinels must agree: none answers.*ALERT_CERTIFICATE_REQUIRED"):
+            await prepared(watched.performer(client_certificate=None))
+        watched.dies()
+        ended = await acted(watched.performer(), await soon_prepared(watched))
+        assert ended.outcome is Outcome.OK, ended.detail
+        assert (watched.told, watched.masters) == (1, [str(ended.output["address"])])  # type: ignore[index, call-overload]
 
 
 # --- what is lost -----------------------------------------------------------------------------------------------------
