@@ -167,7 +167,7 @@ def _promise_due(view: View, entry: escalation.DuePromise) -> Next:
     if wanted is None:
         return Tell(fired)
     if not escalation.armed(view.incident):
-        return Tell(fired.model_copy(update={"held": f"no run acted, so {wanted} is for people to decide"}))
+        return Tell(_unarmed(view, fired, wanted))
     timer = view.incident.machine.get(entry.key)
     if verify is None or view.runbook is None:
         return Tell(fired.model_copy(update={"held": f"there is no check, so {wanted} is for people to decide"}))
@@ -179,6 +179,14 @@ def _promise_due(view: View, entry: escalation.DuePromise) -> Next:
             machine=entry.key,
         )
     return Tell(_judged_promise(view, fired, wanted, verify))
+
+
+def _unarmed(view: View, fired: f.MachineFired, wanted: str) -> f.MachineFired:
+    by = view.incident.superseded
+    if not by:
+        return fired.model_copy(update={"held": f"no run acted, so {wanted} is for people to decide"})
+    held = f"incident {by} superseded the run, so {wanted} is for people to decide"
+    return fired.model_copy(update={"held": held, "page": fired.page or escalation.whom(view.incident, view.policy)})
 
 
 def _judged_promise(view: View, fired: f.MachineFired, wanted: str, verify: Verify) -> f.MachineFired:
