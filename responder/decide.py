@@ -166,8 +166,8 @@ def _promise_due(view: View, entry: escalation.DuePromise) -> Next:
     wanted, verify = entry.promise.run, view.runbook.verify if view.runbook else None
     if wanted is None:
         return Tell(fired)
-    if not escalation.armed(view.incident):
-        return Tell(_unarmed(view, fired, wanted))
+    if not escalation.armed(view.incident) and not view.incident.superseded:
+        return Tell(fired.model_copy(update={"held": f"no run acted, so {wanted} is for people to decide"}))
     timer = view.incident.machine.get(entry.key)
     if verify is None or view.runbook is None:
         return Tell(fired.model_copy(update={"held": f"there is no check, so {wanted} is for people to decide"}))
@@ -181,14 +181,6 @@ def _promise_due(view: View, entry: escalation.DuePromise) -> Next:
     return Tell(_judged_promise(view, fired, wanted, verify))
 
 
-def _unarmed(view: View, fired: f.MachineFired, wanted: str) -> f.MachineFired:
-    by = view.incident.superseded
-    if not by:
-        return fired.model_copy(update={"held": f"no run acted, so {wanted} is for people to decide"})
-    held = f"incident {by} superseded the run, so {wanted} is for people to decide"
-    return fired.model_copy(update={"held": held, "page": fired.page or escalation.whom(view.incident, view.policy)})
-
-
 def _judged_promise(view: View, fired: f.MachineFired, wanted: str, verify: Verify) -> f.MachineFired:
     seen, runbook = view.incident.watch, view.runbook
     max_age = runbook.checks[verify.check].max_age if runbook else 0
@@ -199,6 +191,11 @@ def _judged_promise(view: View, fired: f.MachineFired, wanted: str, verify: Veri
     if view.incident.watch_holds:
         told = explain(parse_expression(verify.expect), {"value": seen.value})
         return fired.model_copy(update={"held": f"fixed: {told}", "good": True, "page": ()})
+    by = view.incident.superseded
+    if by:
+        held = f"incident {by} superseded the run, so {wanted} is for people to decide"
+        page = fired.page or escalation.whom(view.incident, view.policy)
+        return fired.model_copy(update={"held": held, "page": page})
     return fired.model_copy(update={"runbook": wanted})
 
 

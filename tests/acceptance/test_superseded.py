@@ -15,7 +15,6 @@ from tests.acceptance.test_ladders import loaded
 from tests.builders import an_alert, call_step
 
 LOCK = "lock:risk-api/kelly_fraction"
-BY = "is only being verified by run 1 of incident"
 
 
 def fires(stage: Stage, name: str, severity: str) -> None:
@@ -41,10 +40,11 @@ def facts(stage: Stage, incident: Incident, kind: type[Any]) -> list[Any]:
 # --- the shipped runbooks ---------------------------------------------------------------------------------------------
 
 
-def test_a_trading_system_that_is_down_does_not_wait_for_the_verification_of_errors() -> None:
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_trading_system_that_is_down_does_not_wait_for_the_verification_of_errors(*, helps: bool) -> None:
     with playing(loaded(NSE)) as stage:
         cluster = running(stage, "trading-system-prod", "trading-system", env={"FORCE_ERROR_RATE": "0.3"})
-        measured(stage, "high-error-rate", NSE, 0.5, 30.0, lambda: len(cluster.changes) > 1)
+        measured(stage, "high-error-rate", NSE, 0.5, 30.0, lambda: helps and len(cluster.changes) > 1)
         measured(stage, "trading-system-down", NSE, 1.0, 0.0, lambda: len(cluster.changes) > 1)
         stage.fires(ERRORS)
         stage.at("1:30")
@@ -56,30 +56,34 @@ def test_a_trading_system_that_is_down_does_not_wait_for_the_verification_of_err
 
         former, down = of(stage, "high-error-rate"), of(stage, "trading-system-down")
         assert (former.status, former.result, former.superseded) == ("open", Result.UNVERIFIED, down.id)
-        (line,) = [text for text in stage.thread if "superseded" in text]
+        lines = [s.message.text for s in stage.sent if s.destination == "nse-alerts" and s.message.kind == "thread"]
+        (line,) = [text for text in lines if text.startswith("superseded")]
         said = f"superseded by incident {down.id} (critical: The trading system is down), which changes"
-        assert line == f"❓ {said} trading-system/release: nobody can tell whether it helped"
-        (line,) = [text for text in stage.thread if "ends unverified" in text]
-        assert line.startswith("⏩ Begins: ")
-        assert f"; incident {former.id} of a lower severity only verified trading-system/release" in line
+        assert line == f"{said} trading-system/release: nobody can tell whether it helped"
+        (line,) = [text for text in lines if text.startswith("Begins: Restart the trading system")]
+        assert line.endswith(
+            f"; this ends the verification of incident {former.id} (lower severity), which stays unverified"
+        )
         (intent,) = facts(stage, down, f.AttemptIntended)[:1]
         (why,) = [verdict.reason for verdict in intent.verdicts if verdict.gate == "lock"]
         assert why == (
             f"trading-system/release is only being verified by run 1 of incident {former.id} (high): "
             "critical goes first"
         )
-        assert stage.pages[:2] == [("1:30", "nse-oncall"), ("1:31", "nse-oncall")], "of the errors, and of the system"
+        assert stage.pages[:2] == [("1:30", "nse-opsgenie"), ("1:31", "nse-oncall")], "of the errors, and of the system"
 
         stage.at("4:10")
         assert the_run(stage, "trading-system-down").result is Result.FIXED
         assert [run.runbook for run in former.runs] == ["high-error-rate"]
         (fired,) = facts(stage, of(stage, "high-error-rate"), f.MachineFired)
-        assert fired.held == f"incident {down.id} superseded the run, so undo-release is for people to decide"
-        assert (fired.page, fired.runbook) == (("nse-oncall",), None)
+        decides = f"incident {down.id} superseded the run, so undo-release is for people to decide"
+        assert fired.held == ("fixed: value 0.5 < 5" if helps else decides)
+        assert (fired.page, fired.runbook) == (() if helps else ("nse-oncall",), None)
         assert stage.told("machine_announced") == []
         stage.resolves(ERRORS, DOWN)
         stage.at("5:00")
-        assert [incident.closed for incident in stage.incidents()] == [True, True]
+        assert of(stage, "trading-system-down").closed
+        assert of(stage, "high-error-rate").closed is helps
 
 
 # --- who waits all the same -------------------------------------------------------------------------------------------
@@ -126,13 +130,13 @@ def test_a_change_under_way_is_waited_for_and_its_verification_is_not() -> None:
         stage.world.numbers["risk"] = lambda: 2.0
         stage.world.slow = 20.0
         fires(stage, "One", "high")
-        stage.at("0:05")
+        stage.at("0:07")
         stage.world.slow = 0.0
         fires(stage, "Two", "critical")
         stage.at("0:19")
         assert stage.world.done == []
         stage.at("0:26")
-        assert stage.did == [("0:20", "/api/one"), ("0:25", "/api/two")]
+        assert stage.did == [("0:20", "/api/one"), ("0:22", "/api/two")]
         assert the_run(stage, "one").result is Result.UNVERIFIED
 
 
@@ -239,10 +243,11 @@ def test_a_death_loses_neither_of_the_two(at: str, down: int) -> None:
         stage.at(at)
         stage.restart(down)
         stage.at("6:00")
-        assert stage.world.done == ["/api/one", "/api/two"]
         one, two = the_run(stage, "one"), the_run(stage, "two")
         assert (one.result, one.superseded) == (Result.UNVERIFIED, of(stage, "two").id)
-        assert two.result in (Result.INEFFECTIVE, Result.UNKNOWN)
+        # What died in the middle of its call is unknown, for nobody may do it again.
+        arrived = stage.world.done == ["/api/one", "/api/two"]
+        assert two.result is (Result.INEFFECTIVE if arrived and not two.attempts[0].doubtful else Result.UNKNOWN)
         paged = [s.message.incident.id for s in stage.sent if s.message.kind == "page"]
         assert {of(stage, "one").id, of(stage, "two").id} <= set(paged)
         ended = [shown(e.at - START) for e in stage.events(of(stage, "one")) if isinstance(e.fact, f.RunEnded)]
