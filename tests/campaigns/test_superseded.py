@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -34,9 +34,8 @@ class Killed(World):
     def __init__(self, *given: Any, point: int, down: int) -> None:
         super().__init__(*given)
         self.left, self.down = point, down
-        submit, change = self.store.submit, self.platform.change
-        self.store.submit = self._around(submit)  # type: ignore[method-assign]
-        self.platform.change = self._around(change)  # type: ignore[method-assign]
+        store, platform = cast(Any, self.store), cast(Any, self.platform)
+        store.submit, platform.change = self._around(store.submit), self._around(platform.change)
 
     def _around(self, work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def killed(*given: Any) -> Any:
@@ -110,6 +109,7 @@ def test_a_kill_at_every_point_loses_neither(down: int) -> None:
         for case in played.found.cases:
             paged = any(m.template == "page" for m in case.messages)
             assert paged or case.incident.result is Result.FIXED, f"killed at point {point}"
-        ends.add((_result(played, "r0"), _result(played, "r1")))
+        unknown = any(case.incident.unsettled for case in played.found.cases if case.incident.runbook == "r1")
+        ends.add((_result(played, "r0"), unknown))
     # In the middle of its change nobody knows; at every other point it is done once.
-    assert {second for first, second in ends if first is Result.UNVERIFIED} == {Result.INEFFECTIVE, Result.UNKNOWN}
+    assert ends >= {(Result.UNVERIFIED, False), (Result.UNVERIFIED, True)}
