@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary,
 
 SCHEMA: Final = 4
 """The schema that this version of the program writes (`meta` row `schema`)."""
-COMPATIBLE_FROM: Final = 3
+COMPATIBLE_FROM: Final = 4
 """The oldest program, by its schema, that may work with a database of this one (`meta` row `compatible_from`)."""
 
 metadata = MetaData()

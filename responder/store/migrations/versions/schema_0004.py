@@ -1,4 +1,8 @@
-"""An index of what waits to be sent, in the order of leaving: a pass of delivery reads what leaves, not all."""
+"""An index of what waits to be sent, in the order of leaving: a pass of delivery reads what leaves, not all.
+
+And journals hold facts since this schema that an older program cannot read: what an approval is for, what waits for an
+answer that is expected.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add it; an older replica goes on without knowing."""
+    """Add the index."""
     waits = sa.text("state = 'pending'")
     columns: list[str | sa.TextClause] = ["lane", "destination", sa.text("rank DESC"), "created_at"]
     columns += ["position", "next_at"]
