@@ -270,7 +270,7 @@ def _has_line(event: dict[str, Any]) -> bool:
     """As in the thread: what another line says is not told twice."""
     from responder.telling import SILENT
 
-    silent = event["kind"] in SILENT and not event["fact"].get("supersedes")
+    silent = event["kind"] in SILENT and (event["kind"] == "paged" or not event["fact"].get("supersedes"))
     return not silent and (event["kind"], event["fact"].get("outcome")) != ("attempt_ended", "ok")
 
 

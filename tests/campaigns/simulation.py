@@ -203,7 +203,8 @@ def _counted(played: Played) -> Iterator[str]:
             kind = event.fact.kind
             if kind in ("refused", "waiting", "approved", "settled", "taken_over", "machine_fired"):
                 yield kind.replace("_", " ")
-            yield from ("runs superseded" for _ in getattr(event.fact, "supersedes", ()))
+            if getattr(event.fact, "superseded", ""):
+                yield "runs superseded"
         yield from (f"runs {run.result}" for run in case.incident.runs if run.mode is not Mode.OBSERVE)
 
 
