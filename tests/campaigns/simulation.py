@@ -84,7 +84,12 @@ def play(campaign: str, seed: int) -> Played:
     """The world of a seed."""
     rules, config = rule_set(seed % SETS)
     count = sum(1 for name in rules.runbooks if name != "halt")
-    world = World(rules, config, lot(seed, count, races=campaign == "c21"))
+    return judged(World(rules, config, lot(seed, count, races=campaign == "c21")))
+
+
+def judged(world: World) -> Played:
+    """Play it and judge it."""
+    config = world.config
     with _errors(world.failing):
         world.run()
     found = asyncio.run(read_found(world.store, _ledger(world)))
@@ -92,7 +97,7 @@ def play(campaign: str, seed: int) -> Played:
     total = parameter.total_per_day
     assert total is not None
     writes, paused = tuple(world.platform.writes), tuple(world.edge.paused)
-    seen = Seen(found, rules, config.automation, writes, parameter.floor, total, paused)
+    seen = Seen(found, world.rules, config.automation, writes, parameter.floor, total, paused)
     wrong = (*world.failing, *(line for line in judge(found) if _is_wrong(line, found)), *judge_safety(seen))
     return Played(world, found, seen, wrong)
 
@@ -198,6 +203,8 @@ def _counted(played: Played) -> Iterator[str]:
             kind = event.fact.kind
             if kind in ("refused", "waiting", "approved", "settled", "taken_over", "machine_fired"):
                 yield kind.replace("_", " ")
+            if getattr(event.fact, "superseded", ""):
+                yield "runs superseded"
         yield from (f"runs {run.result}" for run in case.incident.runs if run.mode is not Mode.OBSERVE)
 
 
