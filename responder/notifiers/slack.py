@@ -107,17 +107,17 @@ class Slack(Notifier):
 
     def compose(self, kind: str, values: Mapping[str, object], render: Render) -> JsonValue:
         """The blocks of the message, from templates/slack."""
-        if kind not in ("root", "thread"):
+        if kind not in ("root", "thread", "page"):
             return None
         markup = render(f"slack/{kind}.mrkdwn.j2", {**values, "hears": self.hears})
-        mentions = cast("Sequence[str]", values.get("mentions", ()))
+        mentions = _caught(kind, cast("Sequence[str]", values.get("mentions", ())))
         return list(blocks(markup, self._offers(kind, values), mentions))
 
     def _offers(self, kind: str, values: Mapping[str, object]) -> list[Mapping[str, str]]:
         offers = cast("Sequence[Mapping[str, str]]", values.get("choices", ()))
         if not self.hears:
             return []
-        if kind == "root":
+        if kind in ("root", "page"):
             return list(offers)
         lines = cast("Sequence[Mapping[str, object]]", values.get("lines", ()))
         verbs = {verb for line in lines for verb in ANSWERS.get(str(line["kind"]), ())}
@@ -161,7 +161,8 @@ class Slack(Notifier):
         body = message.body
         if whole and isinstance(body, list):
             body = [*body, small_print(_where_the_whole_is(message, attached=self._files))]
-        said = {"text": fallback_text(message.text, message.mentions), "parse": "none", "metadata": _metadata(message)}
+        caught = _caught(message.kind, message.mentions)
+        said = {"text": fallback_text(message.text, caught), "parse": "none", "metadata": _metadata(message)}
         quiet = {"unfurl_links": False, "unfurl_media": False}
         where = str(to["channel"])
         try:
@@ -243,6 +244,11 @@ class Slack(Notifier):
         title = f"{message.incident.title}: the whole text"
         shared = {"files": [{"id": given.get("file_id"), "title": title}], "thread_ts": thread["ts"]}
         await api.write("files.completeUploadExternal", {**shared, "channel_id": channel}, channel)
+
+
+def _caught(kind: str, mentions: Sequence[str]) -> Sequence[str]:
+    """Whom a message catches: a page that names nobody is for whoever is there, since a silent line wakes nobody."""
+    return mentions or (("here",) if kind == "page" else ())
 
 
 def _metadata(message: Message) -> dict[str, JsonValue]:
