@@ -19,8 +19,9 @@ from responder.block_kit import blocks, fallback_text, small_print
 from responder.contracts import Message, Notifier, Render, Secret, SecureUrl
 from responder.errors import Permanent, Temporary, Unknown
 from responder.facts import EvidenceGathered
+from responder.incident import Incident
 from responder.recorded import EvidenceItem
-from responder.slack_api import Refused, SlackApi
+from responder.slack_api import Refused, SlackApi, is_id
 from responder.timing import MINUTE, SECOND, format_time
 
 LOG = logging.getLogger("responder.notifiers")
@@ -55,7 +56,8 @@ class Slack(Notifier):
 
     The app's bot token needs the scope `chat:write`, and the app must be in the channel. With `files:write` long
     evidence goes into the thread as a file; with `channels:history` (private channels: `groups:history`) a message
-    whose answer was lost is found instead of posted twice. An incident whose runbook names a `channel` is told there.
+    whose answer was lost is found instead of posted twice; where the channel is known by its name only, that takes
+    `channels:read` (`groups:read`) too. An incident whose runbook names a `channel` is told there.
     """
 
     kind: Literal["slack"] = "slack"
@@ -102,6 +104,11 @@ class Slack(Notifier):
         if self._api is None:
             self._api = SlackApi(self.token, self.base_url, self.timeout)
         return self._api
+
+    def paced_by(self, incident: Incident) -> str:
+        """Slack counts by channel, however it is called."""
+        channel = incident.channel or self.channel
+        return self._ids.get(channel, channel)
 
     # --- what it says -------------------------------------------------------------------------------------------------
 
@@ -176,6 +183,9 @@ class Slack(Notifier):
         return {"channel": answer["channel"], "ts": answer["ts"]}
 
     def _channel(self, message: Message, previous: Place) -> str:
+        """Where a message goes. A page goes to this notifier's own channel: who pages it means the people there."""
+        if message.kind in ("page", "resolve"):
+            return previous.get("channel") or self.channel
         return previous.get("channel") or message.incident.channel or self.channel
 
     # --- looking for what was sent ------------------------------------------------------------------------------------
@@ -189,7 +199,7 @@ class Slack(Notifier):
         try:
             async for one in self._ours(message, previous):
                 if _key(one) == message.id:
-                    return {"channel": self._id(message, previous), "ts": one["ts"]}
+                    return {"channel": await self._id(message, previous), "ts": one["ts"]}
         except (Temporary, Unknown) as error:
             if root and message.attempt <= PATIENCE:
                 after = error.retry_after if isinstance(error, Temporary) else None
@@ -206,7 +216,12 @@ class Slack(Notifier):
         """The messages among which it would be, page by page."""
         began = message.event.at if message.event is not None and previous else message.incident.opened_at
         oldest = f"{max(0, began - SKEW) / SECOND:.6f}"
-        query = {"channel": self._id(message, previous), "oldest": oldest, "limit": PAGE, "include_all_metadata": True}
+        query = {
+            "channel": await self._id(message, previous),
+            "oldest": oldest,
+            "limit": PAGE,
+            "include_all_metadata": True,
+        }
         method = "conversations.history"
         if previous:
             method, query = "conversations.replies", {**query, "ts": previous["ts"]}
@@ -219,9 +234,12 @@ class Slack(Notifier):
                 return
             query = {**query, "cursor": cursor}
 
-    def _id(self, message: Message, previous: Place) -> str:
+    async def _id(self, message: Message, previous: Place) -> str:
+        """The channel's id, looked up once where only its name is known."""
         channel = self._channel(message, previous)
-        return self._ids.get(channel, channel)
+        if channel not in self._ids:
+            self._ids[channel] = channel if is_id(channel) else await self._calls().id_of(channel)
+        return self._ids[channel]
 
     # --- files --------------------------------------------------------------------------------------------------------
 

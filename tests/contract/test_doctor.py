@@ -78,6 +78,11 @@ class SlackLooks(FakeServer):
     async def _auth(self, request: Request) -> Response:
         return self._answer(request, {"user": "responder", "team": "Trading"})
 
+    async def _list(self, request: Request) -> Response:
+        if not self.scopes & {"channels:read", "groups:read"}:
+            return self._answer(request, {"ok": False, "error": "missing_scope"})
+        return self._answer(request, {"channels": [{"id": "C0RISK", "name": "risk"}]})
+
     async def _info(self, request: Request) -> Response:
         return self._answer(request, {"channel": self.channel})
 
@@ -115,7 +120,7 @@ async def test_what_slack_cannot_show_is_said_to_be_unknown() -> None:
     async with SlackLooks("chat:write") as server:
         _, by_name = await looks(server.configured(channel="#risk"))
         _, without_scope = await looks(server.configured())
-    assert "#risk is a name, which cannot be looked up" in by_name
+    assert "#risk cannot be looked up" in by_name
     assert "with the scope channels:read it can be looked at" in without_scope
     assert "a message whose answer is lost is posted twice" in without_scope
 

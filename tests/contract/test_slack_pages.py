@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from responder.notifiers.email import Email
@@ -60,3 +61,12 @@ async def test_a_page_that_comes_by_mail_instead_says_so_in_its_subject() -> Non
     assert body["subject"].startswith("PAGE that first did not take: [")
     assert "first did not take it, so it comes by mail" in body["text"]
     assert "first did not take this page" in body["html"]
+
+
+async def test_a_page_goes_to_the_channel_of_whom_it_names_not_to_the_incidents() -> None:
+    told = await asyncio.to_thread(paged, {"room": ROOM}, {"page": "room"})
+    message = told[0].message
+    elsewhere = replace(message, incident=message.incident.model_copy(update={"channel": "#quant"}))
+    async with a_room() as (server, room):
+        await room.send(elsewhere)
+        assert server.messages[0].channel == "C0RISK"

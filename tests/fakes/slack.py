@@ -23,6 +23,10 @@ from tests.fakes.slack_limits import POST, UPDATE, mentioned, refusal
 TOKEN = "xoxb-a-bot-token-of-the-fake"
 NEEDED: Final = {"chat": "chat:write", "files": "files:write", "conversations": "channels:history"}
 """Family of methods -> the scope that it needs."""
+LISTING: Final = {"public_channel": "channels:read", "private_channel": "groups:read"}
+"""Kind of channel -> the scope by which an app may list those."""
+LISTED: Final = 999
+"""The most channels that Slack lists at once."""
 BURST: Final = 3
 """Messages to one channel that Slack lets through at once, when the channel has been quiet."""
 
@@ -68,9 +72,12 @@ class FakeSlack(FakeServer):
         self.channels = {f"#{name}": channel for name, channel in channels.items()}
         self.messages: list[Posted] = []
         self.calls: list[str] = []
-        self.scopes: frozenset[str] = frozenset(NEEDED.values())
+        self.scopes: frozenset[str] = frozenset({*NEEDED.values(), *LISTING.values()})
+        self.private: frozenset[str] = frozenset()
+        """Ids of the channels that are private."""
         self.upload_at = ""
         """Where files are to be sent, when not to this server."""
+        self.listed_at_once = LISTED
         self._troubles: deque[_Trouble] = deque()
         self._files: dict[str, bytes | None] = {}
         self._numbers = count()
@@ -81,7 +88,11 @@ class FakeSlack(FakeServer):
             "chat.update": self._update,
             "files.completeUploadExternal": self._complete,
         }
-        reads = {"conversations.history": self._history, "conversations.replies": self._replies}
+        reads = {
+            "conversations.history": self._history,
+            "conversations.replies": self._replies,
+            "conversations.list": self._list,
+        }
         super().__init__([
             *(Route(f"/api/{name}", self._entry(name, do, _body), methods=["POST"]) for name, do in posts.items()),
             *(Route(f"/api/{name}", self._entry(name, do, _query), methods=["GET"]) for name, do in reads.items()),
@@ -142,7 +153,7 @@ class FakeSlack(FakeServer):
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return _refused("invalid_auth")
         needed = NEEDED[name.partition(".")[0]]
-        if needed not in self.scopes:
+        if needed not in self.scopes and name != "conversations.list":
             return JSONResponse({"ok": False, "error": "missing_scope", "needed": needed})
         answer: dict[str, Any] | str | float = do(await read(request))
         if isinstance(answer, float):
@@ -205,6 +216,22 @@ class FakeSlack(FakeServer):
         """The newest first; replies only when the channel was shown them."""
         found = [m for m in self.messages if m.channel == query["channel"] and (m.thread_ts is None or m.broadcast)]
         return self._page(query, found[::-1])
+
+    def _list(self, query: dict[str, str]) -> dict[str, Any] | str:
+        """The channels of the kinds that are asked for; some pages are shorter than wanted, as Slack warns."""
+        if query.keys() - {"types", "limit", "cursor", "exclude_archived"} or int(query["limit"]) > LISTED:
+            return "invalid_arguments"
+        kinds = query.get("types", "public_channel").split(",")
+        if any(LISTING[kind] not in self.scopes for kind in kinds):
+            return "missing_scope"
+        known = [
+            {"id": id_, "name": name.removeprefix("#"), "is_private": id_ in self.private}
+            for name, id_ in self.channels.items()
+            if ("private_channel" if id_ in self.private else "public_channel") in kinds
+        ]
+        begins, most = int(query.get("cursor") or 0), min(int(query["limit"]), self.listed_at_once)
+        following = str(begins + most) if begins + most < len(known) else ""
+        return {"channels": known[begins : begins + most], "response_metadata": {"next_cursor": following}}
 
     def _replies(self, query: dict[str, str]) -> dict[str, Any] | str:
         """The root, whatever is asked for, and its replies, the oldest first."""
