@@ -59,12 +59,13 @@ async def trial(notifier: Notifier) -> Finding:
 
 
 class SlackLooks(FakeServer):
-    """The two methods that only look."""
+    """The methods that only look."""
 
     def __init__(self, scopes: str = "chat:write,channels:read,channels:history", **channel: Any) -> None:
         self.channel = {"id": "C0RISK", "name": "risk", "is_member": True, "is_archived": False, **channel}
         self._scopes = scopes
-        super().__init__([Route("/api/auth.test", self._auth), Route("/api/conversations.info", self._info)])
+        looks = {"auth.test": self._auth, "conversations.info": self._info, "conversations.list": self._list}
+        super().__init__([Route(f"/api/{name}", answer) for name, answer in looks.items()])
 
     def configured(self, **more: Any) -> Slack:
         known: dict[str, Any] = {"token": secret(SLACK_TOKEN), "channel": "C0RISK", "base_url": f"{self.url}/api/"}
@@ -79,7 +80,7 @@ class SlackLooks(FakeServer):
         return self._answer(request, {"user": "responder", "team": "Trading"})
 
     async def _list(self, request: Request) -> Response:
-        if not self.scopes & {"channels:read", "groups:read"}:
+        if "channels:read" not in self._scopes:
             return self._answer(request, {"ok": False, "error": "missing_scope"})
         return self._answer(request, {"channels": [{"id": "C0RISK", "name": "risk"}]})
 
@@ -121,6 +122,7 @@ async def test_what_slack_cannot_show_is_said_to_be_unknown() -> None:
         _, by_name = await looks(server.configured(channel="#risk"))
         _, without_scope = await looks(server.configured())
     assert "#risk cannot be looked up" in by_name
+    assert "write the channel's id, or give the app the scopes channels:read and groups:read" in by_name
     assert "with the scope channels:read it can be looked at" in without_scope
     assert "a message whose answer is lost is posted twice" in without_scope
 
