@@ -197,7 +197,9 @@ def switched(what: str, pause: Pause) -> str:
 def not_reloaded(error: Exception) -> str:
     """What is told when new rules or a new configuration were refused: the first line, the rest is in the log."""
     first = next(iter(str(error).splitlines()), type(error).__name__)
-    return f"a reload was refused, and the rules and settings from before go on: {first[:LONGEST]}; see `responder lint`"
+    return (
+        f"a reload was refused, and the rules and settings from before go on: {first[:LONGEST]}; see `responder lint`"
+    )
 
 
 def _why(pause: Pause) -> str:

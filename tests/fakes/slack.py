@@ -25,6 +25,8 @@ NEEDED: Final = {"chat": "chat:write", "files": "files:write", "conversations": 
 """Family of methods -> the scope that it needs."""
 LISTING: Final = {"public_channel": "channels:read", "private_channel": "groups:read"}
 """Kind of channel -> the scope by which an app may list those."""
+CHANGES: Final = 50
+"""Messages that an app may change within a minute (tier 3)."""
 LISTED: Final = 999
 """The most channels that Slack lists at once."""
 BURST: Final = 3
@@ -78,6 +80,7 @@ class FakeSlack(FakeServer):
         self.upload_at = ""
         """Where files are to be sent, when not to this server."""
         self.listed_at_once = LISTED
+        self._changed_at: list[float] = []
         self._troubles: deque[_Trouble] = deque()
         self._files: dict[str, bytes | None] = {}
         self._numbers = count()
@@ -199,13 +202,27 @@ class FakeSlack(FakeServer):
     def _standing(self, channel: str, ts: str) -> Posted | None:
         return next((m for m in self.messages if (m.channel, m.ts) == (channel, ts)), None)
 
-    def _update(self, body: dict[str, Any]) -> dict[str, Any] | str:
+    def _hurried(self) -> float:
+        """Seconds until the app may change another message: so many within any minute, whatever the channel."""
+        if self._clock is None:
+            return 0.0
+        now = self._clock()
+        self._changed_at = [at for at in self._changed_at if at > now - 60]
+        if len(self._changed_at) >= CHANGES:
+            return self._changed_at[0] + 60 - now
+        self._changed_at.append(now)
+        return 0.0
+
+    def _update(self, body: dict[str, Any]) -> dict[str, Any] | str | float:
         if body["channel"] not in self.channels.values():
             return "channel_not_found"  # an update takes the id, never the name
         found = self._standing(body["channel"], body["ts"])
         wrong = refusal(body, UPDATE)
         if found is None or wrong is not None:
             return wrong or "message_not_found"
+        wait = self._hurried()
+        if wait > 0:
+            return wait
         found.text, found.blocks, found.metadata = body["text"], body.get("blocks", []), body.get("metadata", {})
         found.updates, found.parse = found.updates + 1, body.get("parse", "")
         return {"channel": found.channel, "ts": found.ts}
