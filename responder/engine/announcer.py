@@ -122,7 +122,7 @@ class Announcer:
         return await self._desk.submit(lambda shelf: _Claim(self._desk.new_id(), pause, switch))
 
     async def pauses(self) -> dict[str, Pause]:
-        """Every pause, of automation, a runbook or a service, by its scope: as it stands, or as it was when it ended."""
+        """Every pause, of all, a runbook or a service, by its scope: as it stands, or as it was when it ended."""
         found = ((row.name, parsed(Pause, row.body)) for row in await self._desk.store.scopes(PAUSES))
         return {name: pause for name, pause in found if pause is not None}
 
@@ -169,7 +169,7 @@ def announcement(instance: str, sentence: str, number: str, now: int) -> Message
 
 
 def chats(rules: Rules, notifiers: Mapping[str, Notifier]) -> tuple[str, ...]:
-    """Whom announcements go to: the chats of all policies, each place once; the console only where there is no other."""
+    """Whom announcements go to: the chats of all policies, each place once; the console only where it is alone."""
     named = dict.fromkeys(name for policy in rules.policies.values() for name in policy.chat if name in notifiers)
     places = {notifiers[name].model_dump_json(): name for name in reversed(named)}
     own = tuple(name for name in named if name in places.values())

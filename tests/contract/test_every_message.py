@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from responder.contracts import Notifier
+from responder.contracts import Message, Notifier
 from responder.engine.announcer import announcement, not_reloaded, started, switched
+from responder.errors import Temporary
 from responder.facts import Event, Fact
 from responder.notifiers.email import Email
 from responder.notifiers.opsgenie import Opsgenie
@@ -237,18 +238,29 @@ async def deliver(notifier: Notifier, told: list[Sent], now: Now | None = None) 
     """Send them as delivery would; a root's answer comes with what follows it. Answers the kinds that were sent."""
     roots: dict[str, str] = {}
     kinds = set()
+    clock = now or Now()
     for one in told:
-        message, (now or Now()).seconds = one.message, one.at / SECOND
+        message, clock.seconds = one.message, max(clock.seconds, one.at / SECOND)
         about = message.incident.id
         template = f"story/{_kind(message.event)}" if message.kind == "thread" else message.kind
         if notifier.passes_over(template, about in roots):
             continue
-        answer = await notifier.send(replace(message, previous=roots.get(about, "")))
+        answer = await _in_time(notifier, replace(message, previous=roots.get(about, "")), clock)
         kinds.add(message.kind)
         if message.kind == "root":
             roots[about] = answer
     await notifier.stop()
     return kinds
+
+
+async def _in_time(notifier: Notifier, message: Message, clock: Now) -> str:
+    """Sent when the provider says: the stage itself keeps no pace. It must always say when."""
+    while True:
+        try:
+            return await notifier.send(message)
+        except Temporary as busy:
+            assert busy.retry_after is not None
+            clock.seconds += busy.retry_after
 
 
 def _kind(event: Event | None) -> str:
