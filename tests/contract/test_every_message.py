@@ -259,7 +259,8 @@ async def _in_time(notifier: Notifier, message: Message, clock: Now) -> str:
         try:
             return await notifier.send(message)
         except Temporary as busy:
-            assert busy.retry_after is not None
+            if busy.retry_after is None:
+                raise
             clock.seconds += busy.retry_after
 
 

@@ -163,7 +163,7 @@ SAMPLES: list[tuple[f.Fact, str]] = [
     (f.PagerAsked(round=0, index=1, said=("oncall: acknowledged by bo",)), "next level: oncall: acknowledged by bo"),
     (
         f.StillOpen(number=1, lasted=60 * MINUTE),
-        "positions can be taken · done: Kelly fraction 0.25 → 0.1 (VaR breach) · next: the run goes on by itself · nobody",
+        "can be taken · done: Kelly fraction 0.25 → 0.1 (VaR breach) · next: the run goes on by itself · nobody",
     ),
     (f.LadderRepeated(number=2), "Every level was told and nobody has answered: the ladder begins again"),
     (f.StormJoined(storm="s1"), "One of many that began at once: people are paged for all of them together, see"),
