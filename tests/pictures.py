@@ -140,7 +140,7 @@ def mail_picture() -> None:
     bodies: list[Any] = [_last_mail(mail, played(story, mail)) for story in STORIES.values()]
     frames = "".join(f'<iframe srcdoc="{html.escape(body["html"])}"></iframe>' for body in bodies)
     style = "body { margin: 0; background: #f6f8fa; } .row { display: flex; }"
-    style += "iframe { border: 0; width: 500px; height: 860px; }"
+    style += "iframe { border: 0; width: 500px; height: 960px; }"
     drawn(page(f'<div class="row">{frames}</div>', style), 1500, IMAGES / "email.png")
 
 
