@@ -32,7 +32,7 @@ from responder.connections import Connections, open_transport
 from responder.contracts import Catalogue, Clock, Notifier
 from responder.desk import Desk, Shelf
 from responder.draft import Worker
-from responder.engine.announcer import Announcer
+from responder.engine.announcer import Announcer, not_reloaded
 from responder.engine.delivery import Delivery, Destinations
 from responder.engine.emergency import Emergency
 from responder.engine.halting import Halting
@@ -279,6 +279,7 @@ class App:
             self.metrics.reloaded(successful=False, now=self.store.now())
             if isinstance(error, BadRules):
                 self.desk.shelf = replace(self.desk.shelf, broken=broken_runbooks(error))
+            self.announcer.say(not_reloaded(error))
             raise
 
     async def tell_broken(self, error: BadRules) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from responder.contracts import Notifier
 from responder.documents import Document
 from responder.mistakes import closest
 from responder.policies import Level, Owner, Policies, Policy
@@ -96,3 +97,18 @@ def _level(document: Document, path: Path, level: Level, known: Known) -> Iterat
     if level.escalation_policy is not None and not able:
         hint = "give the level's PagerDuty notifier an `api_token`, or remove this"
         yield document.at_value((*path, "escalation_policy"), "nobody could move the incident there", hint)
+
+
+def one_way(policies: Mapping[str, Policy], notifiers: Mapping[str, Notifier]) -> Iterator[tuple[str, list[int]]]:
+    """Policies, and the numbers of their levels that wake people by one provider alone, `fallback` included: when it is
+    down nobody is woken. A level that pages a console only is for `silent-policy`."""
+    for name, policy in policies.items():
+        found = [n for n, level in enumerate(policy.levels) if len(_ways(level, notifiers)) == 1]
+        if found:
+            yield name, found
+
+
+def _ways(level: Level, notifiers: Mapping[str, Notifier]) -> set[tuple[str, str]]:
+    """By whom a level wakes people: two keys of one provider fall silent together."""
+    named = [notifiers[name] for name in (*level.page, *level.fallback) if name in notifiers]
+    return {(n.kind, str(getattr(n, "url", ""))) for n in named if n.pages and n.kind != "console"}

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from responder.conflicts import Entry
+from responder.documents import Document
+from responder.ladders import one_way
 from responder.mistakes import closest
 from responder.policies import Policies
 from responder.problems import Mark, Problem, draw, lines_of
@@ -22,12 +24,17 @@ from responder.runbook import Runbook, target_inputs
 from responder.timing import SECOND, format_duration
 
 
-def warnings(entries: Sequence[Entry], policies: Policies, around: Surroundings) -> tuple[Problem, ...]:
-    """What is risky about a set that may be loaded, without what its comments allow; each once, by file and line."""
+def warnings(
+    entries: Sequence[Entry], policies: Policies, around: Surroundings, ladders: Sequence[Document] = ()
+) -> tuple[Problem, ...]:
+    """What is risky about a set that may be loaded, without what its comments allow; each once, by file and line.
+    `ladders`: the files of the policies."""
     found = [p for entry in entries for p in risks_of(Subject(entry.runbook, entry.document, around))]
     for code, problems in _between(entries, policies, around):
         found += [replace(problem, code=code) for problem in problems]
-    allowances = list(_allowances(_texts(entries)))
+    found += [replace(p, code=Code.ONE_WAY) for p in _one_way(ladders, policies, around.configured)]
+    texts = {**_texts(entries), **{file: text for one in ladders for file, text in one.texts.items()}}
+    allowances = list(_allowances(texts))
     kept = [problem for problem in found if not any(a.allows(problem) for a in allowances)]
     useless = [a.useless() for a in allowances if not any(a.allows(problem) for problem in found)]
     told = sorted({*kept, *useless}, key=lambda p: (p.file, p.line, p.column, p.code))
@@ -120,6 +127,19 @@ def _silent_policies(entries: Iterable[Entry], policies: Policies, configured: C
         if not any(type(configured.notifiers[name]).pages for name in paged):
             message = f"the policy {entry.runbook.escalation!r} has no level that can wake anybody"
             yield entry.document.at_value(("escalation",), message, "page somebody with a pager on one of its levels")
+
+
+def _one_way(ladders: Iterable[Document], policies: Policies, configured: Configured) -> Iterator[Problem]:
+    """At the policy, once: what one provider carries falls silent as a whole."""
+    found = dict(one_way(policies.policies, configured.notifiers))
+    for document in ladders:
+        written = document.get(("policies",))
+        for name in written if isinstance(written, dict) else ():
+            if name in found:
+                told = ", ".join(repr(policies.policies[name].levels[n].name) for n in found[name])
+                message = f"{told}: one provider alone wakes people, so when it is down nobody is"
+                hint = "name a pager of another provider as `fallback:`, such as Opsgenie or an SMS gateway (webhook)"
+                yield document.at_key(("policies", name), message, hint)
 
 
 _SLACK: Final = 10 * SECOND

@@ -89,7 +89,7 @@ def load_rules(
         raise BadRules(in_order(problems), sources)
     rules = _rules(entries, policies, _hash(sources, configured), configured)
     rules = replace(rules, calendars=calendars)
-    return Loaded(rules, dict(sources), warnings(entries, policies, around))
+    return Loaded(rules, dict(sources), warnings(entries, policies, around, files.policies))
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:

@@ -102,10 +102,10 @@ class Policy(Written):
     """The ladder, lowest first."""
 
     def substitutes(self, destination: str) -> Iterator[str]:
-        """Who is paged instead of a destination, in order."""
-        for level in self.levels:
-            if destination in level.page:
-                yield from level.fallback
+        """Who is paged instead of a destination, in order: of one that no level pages, as at the first level."""
+        named = [level for level in self.levels if destination in level.page]
+        for level in named or self.levels[:1]:
+            yield from level.fallback
 
     @model_validator(mode="after")
     def _in_order(self) -> Policy:

@@ -85,6 +85,8 @@ class Code(StrEnum):
     """No level of the policy can wake anybody."""
     NOBODY_WOKEN = "nobody-woken"
     """Alerts without a runbook reach the console only."""
+    ONE_WAY = "one-way"
+    """Levels of a policy page by one provider alone: when it is down nobody is woken."""
     USELESS_ALLOW = "useless-allow"
     """A comment that allows nothing."""
 

@@ -6,9 +6,10 @@ Credentials go to the configured address alone, and the content of a file only t
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from responder.contracts import Secret
@@ -36,6 +37,19 @@ _SCOPES: Mapping[str, str] = {
     "files": "files:write",
     "conversations": "channels:history and groups:history",
 }
+
+
+_IS_ID = re.compile(r"[CDG][A-Z0-9]{5,20}").fullmatch
+"""What Slack reads as a channel's id; names are in lower case."""
+CHANNELS: Final = 999
+"""Channels that are listed at once, the most that Slack allows."""
+LISTS: Final = 20
+"""Pages of channels that are looked through for a name."""
+
+
+def is_id(channel: str) -> bool:
+    """Whether a channel is named by its id, which all methods take; a name only serves to post."""
+    return _IS_ID(channel) is not None
 
 
 class Refused(Permanent):
@@ -86,6 +100,41 @@ class SlackApi:
                 raise classified(error, method, where) from None
         data = answer.data
         return data if isinstance(data, dict) else {}
+
+    async def id_of(self, name: str) -> str:
+        """The id of a channel that is known by its name: what reads messages takes ids alone (contracts.md D1).
+
+        Raises Permanent, with the cure, where no channel that may be listed is called so; else as `read`.
+        """
+        refused: Refused | None = None
+        for types in ("public_channel,private_channel", "public_channel", "private_channel"):
+            try:
+                found = await self._listed(name.removeprefix("#"), types)
+            except Refused as error:
+                if error.code != "missing_scope":
+                    raise
+                refused = error
+                continue
+            if found is not None:
+                return found
+            if refused is None:
+                break
+        why = "the app may list no channel of this name" if refused is not None else "no channel is called so"
+        cure = "write the channel's id, or give the app the scopes channels:read and groups:read and invite it there"
+        raise Permanent(f"{name} cannot be looked up, {why}: {cure}")
+
+    async def _listed(self, name: str, types: str) -> str | None:
+        query: dict[str, Any] = {"types": types, "exclude_archived": "true", "limit": CHANNELS}
+        for _ in range(LISTS):
+            answer = await self.read("conversations.list", query, f"#{name}")
+            for one in answer.get("channels", ()):
+                if one.get("name") == name:
+                    return str(one["id"])
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return None
+            query = {**query, "cursor": cursor}
+        return None
 
     async def upload(self, url: str, content: bytes) -> None:
         """The content of a file, to the address that Slack gave for it. Raises Permanent, Temporary, Unknown."""
@@ -147,6 +196,8 @@ def classified(error: SlackApiError, method: str, where: str) -> Exception:
 
 
 def _cure(method: str, code: str) -> str:
+    if code == "missing_scope" and method == "conversations.list":
+        return "give the app the scopes channels:read and groups:read"
     if code == "missing_scope":
         return f"give the app the scope {_SCOPES.get(method.partition('.')[0], 'that this method needs')}"
     return _CURES.get(code, "see this error at docs.slack.dev")

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from responder import facts as f
 from responder.incident import Attempt, Episode, Incident, Run, StepState
 from responder.messages import TemplateError, number
-from responder.recorded import Answer, EvidenceItem, Observation, Outcome, Result, StepStatus, Trigger, Verdict
+from responder.recorded import Answer, Effect, EvidenceItem, Observation, Outcome, Result, StepStatus, Trigger, Verdict
 from responder.timing import MINUTE
 
 Render = Callable[[str, Mapping[str, object]], str]
@@ -86,6 +86,7 @@ def event_values(event: f.Event, incident: Incident) -> dict[str, object]:
             "status": incident.status,
             "owner": "" if incident.somebody is None else incident.somebody.actor,
         },
+        "stands": _stands(event, incident) if isinstance(fact, f.StillOpen | f.Closed) else None,
         "more": max(0, len(fact.items) - ITEMS) if isinstance(fact, f.EvidenceGathered) else 0,
         "approval": _answer_of(fact, event, incident),
         "since_opening": max(0, event.at - incident.opened_at),
@@ -126,6 +127,29 @@ def _answer_of(fact: f.Fact, event: f.Event, incident: Incident) -> dict[str, ob
         return None
     given = sum(person.at <= event.at for person in asked.approved)
     return {"preview": asked.preview, "people": asked.people, "given": given}
+
+
+def _stands(event: f.Event, incident: Incident) -> dict[str, object]:
+    """How an incident stands, for who does not follow it: what stakeholders are told (trading-operations, P4)."""
+    run = incident.run
+    helped = run is not None and run.result in (Result.FIXED, Result.CONTAINED)
+    steps = [(run, step) for run in incident.runs for step in run.steps if step.status is StepStatus.DONE]
+    done = [str(_step_values(run, step)["text"]) for run, step in steps if _changed(run, step)]
+    return {
+        "severity": incident.severity or "no severity",
+        "status": "resolved" if incident.closed else "identified" if helped else "investigating",
+        "impact": _cut(" ".join(incident.impact.split()), LONGEST_VALUE),
+        "done": [_cut(text, LONGEST_ITEM) for text in done[-COMING:]],
+        "result": None if run is None or run.result is None else run.result.value,
+        "under_way": incident.active_run is not None,
+        "next": next(iter(_coming_values(incident, event.at)), None),
+    }
+
+
+def _changed(run: Run, step: StepState) -> bool:
+    """It changed something, or a person did."""
+    attempts = run.attempts_of(step.id)
+    return not attempts or any(a.happened and a.plan.effect is not Effect.READ for a in attempts)
 
 
 def _summary(incident: Incident) -> dict[str, object]:

@@ -100,14 +100,17 @@ def _changed(incident: Incident, fact: f.Fact) -> bool:
     return any(a.happened and a.plan.effect is not Effect.READ for a in attempts)
 
 
-def broadcast(fact: f.Fact) -> bool:
-    """True for a line that the whole channel must see, not only who follows the thread."""
+def broadcast(fact: f.Fact, policy: Policy | None = None) -> bool:
+    """True for a line that the whole channel must see, not only who follows the thread. A level that only mentions
+    people is known by its policy alone."""
     match fact:
         case f.RunEnded():
             return fact.result in BAD_ENDS
         case f.StepEnded():
             return fact.status is StepStatus.UNKNOWN
-        case f.LevelReached() | f.UrgentTold() | f.MachineFired():
+        case f.LevelReached():
+            return bool(fact.page or (policy is not None and _mentioned_at(fact, policy)))
+        case f.UrgentTold() | f.MachineFired():
             return bool(fact.page)
         case f.ApprovalAsked() | f.ManualAsked() | f.MachineAnnounced() | f.AcknowledgementExpired() | f.StillOpen():
             return True
@@ -120,12 +123,22 @@ def broadcast(fact: f.Fact) -> bool:
 def mentions(incident: Incident, fact: f.Fact, policy: Policy) -> tuple[str, ...]:
     """Whom a line catches: the people of the level that it tells, or of the one that was told last."""
     if isinstance(fact, f.LevelReached):
-        level = policy.levels[fact.index] if fact.index < len(policy.levels) else None
-    elif broadcast(fact) and not isinstance(fact, f.Closed | f.StillOpen):
+        return _mentioned_at(fact, policy)
+    if broadcast(fact) and not isinstance(fact, f.Closed | f.StillOpen):
         level = last_reached(incident, policy) or next(iter(policy.levels), None)
     else:
         level = None
     return () if level is None else level.mention
+
+
+def _mentioned_at(fact: f.LevelReached, policy: Policy) -> tuple[str, ...]:
+    return policy.levels[fact.index].mention if fact.index < len(policy.levels) else ()
+
+
+def instead_of(row: str) -> str:
+    """Who did not take a page, by the id of its row (`outbox` hands it over); "" of one at its own destination."""
+    original, *tried = row.split(">")
+    return ", ".join([original.rpartition(":")[2], *tried[:-1]]) if tried else ""
 
 
 def has_line(fact: f.Fact) -> bool:

@@ -18,18 +18,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from responder.contracts import Secret
+from responder.contracts import Notifier, Secret
 from responder.notifiers.email import Email
 from responder.notifiers.slack import Slack
+from responder.policies import Policy
 from responder.tales import Sent
 from tests.acceptance.stage import ALERT, Stage, breach, playing, shipped
-from tests.contract import told_messages
 from tests.fakes.slack import TOKEN, FakeSlack, Posted
 from tests.provision import CHECKOUT
 from tests.slack_drawing import page, window
 
 IMAGES: Final = CHECKOUT / "docs" / "images"
 CHANNEL: Final = "trading-alerts"
+GROUP: Final = "S0ONCALL"
+"""The user group that each level mentions; `slack_drawing` shows its name."""
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 QUIET: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
@@ -68,11 +70,18 @@ def unknown(stage: Stage) -> None:
 STORIES: Final[dict[str, Callable[[Stage], None]]] = {"fixed": fixed, "unfixed": unfixed, "unknown": unknown}
 
 
-def played(story: Callable[[Stage], None]) -> list[Sent]:
-    """What was told in the chat, in order."""
+def mentioning(policy: Policy) -> Policy:
+    """Its levels catch their people in the chat too, as policies of one's own would."""
+    return policy.model_copy(
+        update={"levels": tuple(one.model_copy(update={"mention": (GROUP,)}) for one in policy.levels)}
+    )
+
+
+def played(story: Callable[[Stage], None], chat: Notifier | None = None) -> list[Sent]:
+    """What was told in the chat, in order; in `chat` where another one tells it."""
     rules, config = shipped()
-    hearing = config.notifiers[CHANNEL].model_copy(update={"signing_secret": Secret("-", lambda: "-")})
-    notifiers = {**config.notifiers, CHANNEL: hearing}
+    rules = replace(rules, policies={name: mentioning(policy) for name, policy in rules.policies.items()})
+    notifiers = {**config.notifiers, **({CHANNEL: chat} if chat is not None else {})}
     with playing((rules, config.model_copy(update={"notifiers": notifiers}))) as stage:
         story(stage)
         return [sent for sent in stage.sent if sent.destination == CHANNEL]
@@ -125,15 +134,20 @@ def slack_picture(name: str) -> None:
 
 
 def mail_picture() -> None:
-    """Three mails beside each other."""
+    """The last mail of each story, beside each other."""
     settings: Any = {"host": "127.0.0.1", "from": "Responder <responder@example.com>", "to": ["desk@example.com"]}
-    notifier = Email(**settings)
-    mails = [(told_messages.fixed(), "thread"), (told_messages.unfixed(), "page"), (told_messages.unknown(), "thread")]
-    bodies: list[Any] = [told_messages.message(notifier, kind, about).body for about, kind in mails]
+    mail = Email(**settings)
+    bodies: list[Any] = [_last_mail(mail, played(story, mail)) for story in STORIES.values()]
     frames = "".join(f'<iframe srcdoc="{html.escape(body["html"])}"></iframe>' for body in bodies)
     style = "body { margin: 0; background: #f6f8fa; } .row { display: flex; }"
-    style += "iframe { border: 0; width: 500px; height: 800px; }"
+    style += "iframe { border: 0; width: 500px; height: 960px; }"
     drawn(page(f'<div class="row">{frames}</div>', style), 1500, IMAGES / "email.png")
+
+
+def _last_mail(mail: Email, told: Sequence[Sent]) -> Any:
+    """What people have in front of them: the last message that is a mail at all."""
+    kinds = [(f"story/{one.message.event.fact.kind}" if one.message.event else one.message.kind, one) for one in told]
+    return [one.message.body for kind, one in kinds if not mail.passes_over(kind, sent=True)][-1]
 
 
 if __name__ == "__main__":

@@ -61,6 +61,10 @@ def _column(kind: str, title: str, small: str, content: str) -> str:
     return f'<div class="column {kind}">{head}{content}</div>'
 
 
+NAMES: Final = {"S0ONCALL": "trading-oncall"}
+"""Ids of user groups, and how Slack shows them."""
+
+
 def page(body: str, style: str = STYLE) -> str:
     """A document that says in its own root how high it is."""
     measure = "document.documentElement.dataset.height = document.body.scrollHeight"
@@ -141,5 +145,5 @@ def _mark(mark: str) -> str:
         seconds = int(target.split("^")[1])
         return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S")
     if target.startswith(("@", "!")):
-        return f'<span class="who">@{target.lstrip("@!").removeprefix("subteam^")}</span>'
+        return f'<span class="who">@{NAMES.get(who := target.lstrip("@!").removeprefix("subteam^"), who)}</span>'
     return f"<a>{label or target}</a>"

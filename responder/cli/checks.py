@@ -112,6 +112,8 @@ async def _slack(notifier: Slack) -> Sequence[str]:
     """Whose token it is, what the app may do, and whether it can write into the channel."""
     import httpx
 
+    from responder.slack_api import is_id
+
     # As the library does it: proxies of the environment, but never for plain http, which is this machine.
     remote = notifier.base_url.startswith("https://")
     async with httpx.AsyncClient(timeout=notifier.timeout, trust_env=remote) as client:
@@ -119,8 +121,8 @@ async def _slack(notifier: Slack) -> Sequence[str]:
         said = [f"the token is {whose.get('user')}'s in {whose.get('team')}"]
         if scopes and "chat:write" not in scopes:
             raise Permanent("the app may not write: give it the scope chat:write and install it again")
-        if not notifier.channel.startswith(("C", "G")):
-            said.append(f"{notifier.channel} is a name, which cannot be looked up: the channel's id is better")
+        if not is_id(notifier.channel):
+            said.append(await _looked_up(notifier))
         elif scopes and not scopes & {"channels:read", "groups:read"}:
             said.append(f"nothing known of {notifier.channel}: with the scope channels:read it can be looked at")
         else:
@@ -128,6 +130,19 @@ async def _slack(notifier: Slack) -> Sequence[str]:
     lost = "" if scopes & {"channels:history", "groups:history"} else "out"
     said.append(f"with{lost} channels:history: a message whose answer is lost is {'posted twice' if lost else 'found'}")
     return said
+
+
+async def _looked_up(notifier: Slack) -> str:
+    """Whether a name leads to the channel's id, without which nothing can be looked for there."""
+    from responder.slack_api import SlackApi
+
+    api = SlackApi(notifier.token, notifier.base_url, notifier.timeout)
+    try:
+        return f"{notifier.channel} is {await api.id_of(notifier.channel)}"
+    except Permanent as error:
+        return f"{error}. Until then a message whose answer is lost may be posted twice"
+    finally:
+        await api.close()
 
 
 async def _channel(client: httpx.AsyncClient, notifier: Slack) -> str:

@@ -93,6 +93,7 @@ def _settings(said: Said) -> tuple[configuration.Config | None, Rules | None, li
     from responder.checkups import Finding
     from responder.config import load_config
     from responder.engine.health import check_policies
+    from responder.ladders import one_way
     from responder.loader import load_rules
     from responder.sources import Folders, read_sources, shipped_rules
 
@@ -113,6 +114,10 @@ def _settings(said: Said) -> tuple[configuration.Config | None, Rules | None, li
     wakes = any(n.pages and n.kind != "console" for name, n in settings.notifiers.items() if name in paging)
     if not wakes:
         found.append(Finding("rules", good=None, says="no policy pages anybody but the console: nobody would be woken"))
+    for name, levels in one_way(rules.policies, settings.notifiers):
+        told = ", ".join(rules.policies[name].levels[n].name for n in levels)
+        says = f"{told}: one provider alone wakes people, so when it is down nobody is; give the levels a `fallback`"
+        found.append(Finding(f"policy {name}", good=None, says=says))
     return settings, rules, found
 
 

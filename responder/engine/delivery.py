@@ -36,7 +36,7 @@ from responder.outbox import (
 )
 from responder.policies import Policy
 from responder.records import HAND_OVER, Lane, MessageRow, Operation, Sending
-from responder.telling import broadcast, mentions, root_id
+from responder.telling import broadcast, instead_of, mentions, root_id
 from responder.timing import MINUTE, SECOND, backoff
 
 LOG = logging.getLogger("responder.engine")
@@ -356,7 +356,7 @@ class Delivery:
             resolves=row.template == RESOLVE,
             attempt=row.attempts + 1,
             mentions=tuple(caught),
-            broadcast=any(broadcast(one.fact) for one in events),
+            broadcast=any(broadcast(one.fact, policy) for one in events),
             doubtful=self._is_doubtful(row),
             level=_moved_to(event, policy) if row.template == PAGE else "",
             supersedes=incident.replaced.get(row.order_key, ()) if row.template == PAGE else (),
@@ -369,6 +369,7 @@ class Delivery:
         values = {**story.state_values(incident, now), "destination": case.row.destination}
         values |= {"choices": [choice.values() for choice in offered]}
         values |= {"broadcast": message.broadcast, "mentions": list(message.mentions)}
+        values |= {"instead_of": instead_of(case.row.id)}
         try:
             lines = tuple(Line(e.fact.kind, story.sentence(e, incident, render), e.at, e.seq) for e in events)
             said = lines[-1].sentence if lines else ""

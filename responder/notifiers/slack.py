@@ -19,8 +19,9 @@ from responder.block_kit import blocks, fallback_text, small_print
 from responder.contracts import Message, Notifier, Render, Secret, SecureUrl
 from responder.errors import Permanent, Temporary, Unknown
 from responder.facts import EvidenceGathered
+from responder.incident import Incident
 from responder.recorded import EvidenceItem
-from responder.slack_api import Refused, SlackApi
+from responder.slack_api import Refused, SlackApi, is_id
 from responder.timing import MINUTE, SECOND, format_time
 
 LOG = logging.getLogger("responder.notifiers")
@@ -55,7 +56,8 @@ class Slack(Notifier):
 
     The app's bot token needs the scope `chat:write`, and the app must be in the channel. With `files:write` long
     evidence goes into the thread as a file; with `channels:history` (private channels: `groups:history`) a message
-    whose answer was lost is found instead of posted twice. An incident whose runbook names a `channel` is told there.
+    whose answer was lost is found instead of posted twice; where the channel is known by its name only, that takes
+    `channels:read` (`groups:read`) too. An incident whose runbook names a `channel` is told there.
     """
 
     kind: Literal["slack"] = "slack"
@@ -103,21 +105,26 @@ class Slack(Notifier):
             self._api = SlackApi(self.token, self.base_url, self.timeout)
         return self._api
 
+    def paced_by(self, incident: Incident) -> str:
+        """Slack counts by channel, however it is called."""
+        channel = incident.channel or self.channel
+        return self._ids.get(channel, channel)
+
     # --- what it says -------------------------------------------------------------------------------------------------
 
     def compose(self, kind: str, values: Mapping[str, object], render: Render) -> JsonValue:
         """The blocks of the message, from templates/slack."""
-        if kind not in ("root", "thread"):
+        if kind not in ("root", "thread", "page"):
             return None
         markup = render(f"slack/{kind}.mrkdwn.j2", {**values, "hears": self.hears})
-        mentions = cast("Sequence[str]", values.get("mentions", ()))
+        mentions = _caught(kind, cast("Sequence[str]", values.get("mentions", ())))
         return list(blocks(markup, self._offers(kind, values), mentions))
 
     def _offers(self, kind: str, values: Mapping[str, object]) -> list[Mapping[str, str]]:
         offers = cast("Sequence[Mapping[str, str]]", values.get("choices", ()))
         if not self.hears:
             return []
-        if kind == "root":
+        if kind in ("root", "page"):
             return list(offers)
         lines = cast("Sequence[Mapping[str, object]]", values.get("lines", ()))
         verbs = {verb for line in lines for verb in ANSWERS.get(str(line["kind"]), ())}
@@ -161,7 +168,8 @@ class Slack(Notifier):
         body = message.body
         if whole and isinstance(body, list):
             body = [*body, small_print(_where_the_whole_is(message, attached=self._files))]
-        said = {"text": fallback_text(message.text, message.mentions), "parse": "none", "metadata": _metadata(message)}
+        caught = _caught(message.kind, message.mentions)
+        said = {"text": fallback_text(message.text, caught), "parse": "none", "metadata": _metadata(message)}
         quiet = {"unfurl_links": False, "unfurl_media": False}
         where = str(to["channel"])
         try:
@@ -175,6 +183,9 @@ class Slack(Notifier):
         return {"channel": answer["channel"], "ts": answer["ts"]}
 
     def _channel(self, message: Message, previous: Place) -> str:
+        """Where a message goes. A page goes to this notifier's own channel: who pages it means the people there."""
+        if message.kind in ("page", "resolve"):
+            return previous.get("channel") or self.channel
         return previous.get("channel") or message.incident.channel or self.channel
 
     # --- looking for what was sent ------------------------------------------------------------------------------------
@@ -188,7 +199,7 @@ class Slack(Notifier):
         try:
             async for one in self._ours(message, previous):
                 if _key(one) == message.id:
-                    return {"channel": self._id(message, previous), "ts": one["ts"]}
+                    return {"channel": await self._id(message, previous), "ts": one["ts"]}
         except (Temporary, Unknown) as error:
             if root and message.attempt <= PATIENCE:
                 after = error.retry_after if isinstance(error, Temporary) else None
@@ -205,7 +216,12 @@ class Slack(Notifier):
         """The messages among which it would be, page by page."""
         began = message.event.at if message.event is not None and previous else message.incident.opened_at
         oldest = f"{max(0, began - SKEW) / SECOND:.6f}"
-        query = {"channel": self._id(message, previous), "oldest": oldest, "limit": PAGE, "include_all_metadata": True}
+        query = {
+            "channel": await self._id(message, previous),
+            "oldest": oldest,
+            "limit": PAGE,
+            "include_all_metadata": True,
+        }
         method = "conversations.history"
         if previous:
             method, query = "conversations.replies", {**query, "ts": previous["ts"]}
@@ -218,9 +234,12 @@ class Slack(Notifier):
                 return
             query = {**query, "cursor": cursor}
 
-    def _id(self, message: Message, previous: Place) -> str:
+    async def _id(self, message: Message, previous: Place) -> str:
+        """The channel's id, looked up once where only its name is known."""
         channel = self._channel(message, previous)
-        return self._ids.get(channel, channel)
+        if channel not in self._ids:
+            self._ids[channel] = channel if is_id(channel) else await self._calls().id_of(channel)
+        return self._ids[channel]
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -243,6 +262,11 @@ class Slack(Notifier):
         title = f"{message.incident.title}: the whole text"
         shared = {"files": [{"id": given.get("file_id"), "title": title}], "thread_ts": thread["ts"]}
         await api.write("files.completeUploadExternal", {**shared, "channel_id": channel}, channel)
+
+
+def _caught(kind: str, mentions: Sequence[str]) -> Sequence[str]:
+    """Whom a message catches: a page that names nobody is for whoever is there, since a silent line wakes nobody."""
+    return mentions or (("here",) if kind == "page" else ())
 
 
 def _metadata(message: Message) -> dict[str, JsonValue]:

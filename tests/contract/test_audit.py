@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,20 +17,23 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from responder import facts as f
-from responder.app import App
+from responder.app import CATALOGUE, App
 from responder.commands import Command, SetPause
+from responder.config import read_config
 from responder.connections import open_transport
 from responder.contracts import Message, Notifier
 from responder.draft import Draft
-from responder.engine.announcer import WAITS, Announcer
+from responder.engine.announcer import WAITS, Announcer, chats
 from responder.engine.audit import EVERY, FRESH, STUCK
 from responder.engine.heartbeat import AGAIN, Pinged, Pings
-from responder.errors import Permanent, StoreUnavailable, Temporary
+from responder.environment import Environment
+from responder.errors import BadConfig, Permanent, StoreUnavailable, Temporary
 from responder.heartbeat_settings import DeadMansSwitch
 from responder.incident import Due, Incident
 from responder.ingest import News, tell_news
+from responder.loader import load_rules
 from responder.records import Change, Keys, Lane, MessageRow, ScopeRow, State, TimerRow, Writes
-from responder.scopes import PAUSE
+from responder.scopes import PAUSE, Pause, pause_name
 from responder.timing import MINUTE, SECOND
 from tests.contract.test_heartbeat import START, Time, built, incidents
 from tests.fakes.server import FakeServer
@@ -400,6 +404,59 @@ async def test_a_pause_and_its_end_are_told_once_among_replicas(tmp_path: Path) 
             "Responder responder: anna has paused automation: strange fills. People are paged as always",
             "Responder responder: anna lets automation act again",
         ]
+
+
+async def test_a_pause_of_one_runbook_or_service_is_told_too(tmp_path: Path) -> None:
+    time = Time()
+    async with built(tmp_path, time) as app, announcing(app) as (announcer, chat):
+        await announcer.begin("1", "auto", 0)
+        await announcer.watch(time.now)
+        for number, what in enumerate(("runbook", "service")):
+            row = Pause(paused=True, actor="anna", at=time.now, reason="a drill").model_dump_json()
+            scope = ScopeRow(pause_name(what, "cut"), row, time.now)
+            await app.desk.store.submit(Puts(f"p{number}", Writes(scopes=(scope,))))
+        await announcer.watch(time.now)
+        await announcer.stop()
+        assert sorted(without_time(chat._said[1:])) == [
+            "Responder responder: anna has paused runbook cut: a drill. People are paged as always",
+            "Responder responder: anna has paused service cut: a drill. People are paged as always",
+        ]
+        chat._said.clear()
+        await announcer.begin("1", "auto", 0)
+        await announcer.stop()
+        assert "; runbook cut is paused by anna since" in chat._said[0]
+
+
+TWO_CHATS = """
+notifiers:
+  room: {kind: slack, token: {env: T}, channel: C0RISK}
+  same: {kind: slack, token: {env: T}, channel: C0RISK}
+  mail: {kind: email, host: 127.0.0.1, from: r@example.com, to: [a@example.com]}
+  quiet: {kind: slack, token: {env: T}, channel: C0QUIET}
+"""
+
+
+def test_the_chats_of_all_policies_hear_of_it_each_place_once() -> None:
+    config = read_config("responder.yaml", TWO_CHATS, CATALOGUE, Environment({}, Path(), check_secrets=False))
+    policies = {"a": {"chat": ["room"]}, "b": {"chat": ["same", "mail"]}, "c": {"chat": ["console"]}}
+    sources = {"policies.yaml": json.dumps({"policies": policies, "default": "a"})}
+    rules = load_rules(sources, CATALOGUE, config).rules
+    assert chats(rules, config.notifiers) == ("room", "mail")
+    assert chats(rules, {"console": config.notifiers["console"]}) == ("console",)
+
+
+async def test_a_reload_that_was_refused_is_told_whoever_asked_for_it(tmp_path: Path) -> None:
+    time = Time()
+    async with built(tmp_path, time) as app:
+        chat = Chat()
+        app.announcer.notifiers = {"console": chat}
+        await app.announcer.begin("1", "auto", 0)
+        with (tmp_path / "responder.yaml").open("a") as file:
+            file.write("unknown: 1\n")
+        with pytest.raises(BadConfig):
+            await app.reload()
+        await app.announcer.stop()
+        assert "a reload was refused, and the rules and settings from before go on: " in chat._said[-1]
 
 
 async def test_a_reload_is_told_in_the_chats_that_it_brings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,12 +59,13 @@ async def trial(notifier: Notifier) -> Finding:
 
 
 class SlackLooks(FakeServer):
-    """The two methods that only look."""
+    """The methods that only look."""
 
     def __init__(self, scopes: str = "chat:write,channels:read,channels:history", **channel: Any) -> None:
         self.channel = {"id": "C0RISK", "name": "risk", "is_member": True, "is_archived": False, **channel}
         self._scopes = scopes
-        super().__init__([Route("/api/auth.test", self._auth), Route("/api/conversations.info", self._info)])
+        looks = {"auth.test": self._auth, "conversations.info": self._info, "conversations.list": self._list}
+        super().__init__([Route(f"/api/{name}", answer) for name, answer in looks.items()])
 
     def configured(self, **more: Any) -> Slack:
         known: dict[str, Any] = {"token": secret(SLACK_TOKEN), "channel": "C0RISK", "base_url": f"{self.url}/api/"}
@@ -77,6 +78,11 @@ class SlackLooks(FakeServer):
 
     async def _auth(self, request: Request) -> Response:
         return self._answer(request, {"user": "responder", "team": "Trading"})
+
+    async def _list(self, request: Request) -> Response:
+        if "channels:read" not in self._scopes:
+            return self._answer(request, {"ok": False, "error": "missing_scope"})
+        return self._answer(request, {"channels": [{"id": "C0RISK", "name": "risk"}]})
 
     async def _info(self, request: Request) -> Response:
         return self._answer(request, {"channel": self.channel})
@@ -115,7 +121,8 @@ async def test_what_slack_cannot_show_is_said_to_be_unknown() -> None:
     async with SlackLooks("chat:write") as server:
         _, by_name = await looks(server.configured(channel="#risk"))
         _, without_scope = await looks(server.configured())
-    assert "#risk is a name, which cannot be looked up" in by_name
+    assert "#risk cannot be looked up" in by_name
+    assert "write the channel's id, or give the app the scopes channels:read and groups:read" in by_name
     assert "with the scope channels:read it can be looked at" in without_scope
     assert "a message whose answer is lost is posted twice" in without_scope
 

@@ -24,6 +24,8 @@ from responder.errors import BadConfig, Permanent, Temporary, Unknown
 from responder.incident import Incident
 from responder.notifiers import NOTIFIERS
 from responder.notifiers.email import IMPORTANT, PATIENCE, Email
+from responder.recorded import Outcome, StepStatus
+from tests.builders import ended, intended, opened, started, told
 from tests.contract.told_messages import (
     HOSTILE,
     KINDS,
@@ -103,6 +105,18 @@ async def test_every_message_is_a_mail_that_says_how_it_stands(kind: str, state:
         assert ("WHO IS NEXT" in text) == ("CLOSED" not in text) == (not about.closed)
         assert Elements(html).names <= DRAWN
         assert set(Elements(html).links) <= set(about.links.values())
+
+
+def test_a_mail_never_says_that_is_checked_what_nobody_knows_to_be_done() -> None:
+    run = opened(runbook="var-breach"), started(), intended(), ended(Outcome.UNKNOWN, detail="no answer")
+    about = told(*run, f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN, why="no answer"), f.Verifying(run=1))
+    mail = Email.model_validate({"host": "127.0.0.1", "from": "r@example.com", "to": ["a@example.com"]})
+    body: Any = message(mail, "thread", about).body
+    for text in (body["text"], body["html"]):
+        assert "A person must look: nobody knows what was changed" in text
+        assert "hecking whether it helped" not in text
+        assert "Being checked" not in text
+        assert "responder settle i1" in text
 
 
 async def test_the_headers_are_those_of_an_automatic_message() -> None:

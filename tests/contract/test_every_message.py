@@ -14,17 +14,23 @@ from typing import Any
 import pytest
 
 from responder.contracts import Message, Notifier
-from responder.facts import Event
+from responder.engine.announcer import announcement, not_reloaded, started, switched
+from responder.errors import Temporary
+from responder.facts import Event, Fact
 from responder.notifiers.email import Email
 from responder.notifiers.opsgenie import Opsgenie
 from responder.notifiers.pagerduty import PagerDuty
 from responder.notifiers.slack import Slack
 from responder.notifiers.webhook import Webhook
+from responder.recorded import Outcome
+from responder.scopes import PAUSE, Pause, pause_name
 from responder.tales import Sent
-from responder.timing import MINUTE
+from responder.telling import SILENT, has_line
+from responder.timing import MINUTE, SECOND
 from tests.acceptance.stage import RISK, Stage, alert, halting, own, playing, risky
-from tests.builders import a_runbook, call_step, cut_step
-from tests.contract.told_messages import secret
+from tests.builders import a_runbook, call_step, cut_step, ended, fired
+from tests.contract import slack_parts
+from tests.contract.told_messages import TEMPLATES, secret
 from tests.fakes.opsgenie import KEY as GENIE_KEY
 from tests.fakes.opsgenie import FakeOpsgenie
 from tests.fakes.pagerduty import KEY, FakePagerDuty
@@ -32,6 +38,7 @@ from tests.fakes.receiver import FakeReceiver
 from tests.fakes.slack import TOKEN, FakeSlack
 from tests.fakes.smtp import FakeSmtp
 from tests.hostile_values import HOSTILE
+from tests.unit.test_story import SAMPLES, incident
 
 MENTIONED = [
     {"name": "L1", "after": 0, "page": "first", "mention": ["S012DESK"]},
@@ -180,11 +187,21 @@ def named(timeline: object) -> str:
 # --- destinations -----------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Now:
+    """The virtual time in which the message that is sent now was sent, in seconds."""
+
+    seconds: float = 0.0
+
+
 @asynccontextmanager
-async def chat(kind: str) -> AsyncIterator[Notifier]:
+async def chat(kind: str, now: Now | None = None) -> AsyncIterator[Notifier]:
+    """A chat that holds to its limits, those of pace too when `now` says the time."""
     match kind:
         case "slack":
             async with FakeSlack(room="C1") as server:
+                if now is not None:
+                    server.limits(lambda: now.seconds)
                 yield Slack(token=secret(TOKEN), channel="#room", base_url=server.base_url, signing_secret=secret("s"))
         case "email":
             async with FakeSmtp() as smtp:
@@ -217,21 +234,34 @@ COMPOSING: dict[str, Notifier] = {
 PAGERS = ("first", "second", "boss")
 
 
-async def deliver(notifier: Notifier, messages: list[Message]) -> set[str]:
+async def deliver(notifier: Notifier, told: list[Sent], now: Now | None = None) -> set[str]:
     """Send them as delivery would; a root's answer comes with what follows it. Answers the kinds that were sent."""
     roots: dict[str, str] = {}
     kinds = set()
-    for message in messages:
+    clock = now or Now()
+    for one in told:
+        message, clock.seconds = one.message, max(clock.seconds, one.at / SECOND)
         about = message.incident.id
         template = f"story/{_kind(message.event)}" if message.kind == "thread" else message.kind
         if notifier.passes_over(template, about in roots):
             continue
-        answer = await notifier.send(replace(message, previous=roots.get(about, "")))
+        answer = await _in_time(notifier, replace(message, previous=roots.get(about, "")), clock)
         kinds.add(message.kind)
         if message.kind == "root":
             roots[about] = answer
     await notifier.stop()
     return kinds
+
+
+async def _in_time(notifier: Notifier, message: Message, clock: Now) -> str:
+    """Sent when the provider says: the stage itself keeps no pace. It must always say when."""
+    while True:
+        try:
+            return await notifier.send(message)
+        except Temporary as busy:
+            if busy.retry_after is None:
+                raise
+            clock.seconds += busy.retry_after
 
 
 def _kind(event: Event | None) -> str:
@@ -243,8 +273,9 @@ def _kind(event: Event | None) -> str:
 async def test_a_chat_takes_every_message(kind: str, timeline: Timeline) -> None:
     # In a thread, because virtual time has an event loop of its own.
     told = await asyncio.to_thread(timeline.sent, {"room": COMPOSING[kind]})
-    async with chat(kind) as notifier:
-        kinds = await deliver(notifier, [one.message for one in told if one.destination == "room"])
+    now = Now()
+    async with chat(kind, now) as notifier:
+        kinds = await deliver(notifier, [one for one in told if one.destination == "room"], now)
     assert kinds == {"root", "thread"}
 
 
@@ -253,5 +284,50 @@ async def test_a_chat_takes_every_message(kind: str, timeline: Timeline) -> None
 async def test_a_pager_takes_every_message(kind: str, timeline: Timeline) -> None:
     told = await asyncio.to_thread(timeline.sent, dict.fromkeys(PAGERS, COMPOSING[kind]))
     async with pager(kind) as notifier:
-        kinds = await deliver(notifier, [one.message for one in told if one.destination in PAGERS])
+        kinds = await deliver(notifier, [one for one in told if one.destination in PAGERS])
     assert "page" in kinds
+
+
+# --- nothing is left out ----------------------------------------------------------------------------------------------
+
+LINES = tuple(
+    fact
+    for fact in (*(fact for fact, _ in SAMPLES), fired("b", joined=True), ended(Outcome.UNKNOWN, detail="no answer"))
+    if has_line(fact)
+)
+"""A fact of every kind that has a line of its own, and several of some."""
+
+
+def test_every_line_is_among_those_that_are_sent() -> None:
+    templates = {name.split("/")[1].partition(".")[0] for name in TEMPLATES.names() if name.startswith("story/")}
+    assert {fact.kind for fact in LINES} == templates - {"checks"} - SILENT
+
+
+@pytest.mark.parametrize("fact", LINES, ids=lambda fact: fact.kind)
+async def test_slack_takes_every_line_about_every_state(fact: Fact) -> None:
+    async with chat("slack") as notifier:
+        for about in (incident(), slack_parts.unfixed(), slack_parts.unknown(), slack_parts.fixed()):
+            assert isinstance(notifier, Slack)
+            kept = await notifier.send(slack_parts.root(notifier, about, id=f"{id(about)}"))
+            line = slack_parts.reply(notifier, about, fact, previous=kept)
+            assert line.body is not None
+            await notifier.send(line)
+        await notifier.stop()
+
+
+PAUSED = Pause(paused=True, actor="anna <!channel>", at=0, reason="<@U1> & *all* of it", until=10**15)
+ANNOUNCEMENTS = (
+    started("1.2.3", 7, "auto", 2, {PAUSE: PAUSED, pause_name("service", "oms"): PAUSED}),
+    switched("runbook <!here>", PAUSED),
+    switched("automation", PAUSED.model_copy(update={"paused": False})),
+    not_reloaded(ValueError("<!channel> " + "x" * 5_000)),
+    "stops",
+)
+
+
+@pytest.mark.parametrize("sentence", ANNOUNCEMENTS, ids=["started", "paused", "resumed", "refused", "stops"])
+@pytest.mark.parametrize("kind", ["slack", "email", "webhook"])
+async def test_a_chat_takes_every_announcement(kind: str, sentence: str) -> None:
+    async with chat(kind) as notifier:
+        await notifier.send(announcement("main", sentence, "n1", 0))
+        await notifier.stop()

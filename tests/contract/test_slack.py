@@ -322,3 +322,58 @@ async def test_a_file_goes_nowhere_else(address: str, caplog: pytest.LogCaptureF
 )
 def test_an_address_for_files_is_https_at_slack(address: str, slacks: bool) -> None:
     assert SlackApi(secret(TOKEN), "https://slack.com/api/", 1)._is_slacks(address) is slacks
+
+
+# --- names of channels ------------------------------------------------------------------------------------------------
+
+
+async def lost_root(server: FakeSlack, room: Slack) -> None:
+    """A root whose answer is lost, and the try after it by a process that knows nothing."""
+    server.fail("internal_error", method="chat.postMessage", done=True)
+    with pytest.raises(Unknown):
+        await room.send(root(room, unfixed()))
+    await room.send(root(room, unfixed(), doubtful=True, attempt=2))
+
+
+async def test_a_root_whose_answer_was_lost_is_found_in_a_channel_that_is_known_by_name() -> None:
+    async with a_room() as (server, room):
+        server.listed_at_once = 1
+        server.channels = {"#a": "C0A", "#b": "C0B", "#RISK-old": "C0OLD", **server.channels}
+        await lost_root(server, room)
+        assert len(server.roots) == 1
+        assert server.roots[0].updates == 1
+        await room.send(root(room, unfixed(id="other"), doubtful=True))
+        assert server.calls.count("conversations.list") == 4, "a name is looked up once"
+
+
+@pytest.mark.parametrize(("scope", "private"), [("groups:read", False), ("channels:read", True)])
+async def test_one_scope_is_enough_for_channels_of_its_kind(scope: str, private: bool) -> None:
+    async with a_room() as (server, room):
+        server.scopes -= {scope}
+        server.private = frozenset({"C0RISK"}) if private else frozenset()
+        await lost_root(server, room)
+        assert len(server.roots) == 1
+
+
+@pytest.mark.parametrize("missing", ["scopes", "channel"])
+async def test_a_name_that_cannot_be_looked_up_is_said_and_the_message_goes_out(
+    missing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_room() as (server, room):
+        server.scopes -= {"channels:read", "groups:read"} if missing == "scopes" else set()
+        server.private = frozenset({"C0RISK"}) if missing == "channel" else frozenset()
+        server.scopes -= {"groups:read"} if missing == "channel" else set()
+        with caplog.at_level(logging.WARNING):
+            await lost_root(server, room)
+        assert len(server.roots) == 2
+        assert "may stand twice" in caplog.text
+        assert "channels:read and groups:read" in caplog.text
+        assert "write the channel's id" in caplog.text
+
+
+async def test_a_root_waits_while_the_channels_cannot_be_listed() -> None:
+    async with a_room() as (server, room):
+        server.fail("ratelimited", 429, method="conversations.list", Retry_After="30")
+        with pytest.raises(Temporary) as raised:
+            await room.send(root(room, unfixed(), doubtful=True))
+        assert raised.value.retry_after == 30

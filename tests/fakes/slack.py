@@ -23,6 +23,12 @@ from tests.fakes.slack_limits import POST, UPDATE, mentioned, refusal
 TOKEN = "xoxb-a-bot-token-of-the-fake"
 NEEDED: Final = {"chat": "chat:write", "files": "files:write", "conversations": "channels:history"}
 """Family of methods -> the scope that it needs."""
+LISTING: Final = {"public_channel": "channels:read", "private_channel": "groups:read"}
+"""Kind of channel -> the scope by which an app may list those."""
+CHANGES: Final = 50
+"""Messages that an app may change within a minute (tier 3)."""
+LISTED: Final = 999
+"""The most channels that Slack lists at once."""
 BURST: Final = 3
 """Messages to one channel that Slack lets through at once, when the channel has been quiet."""
 
@@ -68,9 +74,13 @@ class FakeSlack(FakeServer):
         self.channels = {f"#{name}": channel for name, channel in channels.items()}
         self.messages: list[Posted] = []
         self.calls: list[str] = []
-        self.scopes: frozenset[str] = frozenset(NEEDED.values())
+        self.scopes: frozenset[str] = frozenset({*NEEDED.values(), *LISTING.values()})
+        self.private: frozenset[str] = frozenset()
+        """Ids of the channels that are private."""
         self.upload_at = ""
         """Where files are to be sent, when not to this server."""
+        self.listed_at_once = LISTED
+        self._changed_at: list[float] = []
         self._troubles: deque[_Trouble] = deque()
         self._files: dict[str, bytes | None] = {}
         self._numbers = count()
@@ -81,7 +91,11 @@ class FakeSlack(FakeServer):
             "chat.update": self._update,
             "files.completeUploadExternal": self._complete,
         }
-        reads = {"conversations.history": self._history, "conversations.replies": self._replies}
+        reads = {
+            "conversations.history": self._history,
+            "conversations.replies": self._replies,
+            "conversations.list": self._list,
+        }
         super().__init__([
             *(Route(f"/api/{name}", self._entry(name, do, _body), methods=["POST"]) for name, do in posts.items()),
             *(Route(f"/api/{name}", self._entry(name, do, _query), methods=["GET"]) for name, do in reads.items()),
@@ -142,7 +156,7 @@ class FakeSlack(FakeServer):
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return _refused("invalid_auth")
         needed = NEEDED[name.partition(".")[0]]
-        if needed not in self.scopes:
+        if needed not in self.scopes and name != "conversations.list":
             return JSONResponse({"ok": False, "error": "missing_scope", "needed": needed})
         answer: dict[str, Any] | str | float = do(await read(request))
         if isinstance(answer, float):
@@ -188,13 +202,27 @@ class FakeSlack(FakeServer):
     def _standing(self, channel: str, ts: str) -> Posted | None:
         return next((m for m in self.messages if (m.channel, m.ts) == (channel, ts)), None)
 
-    def _update(self, body: dict[str, Any]) -> dict[str, Any] | str:
+    def _hurried(self) -> float:
+        """Seconds until the app may change another message: so many within any minute, whatever the channel."""
+        if self._clock is None:
+            return 0.0
+        now = self._clock()
+        self._changed_at = [at for at in self._changed_at if at > now - 60]
+        if len(self._changed_at) >= CHANGES:
+            return self._changed_at[0] + 60 - now
+        self._changed_at.append(now)
+        return 0.0
+
+    def _update(self, body: dict[str, Any]) -> dict[str, Any] | str | float:
         if body["channel"] not in self.channels.values():
             return "channel_not_found"  # an update takes the id, never the name
         found = self._standing(body["channel"], body["ts"])
         wrong = refusal(body, UPDATE)
         if found is None or wrong is not None:
             return wrong or "message_not_found"
+        wait = self._hurried()
+        if wait > 0:
+            return wait
         found.text, found.blocks, found.metadata = body["text"], body.get("blocks", []), body.get("metadata", {})
         found.updates, found.parse = found.updates + 1, body.get("parse", "")
         return {"channel": found.channel, "ts": found.ts}
@@ -205,6 +233,22 @@ class FakeSlack(FakeServer):
         """The newest first; replies only when the channel was shown them."""
         found = [m for m in self.messages if m.channel == query["channel"] and (m.thread_ts is None or m.broadcast)]
         return self._page(query, found[::-1])
+
+    def _list(self, query: dict[str, str]) -> dict[str, Any] | str:
+        """The channels of the kinds that are asked for; some pages are shorter than wanted, as Slack warns."""
+        if query.keys() - {"types", "limit", "cursor", "exclude_archived"} or int(query["limit"]) > LISTED:
+            return "invalid_arguments"
+        kinds = query.get("types", "public_channel").split(",")
+        if any(LISTING[kind] not in self.scopes for kind in kinds):
+            return "missing_scope"
+        known = [
+            {"id": id_, "name": name.removeprefix("#"), "is_private": id_ in self.private}
+            for name, id_ in self.channels.items()
+            if ("private_channel" if id_ in self.private else "public_channel") in kinds
+        ]
+        begins, most = int(query.get("cursor") or 0), min(int(query["limit"]), self.listed_at_once)
+        following = str(begins + most) if begins + most < len(known) else ""
+        return {"channels": known[begins : begins + most], "response_metadata": {"next_cursor": following}}
 
     def _replies(self, query: dict[str, str]) -> dict[str, Any] | str:
         """The root, whatever is asked for, and its replies, the oldest first."""

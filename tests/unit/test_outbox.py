@@ -20,7 +20,7 @@ def page_row(name: str, to: str = "first") -> MessageRow:
         ("op1:0:page:first>second", "second", "third"),
         ("op1:0:page:first>second>third", "third", "last"),
         ("op1:0:page:first>second>third>last", "last", None),
-        ("op1:0:page:boss", "boss", "last"),
+        ("op1:0:page:boss", "boss", "second"),  # who is in no level: as at the first
     ],
 )
 def test_a_page_goes_from_channel_to_channel_each_once(name: str, to: str, expected: str | None) -> None:

@@ -161,7 +161,10 @@ SAMPLES: list[tuple[f.Fact, str]] = [
     (f.AlertsUnsilenced(fingerprints=("a", "b")), "2 alerts are not silenced in Alertmanager any more, and still fire"),
     (f.PagerAsked(round=0, index=1), "Asked before the next level: no pager knows of an answer"),
     (f.PagerAsked(round=0, index=1, said=("oncall: acknowledged by bo",)), "next level: oncall: acknowledged by bo"),
-    (f.StillOpen(number=1, lasted=60 * MINUTE), "Still open after 1h 00m, its run is under way; nobody has it"),
+    (
+        f.StillOpen(number=1, lasted=60 * MINUTE),
+        "can be taken · done: Kelly fraction 0.25 → 0.1 (VaR breach) · next: the run goes on by itself · nobody",
+    ),
     (f.LadderRepeated(number=2), "Every level was told and nobody has answered: the ladder begins again"),
     (f.StormJoined(storm="s1"), "One of many that began at once: people are paged for all of them together, see"),
     (f.StormGrew(incident="i2", title="Stale feed", target="md/a"), "Incident i2 is one of them: Stale feed, md/a"),
