@@ -111,6 +111,8 @@ def broadcast(fact: f.Fact) -> bool:
             return bool(fact.page)
         case f.ApprovalAsked() | f.ManualAsked() | f.MachineAnnounced() | f.AcknowledgementExpired() | f.StillOpen():
             return True
+        case f.MessageDead():
+            return fact.by_hand
         case f.Closed():
             return True
         case _:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from responder.notifiers.pagerduty import PagerDuty, details
 from responder.story import state_values
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.builders import T0, opened, started, told
-from tests.contract.pager_parts import LATER, OLDER, PAGE, notifier, page, paging, saying
+from tests.contract.pager_parts import OLDER, PAGE, notifier, page, paging, saying
 from tests.contract.told_messages import TEMPLATES, secret, unfixed, unknown
 from tests.fakes.pagerduty import KEY, SENDER, TOKEN
 from tests.fakes.server import HangsUp
@@ -29,39 +28,21 @@ from tests.fakes.server import HangsUp
 # --- one open incident ------------------------------------------------------------------------------------------------
 
 
-async def test_a_page_ends_those_that_it_replaces_once_it_was_taken() -> None:
-    async with paging() as (server, pager):
+async def test_a_page_is_one_event_and_ends_nothing() -> None:
+    async with paging(rest=False) as (server, pager):
         await pager.send(page(pager, key=OLDER))
         await pager.send(page(pager))
-        third = page(pager, key=LATER, supersedes=(OLDER, PAGE))
-        server.fail(503)
-        with pytest.raises(Temporary):
-            await pager.send(third)
-        assert [one.open for one in server.pages] == [True, True], "nobody would be paged"
-        await pager.send(third)
-        assert [(one.key, one.open) for one in server.pages] == [(OLDER, False), (PAGE, False), (LATER, True)]
-        assert server.events[-3]["event_action"] == "trigger"
+        assert [one.open for one in server.pages] == [True, True]
+        await pager.send(saying(pager, "resolve", key=OLDER))
+        assert [(one.key, one.open) for one in server.pages] == [(OLDER, False), (PAGE, True)]
+        assert [one["event_action"] for one in server.events] == ["trigger", "trigger", "resolve"]
 
 
-async def test_a_page_that_could_not_end_the_one_before_is_sent_again_as_one() -> None:
+async def test_a_page_whose_answer_was_lost_is_sent_again_as_one() -> None:
     async with paging() as (server, pager):
         await pager.send(page(pager))
-        later = page(pager, key=LATER, supersedes=(PAGE,))
-        server.fail(503, after=1)
-        with pytest.raises(Temporary, match="503"):
-            await pager.send(later)
-        await pager.send(replace(later, attempt=2))
-        assert [(one.open, len(one.triggers)) for one in server.pages] == [(False, 1), (True, 2)]
-
-
-async def test_a_page_is_taken_even_when_it_may_not_end_the_one_before(caplog: pytest.LogCaptureFixture) -> None:
-    async with paging() as (server, pager):
-        await pager.send(page(pager, key=OLDER))
-        await pager.send(page(pager))
-        server.fail(400, after=1)
-        await pager.send(page(pager, key=LATER, supersedes=(OLDER, PAGE)))
-        assert [one.open for one in server.pages] == [True, False, True]
-    assert f"{OLDER} is replaced by a later one, resolve it by hand" in caplog.text
+        await pager.send(page(pager, attempt=2))
+        assert [(one.open, len(one.triggers)) for one in server.pages] == [(True, 2)]
 
 
 async def test_an_acknowledgement_is_passed_on_and_wakes_nobody() -> None:
@@ -74,12 +55,13 @@ async def test_an_acknowledgement_is_passed_on_and_wakes_nobody() -> None:
 
 async def test_what_is_no_event_is_not_sent() -> None:
     async with paging(rest=False) as (server, pager):
-        for kind in ("root", "thread", "note"):
+        for kind in ("root", "thread", "note", "move"):
             assert await pager.send(saying(pager, kind)) == ""
         assert (server.events, server.calls) == ([], [])
-        passed = {template: pager.passes_over(template, sent=False) for template in ("note", "change", "page")}
-        assert passed == {"note": True, "change": False, "page": False}
-    assert not notifier("https://x.example").passes_over("note", sent=False)
+        passed = {template: pager.passes_over(template, sent=False) for template in ("note", "move", "change", "page")}
+        assert passed == {"note": True, "move": True, "change": False, "page": False}
+    able = notifier("https://x.example")
+    assert not any(able.passes_over(template, sent=False) for template in ("note", "move"))
 
 
 async def test_at_its_pace_no_event_is_ever_one_too_many() -> None:
