@@ -348,6 +348,10 @@ class Notifier(Strict):
         """What shares the pace: by default the incident's channel, "" for the destination as a whole."""
         return incident.channel or ""
 
+    def bucket(self, name: str, incident: Incident, template: str) -> tuple[str, str]:
+        """Whose pace a message of this template takes its turn of; `name` is what this destination is called."""
+        return name, self.paced_by(incident)
+
     async def asked(self, key: str) -> PagerState | None:
         """What the pager says about its incident of this deduplication key; None where it cannot be asked. The caller
         bounds the time. Raises Temporary, Permanent, Unknown."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from responder import story
 from responder.choices import Choice, choices
-from responder.contracts import Line, Message, Notifier, PagerState, Render
+from responder.contracts import RECORDS, Line, Message, Notifier, PagerState, Render
 from responder.desk import Desk, Shelf
 from responder.engine.outages import Outages
 from responder.engine.pace import REMEMBERED, Pace
@@ -108,7 +108,7 @@ class Delivery:
         self._dead: set[tuple[str, str, str]] = set()
         self._lease = 0
         self._began = desk.now()
-        self._channels: dict[tuple[str, str], tuple[str, str]] = {}
+        self._channels: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._stopping = False
 
     @property
@@ -186,7 +186,7 @@ class Delivery:
             return
         if len(self._channels) > REMEMBERED:
             self._channels.clear()
-        self._channels[row.destination, row.incident] = _channel(case)
+        self._channels[_known_by(row)] = _channel(case)
         if wait > 0 and not silent:
             await self._paced_out(row, now, now + wait)
             return
@@ -197,7 +197,7 @@ class Delivery:
 
     def _paced(self, row: MessageRow, notifier: Notifier, now: int) -> int:
         """Microseconds to wait for the pace, as far as it is known without reading the incident again."""
-        channel = self._channels.get((row.destination, row.incident))
+        channel = self._channels.get(_known_by(row))
         if channel is None or notifier.pace == 0 or notifier.passes_over(row.template, row.sent_at is not None):
             return 0
         return self._pace.wait(channel, now, notifier.pace, notifier.burst)
@@ -460,7 +460,11 @@ class Delivery:
 
 
 def _channel(case: _Case) -> tuple[str, str]:
-    return case.row.destination, case.notifier.paced_by(case.incident)
+    return case.notifier.bucket(case.row.destination, case.incident, case.row.template)
+
+
+def _known_by(row: MessageRow) -> tuple[str, str, str]:
+    return row.destination, row.incident, row.template if row.template in RECORDS else ""
 
 
 def _moved_to(event: Event | None, policy: Policy) -> str:

@@ -79,9 +79,16 @@ class PagerDuty(Notifier):
         """True for notes and moves without a token, beside what is for chats."""
         return (template in _BY_REST and self.api_token is None) or super().passes_over(template, sent)
 
-    def paced_by(self, incident: Incident) -> str:
-        """Its limit counts a key's events, whatever they are about."""
-        return ""
+    def bucket(self, name: str, incident: Incident, template: str) -> tuple[str, str]:
+        """Its limit counts the events of a routing key, whatever they are about and however many notifiers have it;
+        what goes by REST is counted apart, by token. A digest stands for the key, its place where it cannot be read."""
+        by_rest = template in _BY_REST and self.api_token is not None
+        counted = self.api_token if by_rest and self.api_token is not None else self.routing_key
+        try:
+            known = hashlib.sha256(counted.reveal().strip().encode()).hexdigest()[:16]
+        except BadConfig:
+            known = counted.named
+        return f"{self.kind} {'rest' if by_rest else 'events'}", known
 
     async def start(self) -> None:
         """Say what will not work as it may be meant."""

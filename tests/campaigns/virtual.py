@@ -99,6 +99,10 @@ class Standing(Recorder):
         """See Notifier.paced_by."""
         return self._stands_for.paced_by(incident)
 
+    def bucket(self, name: str, incident: Any, template: str) -> tuple[str, str]:
+        """See Notifier.bucket."""
+        return self._stands_for.bucket(name, incident, template)
+
     async def send(self, message: Message) -> str:
         """Taken after the wire's latency, or refused as it says."""
         wire = self._wire
@@ -245,9 +249,9 @@ SETTINGS = """
 mode: auto
 notifiers:
   room: {kind: slack, token: {env: T}, channel: '#alerts'}
-  first: {kind: pagerduty, routing_key: {env: T}}
-  second: {kind: pagerduty, routing_key: {env: T}}
-  third: {kind: pagerduty, routing_key: {env: T}}
+  first: {kind: pagerduty, routing_key: {env: FIRST}}
+  second: {kind: pagerduty, routing_key: {env: SECOND}}
+  third: {kind: pagerduty, routing_key: {env: THIRD}}
   other: {kind: opsgenie, key: {env: T}}
 """
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from responder import facts as f
 from responder.config import read_config
-from responder.contracts import Catalogue
+from responder.contracts import Catalogue, Secret
 from responder.engine.pace import Pace
 from responder.environment import Environment
-from responder.errors import Permanent, Temporary
+from responder.errors import BadConfig, Permanent, Temporary
 from responder.incident import Incident
 from responder.notifiers import NOTIFIERS
 from responder.notifiers.pagerduty import PagerDuty, details
@@ -68,12 +68,31 @@ async def test_at_its_pace_no_event_is_ever_one_too_many() -> None:
     async with paging(rest=False) as (server, pager):
         now, pace = 0, Pace()
         server.limits(lambda: now / SECOND)
+        other = notifier(server.url, rest=False)
         for number in range(180):
-            now += pace.wait(("desk", pager.paced_by(unfixed())), now, pager.pace, pager.burst)
-            pace.take(("desk", ""), now, pager.pace)
-            await pager.send(saying(pager, "resolve", key=f"responder/main/i{number}/desk/l0.0"))
+            name, kind = ("desk", "page") if number % 2 else ("other", "resolve")
+            bucket = (other if number % 2 else pager).bucket(name, unfixed(), kind)
+            now += pace.wait(bucket, now, pager.pace, pager.burst)
+            pace.take(bucket, now, pager.pace)
+            await pager.send(saying(pager, kind, key=f"responder/main/i{number}/desk/l0.0"))
+        await other.stop()
         assert len(server.events) == 180
         assert now < 110 * SECOND
+
+
+async def test_what_shares_a_limit_shares_the_pace() -> None:
+    def gone() -> str:
+        raise BadConfig("no such variable")
+
+    first, same = notifier("https://x.example"), notifier("https://x.example")
+    other = notifier("https://x.example", routing_key=secret(KEY[::-1]))
+    lost = notifier("https://x.example", routing_key=Secret("env GONE", gone))
+    about = unfixed()
+    assert first.bucket("a", about, "page") == same.bucket("b", told(opened(id="i2")), "change")
+    assert first.bucket("a", about, "note") == other.bucket("a", about, "move"), "REST counts by token"
+    buckets = {one.bucket("a", about, kind) for one in (first, other, lost) for kind in ("resolve", "note")}
+    assert len(buckets) == 4
+    assert KEY not in str(buckets)
 
 
 async def test_what_is_too_much_for_pagerduty_is_put_off() -> None:
