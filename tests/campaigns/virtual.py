@@ -52,6 +52,8 @@ class Arrival:
     """Somebody had acknowledged, snoozed or taken over the incident when it was sent."""
     closed: bool
     lines: int
+    counted: tuple[str, str] = ("", "")
+    """Whose limit counts it."""
 
 
 @dataclass(slots=True)
@@ -203,6 +205,7 @@ class Played(Simulation):
                 held=bool(incident.acknowledged or incident.snoozed or incident.taken_over),
                 closed=incident.closed,
                 lines=len(message.lines),
+                counted=self.scene.notifiers[name].bucket(name, incident, message.kind),
             )
         )
 

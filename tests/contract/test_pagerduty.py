@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from responder import facts as f
 from responder.config import read_config
 from responder.contracts import Catalogue, Secret
+from responder.engine.emergency import AGAIN, Emergency
 from responder.engine.pace import Pace
 from responder.environment import Environment
 from responder.errors import BadConfig, Permanent, Temporary
@@ -102,6 +103,31 @@ async def test_what_is_too_much_for_pagerduty_is_put_off() -> None:
             await pager.send(saying(pager, "resolve"))
         with pytest.raises(Temporary, match="429"):
             await pager.send(page(pager))
+
+
+async def test_an_event_that_is_too_large_is_refused_for_good() -> None:
+    async with paging(rest=False) as (server, pager):
+        with pytest.raises(Permanent, match="413"):
+            await pager.send(page(pager, body={"summary": "x", "details": {"all": "x" * 600_000}}))
+        assert server.pages == []
+
+
+async def test_the_emergency_page_wakes_once_an_outage_and_is_resolved() -> None:
+    now = T0
+    async with paging(rest=False) as (server, pager):
+        emergency = Emergency("main", {"desk": pager}, lambda: now)
+        server.fail(503)
+        await emergency.store_down("disk full")
+        assert (server.pages, emergency.pending) == ([], True)
+        now += AGAIN
+        for _ in range(3):
+            await emergency.store_down("disk full")
+        assert [(one.key, len(one.triggers)) for one in server.pages] == [("responder/main/store-down", 1)]
+        payload = server.pages[0].triggers[0]["payload"]
+        assert "cannot record anything, so it acts on no alert: disk full" in payload["summary"]
+        assert payload["severity"] == "critical"
+        await emergency.store_back()
+        assert ([one.open for one in server.pages], emergency.pending) == ([False], False)
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------

@@ -218,6 +218,16 @@ async def test_an_answer_of_rest_says_whether_to_ask_again(
         assert len(server.calls) == 1, "nothing is tried twice"
 
 
+async def test_rest_counts_its_calls_and_says_when_to_go_on() -> None:
+    async with paging() as (server, pager):
+        server.limits(lambda: 0.0)
+        server._called.extend([0.0] * 959)
+        assert await pager.asked(PAGE) is None
+        with pytest.raises(Temporary, match="429: Rate Limit Exceeded") as raised:
+            await pager.asked(PAGE)
+        assert raised.value.retry_after == 60
+
+
 async def test_an_account_wants_to_know_in_whose_name(caplog: pytest.LogCaptureFixture) -> None:
     async with paging(from_email=None) as (server, pager):
         await pager.start()
