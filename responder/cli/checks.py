@@ -69,8 +69,8 @@ _KINDS: Final[Mapping[str, str]] = {"page": "a page", "resolve": "its end", "thr
 LOOKS: Final = (0.5, 0.5, 1.0, 2.0, 3.0, 4.0, 4.0)
 """Seconds before each look for the incident of a test: PagerDuty makes it a while after it has accepted the event."""
 _NOWHERE: Final = (
-    "PagerDuty has accepted the event (202) and made no incident within 15 s, so nobody would be woken: look whether the "
-    "service is disabled or in maintenance, whether an orchestration drops it, and whether api_token sees its team"
+    "PagerDuty has accepted the event (202) and made no incident within 15 s, so nobody would be woken: look whether "
+    "the service is disabled or in maintenance, whether an orchestration drops it, and whether api_token sees its team"
 )
 _PROVES: Final[Mapping[bool, str]] = {
     True: "its incident appeared before it was resolved; whether somebody was woken only they can say",
@@ -82,7 +82,7 @@ _PROVES: Final[Mapping[bool, str]] = {
 async def _missing(notifier: Notifier, key: str) -> str:
     """Why a page is not known to have become an incident, or nothing. Never raises: the page is to be resolved yet."""
     for wait in LOOKS:
-        await asyncio.sleep(wait)  # noqa: TID251  a person waits for it
+        await asyncio.sleep(wait)
         try:
             if await notifier.asked(key) is not None:
                 return ""
