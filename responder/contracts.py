@@ -261,7 +261,7 @@ class Line:
 class Message:
     """One message, rendered: what a notifier is asked to send.
 
-    `kind` is root, thread, page, resolve, acknowledge, change or note. `text` is the plain text, always there; `body`
+    `kind` is root, thread, page, resolve or one of RECORDS. `text` is the plain text, always there; `body`
     is what the notifier's `compose` made, None when a template is broken. `key` is the deduplication key. `previous` is
     what the destination answered for the root message of this incident (JSON), if any; for a root and a page, what it
     answered for this very message before.
@@ -288,9 +288,7 @@ class Message:
     """An earlier try may have arrived (its answer was lost, or the process died): to be looked for before it is
     sent."""
     level: str = ""
-    """Of a page: where the pager's incident is to be moved (`escalation_policy` of the level)."""
-    supersedes: tuple[str, ...] = ()
-    """Of a page: the keys of those that it replaces at the same destination, to be resolved once it was accepted."""
+    """Of a page and a move: where the pager's incident is to be (`escalation_policy` of the level)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,9 +299,9 @@ class PagerState:
     by: str = ""
 
 
-RECORDS = frozenset({"acknowledge", "change", "note"})
-"""Templates that only some notifiers take: word of an acknowledgement, executed changes, lines for the pager's
-incident."""
+RECORDS = frozenset({"acknowledge", "change", "move", "note"})
+"""Templates that only some notifiers take: word of an acknowledgement, executed changes, lines for the
+pager's incident, and its move to another escalation policy."""
 
 
 class Notifier(Strict):
@@ -349,6 +347,10 @@ class Notifier(Strict):
     def paced_by(self, incident: Incident) -> str:
         """What shares the pace: by default the incident's channel, "" for the destination as a whole."""
         return incident.channel or ""
+
+    def bucket(self, name: str, incident: Incident, template: str) -> tuple[str, str]:
+        """Whose pace a message of this template takes its turn of; `name` is what this destination is called."""
+        return name, self.paced_by(incident)
 
     async def asked(self, key: str) -> PagerState | None:
         """What the pager says about its incident of this deduplication key; None where it cannot be asked. The caller

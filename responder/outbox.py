@@ -21,6 +21,10 @@ RESOLVE = "resolve"
 """Template of the message that ends a page."""
 ACKNOWLEDGE = "acknowledge"
 """Template of the message by which a pager hears that somebody has it."""
+MOVE = "move"
+"""Template of the message that gives a pager's incident to a level's escalation policy."""
+BEHIND = -2
+"""Rank of what ends a replaced page: somebody is awake by the later one, so others' pages go first."""
 LEASE = "lease:delivery"
 """Scope of the lease by which one replica sends."""
 
@@ -44,6 +48,8 @@ class Delivered:
     why: str
     """Why the page was sent, for the story."""
     book: Book
+    moves: bool = False
+    """The pager is to give the page's incident to the level's escalation policy."""
 
     @property
     def id(self) -> str:
@@ -68,7 +74,9 @@ class Delivered:
         if row.lane is not Lane.PAGE or row.template != PAGE or incident is None:
             return Change(Writes(messages=(after,)), answer=True)
         fact = f.PageAccepted(destination=row.destination, why=self.why, key=row.order_key)
-        return Change(_recorded(Draft(self.id, state, self.book), fact, after), answer=True)
+        told = _recorded(Draft(self.id, state, self.book), fact, after)
+        follow = () if incident.fold.closed else _after_page(incident.fold, row, state.now, moves=self.moves)
+        return Change(replace(told, messages=(*told.messages, *follow)), answer=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +171,8 @@ class Dead:
         if self.silent or state.incident(row.incident) is None:
             writes = draft.writes()
             return Change(replace(writes, messages=(*writes.messages, after, *extra)), answer=True)
-        fact = f.MessageDead(destination=row.destination, lane=row.lane.value, error=self.error)
+        by_hand = row.template in (RESOLVE, MOVE)
+        fact = f.MessageDead(destination=row.destination, lane=row.lane.value, error=self.error, by_hand=by_hand)
         told = _recorded(draft, fact, after)
         return Change(_not_to(told, after, extra), answer=True)
 
@@ -220,6 +229,19 @@ class TakeDelivery:
         return Change(Writes(scopes=(ScopeRow(LEASE, body, state.now),)), until)
 
 
+def _after_page(incident: Incident, page: MessageRow, now: int, *, moves: bool) -> tuple[MessageRow, ...]:
+    """What an accepted page leaves to do: the pages that it replaces end, so that somebody is paged at every moment,
+    and its incident goes to whom the level names. Rows of their own: the page is taken, whatever becomes of them."""
+    fresh = replace(page, created_at=now, next_at=now, attempts=0, provider="", error="", sent_at=None)
+    ends = (
+        replace(fresh, id=f"{page.id}:resolve:{n}", template=RESOLVE, order_key=key, rank=BEHIND)
+        for n, key in enumerate(incident.replaced.get(page.order_key, ()))
+    )
+    key = f"{page.order_key}#move"
+    move = replace(fresh, id=f"{page.id}:move", template=MOVE, order_key=key, lane=Lane.THREAD)
+    return (*ends, *([move] if moves else ()))
+
+
 def _recorded(draft: Draft, fact: f.Fact, message: MessageRow) -> Writes:
     """The row with the event that it is worth, and all that follows from the event."""
     draft.record(message.incident, fact)
@@ -267,3 +289,24 @@ def next_channel(message: MessageRow, policy: Policy, last_resort: str | None) -
     known = {first, *tried}
     candidates = (*policy.substitutes(first), *([last_resort] if last_resort is not None else []))
     return next((name for name in candidates if name not in known), None)
+
+
+def useless(row: MessageRow, incident: Incident, *, replays: bool) -> str | None:
+    """Why a row must not be sent any more, or None. `replays`: its destination is told of replays."""
+    if not incident.live and not replays:
+        return "a replay tells nobody outside"
+    closed = incident.closed_at
+    if row.template in (PAGE, ACKNOWLEDGE) and closed is not None and row.created_at <= closed:
+        # PagerDuty would open a new page for a trigger that follows its resolve (contracts.md C1).
+        return "the incident closed before the page could be sent"
+    person = incident.somebody
+    if row.template == PAGE and person is not None and person.at >= row.created_at:
+        return f"{person.actor} has it by now"
+    if row.template == MOVE and (person is not None or _is_over(incident, row)):
+        return "its page is answered, replaced or over"
+    return None
+
+
+def _is_over(incident: Incident, move: MessageRow) -> bool:
+    """The page whose incident is to be moved is not the open one of its destination any more."""
+    return incident.closed or (move.destination, move.order_key.removesuffix("#move")) not in incident.paged

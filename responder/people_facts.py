@@ -272,3 +272,5 @@ class MessageDead(Recorded):
     destination: str
     lane: str
     error: str
+    by_hand: bool = False
+    """A person has to do there what the message was to do."""

@@ -188,9 +188,15 @@ def _pages(events: Sequence[Json]) -> list[dict[str, Any]]:
         if event["kind"] == "paged":
             page = {"at": event["at"], "destination": fact["destination"], "why": fact["why"]}
             pages.append({**page, "accepted_at": None, "error": ""})
-        elif event["kind"] == "page_accepted" or (event["kind"] == "message_dead" and fact["lane"] == "page"):
+        elif event["kind"] == "page_accepted" or _refused(event):
             _answered(pages, event)
     return pages
+
+
+def _refused(event: Json) -> bool:
+    """A page was; its end may be, too, which says nothing about the page."""
+    fact = event["fact"]
+    return event["kind"] == "message_dead" and fact["lane"] == "page" and not fact.get("by_hand")
 
 
 def _answered(pages: list[dict[str, Any]], event: Json) -> None:

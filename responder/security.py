@@ -378,6 +378,11 @@ MOST_SIGNATURES: Final = 10
 """Signatures of one request that are looked at."""
 
 
+def unreadable(keys: Iterable[Secret]) -> list[str]:
+    """Where those keys are kept that cannot be read just now or are empty: what they signed may be right."""
+    return [key.named for key in keys if not _revealed([key])]
+
+
 def _revealed(keys: Sequence[Secret]) -> list[bytes]:
     """The keys that can be read just now; one that cannot, or is empty, opens nothing."""
     found = []

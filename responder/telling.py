@@ -114,6 +114,8 @@ def broadcast(fact: f.Fact, policy: Policy | None = None) -> bool:
             return bool(fact.page)
         case f.ApprovalAsked() | f.ManualAsked() | f.MachineAnnounced() | f.AcknowledgementExpired() | f.StillOpen():
             return True
+        case f.MessageDead():
+            return fact.by_hand
         case f.Closed():
             return True
         case _:

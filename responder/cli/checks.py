@@ -6,6 +6,7 @@ machine's network, names and certificates.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,9 +35,15 @@ async def tried(name: str, notifier: Notifier, instance: str, number: str, now: 
     made = list(marked_messages(notifier, instance, f"{number}:{name}", now))
 
     async def send() -> Sequence[str]:
+        missing = ""
         for message in made:
             await notifier.send(message)
-        return (f"took {' and '.join(_KINDS[message.kind] for message in made)}",)
+            if message.kind == "page" and notifier.kind == "pagerduty" and notifier.answers:
+                missing = await _missing(notifier, message.key)
+        if missing:
+            raise Permanent(missing)
+        said = f"took {' and '.join(_KINDS[message.kind] for message in made)}"
+        return (said if notifier.kind != "pagerduty" else f"{said}; {_PROVES[notifier.answers]}",)
 
     return await _judged(f"test to {name}", send)
 
@@ -57,6 +64,31 @@ async def _asked(notifier: Notifier) -> Sequence[str]:
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 _KINDS: Final[Mapping[str, str]] = {"page": "a page", "resolve": "its end", "thread": "a line"}
+
+
+LOOKS: Final = (0.5, 0.5, 1.0, 2.0, 3.0, 4.0, 4.0)
+"""Seconds before each look for the incident of a test: PagerDuty makes it a while after it has accepted the event."""
+_NOWHERE: Final = (
+    "PagerDuty has accepted the event (202) and made no incident within 15 s, so nobody would be woken: look whether "
+    "the service is disabled or in maintenance, whether an orchestration drops it, and whether api_token sees its team"
+)
+_PROVES: Final[Mapping[bool, str]] = {
+    True: "its incident appeared before it was resolved; whether somebody was woken only they can say",
+    False: "202 says that it has the events, not that they became an incident or woke anybody: look there, or give an "
+    "api_token, by which this is seen",
+}
+
+
+async def _missing(notifier: Notifier, key: str) -> str:
+    """Why a page is not known to have become an incident, or nothing. Never raises: the page is to be resolved yet."""
+    for wait in LOOKS:
+        await asyncio.sleep(wait)
+        try:
+            if await notifier.asked(key) is not None:
+                return ""
+        except ResponderError as error:
+            return f"PagerDuty has accepted the event (202); whether it became an incident cannot be asked: {error}"
+    return _NOWHERE
 
 
 def marked_messages(notifier: Notifier, instance: str, number: str, now: int) -> Iterator[Message]:

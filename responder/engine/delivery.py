@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from responder import story
 from responder.choices import Choice, choices
-from responder.contracts import Line, Message, Notifier, PagerState, Render
+from responder.contracts import RECORDS, Line, Message, Notifier, PagerState, Render
 from responder.desk import Desk, Shelf
 from responder.engine.outages import Outages
 from responder.engine.pace import REMEMBERED, Pace
@@ -24,7 +24,7 @@ from responder.facts import Event, LevelReached
 from responder.incident import Incident
 from responder.messages import TemplateError
 from responder.outbox import (
-    ACKNOWLEDGE,
+    MOVE,
     PAGE,
     RESOLVE,
     Dead,
@@ -33,6 +33,7 @@ from responder.outbox import (
     Merged,
     Postponed,
     TakeDelivery,
+    useless,
 )
 from responder.policies import Policy
 from responder.records import HAND_OVER, Lane, MessageRow, Operation, Sending
@@ -107,7 +108,7 @@ class Delivery:
         self._dead: set[tuple[str, str, str]] = set()
         self._lease = 0
         self._began = desk.now()
-        self._channels: dict[tuple[str, str], tuple[str, str]] = {}
+        self._channels: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._stopping = False
 
     @property
@@ -185,7 +186,7 @@ class Delivery:
             return
         if len(self._channels) > REMEMBERED:
             self._channels.clear()
-        self._channels[row.destination, row.incident] = _channel(case)
+        self._channels[_known_by(row)] = _channel(case)
         if wait > 0 and not silent:
             await self._paced_out(row, now, now + wait)
             return
@@ -196,7 +197,7 @@ class Delivery:
 
     def _paced(self, row: MessageRow, notifier: Notifier, now: int) -> int:
         """Microseconds to wait for the pace, as far as it is known without reading the incident again."""
-        channel = self._channels.get((row.destination, row.incident))
+        channel = self._channels.get(_known_by(row))
         if channel is None or notifier.pace == 0 or notifier.passes_over(row.template, row.sent_at is not None):
             return 0
         return self._pace.wait(channel, now, notifier.pace, notifier.burst)
@@ -261,9 +262,9 @@ class Delivery:
 
     async def _deliver(self, case: _Case) -> None:
         row = case.row
-        useless = _useless(case)
-        if useless is not None:
-            await self._record(row, lambda shelf: Dropped(row, useless), Became.DROPPED)
+        why = useless(row, case.incident, replays=case.notifier.replays)
+        if why is not None:
+            await self._record(row, lambda shelf: Dropped(row, why), Became.DROPPED)
             return
         if case.notifier.passes_over(row.template, row.sent_at is not None):
             await self._passed_over(case)
@@ -281,22 +282,24 @@ class Delivery:
             provider = await case.notifier.send(message)
         except Permanent as refused:
             self._outages.worked(row)
-            await self._die(row, str(refused), quiet=False)
+            said = f"a page is still open, resolve it by hand: {refused}" if row.template == RESOLVE else str(refused)
+            await self._die(row, said, quiet=False)
         except Exception as error:  # noqa: BLE001  whatever it is, the message is not given up
             self._outages.failed(row, self._desk.now())
             await self._later_on(row, error)
         else:
             self._outages.worked(row)
-            await self._sent(case, events[-1] if events else None, provider)
+            await self._sent(case, events[-1] if events else None, provider, moves=bool(message.level))
 
-    async def _sent(self, case: _Case, event: Event | None, provider: str) -> None:
-        row = case.row
+    async def _sent(self, case: _Case, event: Event | None, provider: str, *, moves: bool = False) -> None:
+        row, notifier = case.row, case.notifier
         if case.waiting:
             together = (row, *case.waiting)
             await self._record(row, lambda shelf: Merged(together, provider), Became.SENT)
             return
         why, seq = story.why_of(event), case.incident.seq
-        await self._record(row, lambda shelf: Delivered(row, seq, provider, why, shelf), Became.SENT)
+        moves = moves and not notifier.passes_over(MOVE, sent=True)
+        await self._record(row, lambda shelf: Delivered(row, seq, provider, why, shelf, moves), Became.SENT)
 
     def _is_doubtful(self, row: MessageRow) -> bool:
         return row.attempts > 0 or row.created_at < self._began
@@ -347,7 +350,7 @@ class Delivery:
             id=row.id,
             lane=row.lane.value,
             kind=kind,
-            key=row.order_key.removesuffix("#notes"),
+            key=row.order_key.removesuffix("#notes").removesuffix("#move"),
             text="",
             body=None,
             incident=incident,
@@ -358,8 +361,7 @@ class Delivery:
             mentions=tuple(caught),
             broadcast=any(broadcast(one.fact, policy) for one in events),
             doubtful=self._is_doubtful(row),
-            level=_moved_to(event, policy) if row.template == PAGE else "",
-            supersedes=incident.replaced.get(row.order_key, ()) if row.template == PAGE else (),
+            level=_moved_to(event, policy) if row.template in (PAGE, MOVE) else "",
         )
         return self._composed(case, message, events, choices(incident, policy))
 
@@ -376,7 +378,7 @@ class Delivery:
             values |= {"sentence": said, "at": now if event is None else event.at}
             values |= {"kind": None if event is None else event.fact.kind}
             values |= {"lines": [{"kind": one.kind, "sentence": one.sentence, "at": one.at} for one in lines]}
-            told = message.kind in ("thread", "note", "change")
+            told = message.kind in ("thread", "note", "change", MOVE)
             text = "\n".join(one.sentence for one in lines) if told else render(f"text/{message.kind}.txt.j2", values)
             body = case.notifier.compose(message.kind, values, render)
         except TemplateError as broken:
@@ -459,7 +461,11 @@ class Delivery:
 
 
 def _channel(case: _Case) -> tuple[str, str]:
-    return case.row.destination, case.notifier.paced_by(case.incident)
+    return case.notifier.bucket(case.row.destination, case.incident, case.row.template)
+
+
+def _known_by(row: MessageRow) -> tuple[str, str, str]:
+    return row.destination, row.incident, row.template if row.template in RECORDS else ""
 
 
 def _moved_to(event: Event | None, policy: Policy) -> str:
@@ -471,20 +477,6 @@ def _moved_to(event: Event | None, policy: Policy) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _useless(case: _Case) -> str | None:
-    """Why a row must not be sent any more, or None."""
-    if not case.incident.live and not case.notifier.replays:
-        return "a replay tells nobody outside"
-    closed = case.incident.closed_at
-    if case.row.template in (PAGE, ACKNOWLEDGE) and closed is not None and case.row.created_at <= closed:
-        # PagerDuty would open a new page for a trigger that follows its resolve (contracts.md C1).
-        return "the incident closed before the page could be sent"
-    person = case.incident.somebody
-    if case.row.template == PAGE and person is not None and person.at >= case.row.created_at:
-        return f"{person.actor} has it by now"
-    return None
 
 
 def _plain(incident: Incident, event: Event | None, kind: str, now: int) -> str:

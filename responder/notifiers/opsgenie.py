@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,7 +43,6 @@ CONNECTIONS: Final = 8
 MAX_ANSWER: Final = 131_072
 """Bytes of an answer; the longest is a whole alert."""
 
-LOG = logging.getLogger("responder.notifiers.opsgenie")
 _ALERTS: Final = "/v2/alerts"
 _BY_ALIAS: Final = {"identifierType": "alias"}
 _SOURCE: Final = "responder"
@@ -146,7 +144,6 @@ class Opsgenie(Notifier):
             return ""
         answer = await self._write(HttpCall("POST", _ALERTS, json=alert(message, self.responders, self.tags)))
         _refuse(answer, self.key.named)
-        await self._supersede(message)
         request = answer.body.get("requestId") if isinstance(answer.body, dict) else None
         return json.dumps({"request": request}) if isinstance(request, str) else ""
 
@@ -159,18 +156,6 @@ class Opsgenie(Notifier):
             return None
         _refuse(answer, self.key.named)
         return state(answer.body)
-
-    async def _supersede(self, message: Message) -> None:
-        """Close the alerts that this page replaces: nobody does it later, so a pager in trouble gets the whole again.
-
-        What is refused for good would be refused again, and the page is taken: then it is a person's to close.
-        """
-        said = replace(message, text="replaced by a later page of the same incident")
-        for key in message.supersedes:
-            try:
-                await self._say("close", key, said)
-            except Permanent as error:
-                LOG.error("the alert %s, which %s replaces, must be closed by hand: %s", alias(key), message.id, error)
 
     async def _say(self, verb: str, key: str, message: Message) -> None:
         """Do this to an alert. When there is none any more, there is nothing to be done."""

@@ -6,7 +6,6 @@ moves to another escalation policy, and nobody to ask. What PagerDuty tells us i
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -28,12 +27,13 @@ MAX_SUMMARY = 1_024
 MAX_KEY = 255
 MAX_DETAIL = 4_000
 """Characters of one custom detail, which keeps the whole event far below 512 KB."""
-LOOKS: Final = (0.0, 0.5, 1.0, 2.0)
-"""Seconds before each look for the incident that a page has made."""
 PATIENCE: Final = 6
 """Tries after which a note is given up: its page has made no incident, or none that this token may see."""
+MOVED_WITHIN: Final = 8
+"""Tries after which a move is given up, whatever keeps it back: some two minutes, after which a person must do it."""
 
 LOG = logging.getLogger("responder.notifiers.pagerduty")
+_BY_REST: Final = frozenset({"move", "note"})
 _SEVERITIES: Mapping[str | None, str] = {"critical": "critical", "high": "error", "warning": "warning", "info": "info"}
 
 
@@ -58,7 +58,7 @@ class PagerDuty(Notifier):
 
     pages: ClassVar[bool] = True
     family: ClassVar[str] = "pagerduty"
-    takes: ClassVar[frozenset[str]] = frozenset({"acknowledge", "change", "note"})
+    takes: ClassVar[frozenset[str]] = frozenset({"acknowledge", "change", "move", "note"})
     pace: ClassVar[int] = 6 * SECOND // 10
     burst: ClassVar[int] = 20
     _sender: PagerDutyEvents | None = PrivateAttr(default=None)
@@ -76,12 +76,19 @@ class PagerDuty(Notifier):
         return self.api_token is not None
 
     def passes_over(self, template: str, sent: bool) -> bool:
-        """True for notes without a token, beside what is for chats."""
-        return (template == "note" and self.api_token is None) or super().passes_over(template, sent)
+        """True for notes and moves without a token, beside what is for chats."""
+        return (template in _BY_REST and self.api_token is None) or super().passes_over(template, sent)
 
-    def paced_by(self, incident: Incident) -> str:
-        """Its limit counts a key's events, whatever they are about."""
-        return ""
+    def bucket(self, name: str, incident: Incident, template: str) -> tuple[str, str]:
+        """Its limit counts the events of a routing key, whatever they are about and however many notifiers have it;
+        what goes by REST is counted apart, by token. A digest stands for the key, its place where it cannot be read."""
+        by_rest = template in _BY_REST and self.api_token is not None
+        counted = self.api_token if by_rest and self.api_token is not None else self.routing_key
+        try:
+            known = hashlib.sha256(counted.reveal().strip().encode()).hexdigest()[:16]
+        except BadConfig:
+            known = counted.named
+        return f"{self.kind} {'rest' if by_rest else 'events'}", known
 
     async def start(self) -> None:
         """Say what will not work as it may be meant."""
@@ -112,18 +119,18 @@ class PagerDuty(Notifier):
         return {"summary": summary, "details": details(render("pagerduty/details.txt.j2", values))}
 
     async def send(self, message: Message) -> str:
-        """Page, resolve, acknowledge, record a change, or leave a note. All may be repeated: a deduplication key makes
-        events one, and a note is looked for first; only a change may then stand twice.
+        """Page, resolve, acknowledge, record a change, leave a note, or move the incident to `level`. All may be
+        repeated: a deduplication key makes events one, and a note is looked for first; only a change may stand twice.
         """
         key = dedup_key(message.key)
         match message.kind:
             case "page":
-                await self._page(message)
+                await self._events().trigger(key, event(message))
             case "resolve":
                 await self._events().resolve(key)
             case "acknowledge":
                 await self._events().acknowledge(key)
-            case "change" | "note":
+            case "change" | "note" | "move":
                 await self._record(message)
         return ""
 
@@ -132,27 +139,14 @@ class PagerDuty(Notifier):
         try:
             if message.kind == "note":
                 await self._note(message)
+            elif message.kind == "move":
+                await self._move(message)
             else:
                 await self._events().change(change(message))
         except Temporary as error:
             raise Temporary(str(error)) from None
 
     # --- events -------------------------------------------------------------------------------------------------------
-
-    async def _page(self, message: Message) -> None:
-        """The pages that this one replaces end once it was taken, so that somebody is paged at every moment."""
-        await self._events().trigger(dedup_key(message.key), event(message))
-        for old in message.supersedes:
-            await self._supersede(dedup_key(old))
-        if message.level and self.api_token is not None:
-            await self._move(message)
-
-    async def _supersede(self, old: str) -> None:
-        """Refused for good it would be refused again, and the page is taken: then it is a person's to resolve."""
-        try:
-            await self._events().resolve(old)
-        except Permanent as error:
-            LOG.error("the page %s is replaced by a later one, resolve it by hand: %s", old, error)
 
     def _events(self) -> PagerDutyEvents:
         if self._sender is None:
@@ -190,26 +184,25 @@ class PagerDuty(Notifier):
             LOG.warning("note %s is left out: PagerDuty has no incident of %s", message.id, dedup_key(message.key))
 
     async def _move(self, message: Message) -> None:
-        """Give the page's incident to the level's escalation policy. The page is taken, so nothing here repeats it."""
+        """Give the page's incident to the level's escalation policy. Raises Permanent when a person has to do it."""
+        if self.api_token is None:
+            return
         try:
-            async with asyncio.timeout(self.timeout):
-                await self._moved(dedup_key(message.key), message.level)
-        except (ResponderError, TimeoutError) as error:
-            why = str(error) or f"no answer within {self.timeout:g} s"
-            LOG.error("page %s is not at escalation policy %s, move it by hand: %s", message.id, message.level, why)
+            await _moved(self._api(self.api_token), dedup_key(message.key), message.level)
+        except ResponderError as error:
+            if isinstance(error, Permanent) or message.attempt >= MOVED_WITHIN:
+                said = f"the incident of its page is not at the escalation policy {message.level}, move it by hand"
+                raise Permanent(f"{said}: {error}") from None
+            raise
 
-    async def _moved(self, key: str, policy: str) -> None:
-        assert self.api_token is not None
-        rest = self._api(self.api_token)
-        for wait in LOOKS:
-            await asyncio.sleep(wait)  # noqa: TID251  within this one send: whoever was paged is paged, moved or not
-            found = await rest.incident(key)
-            if found is not None:
-                # Whoever has acknowledged it meanwhile would lose it.
-                if found.status == "triggered" and found.policy != policy:
-                    await rest.move(found.id, policy)
-                return
-        raise Temporary("its incident has not appeared")
+
+async def _moved(rest: PagerDutyRest, key: str, policy: str) -> None:
+    found = await rest.incident(key)
+    if found is None:
+        raise Temporary(f"PagerDuty has no incident of {key} to move yet")
+    # Whoever has acknowledged it meanwhile would lose it.
+    if found.status == "triggered" and found.policy != policy:
+        await rest.move(found.id, policy)
 
 
 async def _standing(rest: PagerDutyRest, message: Message) -> Found | None:

@@ -2,7 +2,7 @@
 
 After a 4xx PagerDuty drops the event, and after three it tells nothing for a day; after a 5xx it tells this one again,
 and holds back those that follow it (contracts.md C3). So whatever is signed is answered 202, and only when nothing can
-be recorded 503. What the words mean is `pagerduty_words`.
+be recorded, or a secret cannot be read, 503. What the words mean is `pagerduty_words`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from responder.errors import Rejected, ResponderError, StoreUnavailable
 from responder.incident import Incident
 from responder.notifiers.pagerduty import PagerDuty
 from responder.pagerduty_words import Page, Said, Word, page_of, word
-from responder.security import pagerduty_signed
+from responder.security import pagerduty_signed, unreadable
 from responder.web.access import Refusal, as_json
 from responder.web.api import is_id
 from responder.web.bodies import Disconnected, TooLarge, read_body
@@ -73,6 +73,9 @@ class PagerDutyDoor:
         given = request.headers.get("x-pagerduty-signature")
         pagers = self._parts.pagerduty
         signers = [name for name, pager in pagers.items() if pagerduty_signed(pager.webhook_secret, given, body)]
+        if not signers and given is not None and unreadable(k for p in pagers.values() for k in p.webhook_secret):
+            # Not 401: after three of those PagerDuty tells nothing for a day, and this may well be signed right.
+            raise Refusal(503, "a configured `webhook_secret` is empty or cannot be read; the log says which")
         if not signers:
             self._parts.metrics.refused("webhook", "missing" if given is None else "wrong")
             log.warning("a request for /webhook/pagerduty from %s came without a right signature", host(request.scope))

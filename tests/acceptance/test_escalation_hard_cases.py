@@ -45,8 +45,6 @@ class Pagers:
                 continue
             if m.kind == "page" and m.key == key:
                 status = "triggered"
-            elif m.kind == "page" and key in m.supersedes:
-                status = "resolved"
             elif m.kind in ("acknowledge", "resolve") and m.key == key:
                 status = f"{m.kind}d"
         if status == "triggered" and key in self.people:

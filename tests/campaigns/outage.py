@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from responder.engine.outages import LONGEST
 from responder.facts import Event, LevelReached
 from responder.incident import Incident
 from responder.policies import severity_rank
@@ -31,6 +32,8 @@ SLACK_BURST, SLACK_PACE = 3, SECOND
 SLACK = 2 * SECOND
 """What a page may be later than a minute and one try."""
 PATIENCE = 12 * HOUR
+ORDERED_FROM = 100
+"""Incidents from which on some pages must wait for their turn after the outage."""
 SEVERITIES = ("warning", "warning", "high", "critical")
 
 
@@ -167,7 +170,7 @@ class Outage:
         judged.figures["failed tries"] = sum(wire.tries for wire in self.played.wires.values())
         _second_route(judged, self.setting, pages, [*self._levels(before)])
         _once_each(judged, self.back, pages, before)
-        _in_order(judged, [a for a in pages if a.at > self.back + MINUTE + LATENCY])
+        _in_order(judged, [a for a in pages if a.at > self.back + LONGEST + SECOND], self.setting.incidents)
         _within_pace(judged, arrivals)
         _chat(judged, self.back, [a for a in arrivals if a.destination == CHAT])
         judged.failures += self.played.violations() + self.played.failing
@@ -225,21 +228,25 @@ def _once_each(judged: Judged, back: int, pages: Sequence[Arrival], before: dict
     judged.holds(not closed, f"{closed} pages of closed incidents")
 
 
-def _in_order(judged: Judged, pages: Sequence[Arrival]) -> None:
-    """The most severe first: from a minute after the return on, when everything that waited has come due again."""
+def _in_order(judged: Judged, pages: Sequence[Arrival], incidents: int) -> None:
+    """The most severe first, from when the return is surely noticed on. So few that all leave at once have no order."""
     inversions = 0
     for name in PAGERS:
         ranks = [severity_rank(a.severity) for a in pages if a.destination == name]
         inversions += sum(before < after for before, after in pairwise(ranks))
-    judged.figures["severe after less severe"] = inversions
+    judged.figures |= {"pages judged in order": len(pages), "severe after less severe": inversions}
+    judged.holds(bool(pages) or incidents < ORDERED_FROM, "no page was late enough to judge the order by")
     judged.holds(not inversions, f"{inversions} pages came after less severe ones")
 
 
 def _within_pace(judged: Judged, arrivals: Sequence[Arrival]) -> None:
-    for name in PAGERS:
-        most = densest([a.at for a in arrivals if a.destination == name], PAGERDUTY_SPAN)
-        judged.figures[f"most in a minute at {name}"] = most
-        judged.holds(most <= PAGERDUTY_MOST, f"{most} events within a minute at {name}")
+    events: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for a in arrivals:
+        if a.counted[0] == "pagerduty events":
+            events[a.counted].append(a.at)
+    most = max((densest(times, PAGERDUTY_SPAN) for times in events.values()), default=0)
+    judged.figures |= {"routing keys": len(events), "most events in a minute under one": most}
+    judged.holds(most <= PAGERDUTY_MOST, f"{most} events within a minute under one routing key")
     channels: dict[str, list[int]] = defaultdict(list)
     for a in arrivals:
         if a.destination == CHAT:

@@ -52,6 +52,8 @@ class Arrival:
     """Somebody had acknowledged, snoozed or taken over the incident when it was sent."""
     closed: bool
     lines: int
+    counted: tuple[str, str] = ("", "")
+    """Whose limit counts it."""
 
 
 @dataclass(slots=True)
@@ -98,6 +100,10 @@ class Standing(Recorder):
     def paced_by(self, incident: Any) -> str:
         """See Notifier.paced_by."""
         return self._stands_for.paced_by(incident)
+
+    def bucket(self, name: str, incident: Any, template: str) -> tuple[str, str]:
+        """See Notifier.bucket."""
+        return self._stands_for.bucket(name, incident, template)
 
     async def send(self, message: Message) -> str:
         """Taken after the wire's latency, or refused as it says."""
@@ -199,6 +205,7 @@ class Played(Simulation):
                 held=bool(incident.acknowledged or incident.snoozed or incident.taken_over),
                 closed=incident.closed,
                 lines=len(message.lines),
+                counted=self.scene.notifiers[name].bucket(name, incident, message.kind),
             )
         )
 
@@ -246,9 +253,9 @@ SETTINGS = """
 mode: auto
 notifiers:
   room: {kind: slack, token: {env: T}, channel: '#alerts'}
-  first: {kind: pagerduty, routing_key: {env: T}}
-  second: {kind: pagerduty, routing_key: {env: T}}
-  third: {kind: pagerduty, routing_key: {env: T}}
+  first: {kind: pagerduty, routing_key: {env: FIRST}}
+  second: {kind: pagerduty, routing_key: {env: SECOND}}
+  third: {kind: pagerduty, routing_key: {env: THIRD}}
   other: {kind: opsgenie, key: {env: T}}
 """
 

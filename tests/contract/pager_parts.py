@@ -42,5 +42,5 @@ def page(pager: PagerDuty, about: Incident | None = None, **changes: Any) -> Mes
 def saying(pager: PagerDuty, kind: str, text: str = "asha has it: looking", **changes: Any) -> Message:
     """Something else about the page: its end, an acknowledgement, a note, a change."""
     told_of = message(pager, "page", unfixed(), fact=DONE) if kind == "change" else page(pager)
-    lane = "thread" if kind in ("note", "change") else "page"
+    lane = "thread" if kind in ("note", "change", "move") else "page"
     return replace(told_of, **{"kind": kind, "lane": lane, "text": text, "body": None, **changes})

@@ -22,6 +22,7 @@ from responder.notifiers.opsgenie import Opsgenie
 from responder.notifiers.pagerduty import PagerDuty
 from responder.notifiers.slack import Slack
 from responder.notifiers.webhook import Webhook
+from responder.policies import Policy
 from responder.recorded import Outcome
 from responder.scopes import PAUSE, Pause, pause_name
 from responder.tales import Sent
@@ -33,7 +34,8 @@ from tests.contract import slack_parts
 from tests.contract.told_messages import TEMPLATES, secret
 from tests.fakes.opsgenie import KEY as GENIE_KEY
 from tests.fakes.opsgenie import FakeOpsgenie
-from tests.fakes.pagerduty import KEY, FakePagerDuty
+from tests.fakes.pagerduty import KEY, SENDER, FakePagerDuty
+from tests.fakes.pagerduty import TOKEN as PAGER_TOKEN
 from tests.fakes.receiver import FakeReceiver
 from tests.fakes.slack import TOKEN, FakeSlack
 from tests.fakes.smtp import FakeSmtp
@@ -149,10 +151,17 @@ class Timeline:
     def sent(self, notifiers: Mapping[str, Notifier]) -> list[Sent]:
         """What it led to, with these notifiers composing."""
         rules, config = own(*self.runbooks, **{**LADDER, **self.policy})
+        rules = replace(rules, policies={name: _moving(policy) for name, policy in rules.policies.items()})
         composing = config.model_copy(update={"notifiers": {**config.notifiers, **notifiers}})
         with playing((rules, composing)) as stage:
             self.script(stage)
             return list(stage.sent)
+
+
+def _moving(policy: Policy) -> Policy:
+    """Each level moves the pager's incident, which a rule set may say only of pagers that can."""
+    levels = (level.model_copy(update={"escalation_policy": "PRISK"}) for level in policy.levels)
+    return policy.model_copy(update={"levels": tuple(levels)})
 
 
 TIMELINES = (
@@ -216,7 +225,13 @@ async def chat(kind: str, now: Now | None = None) -> AsyncIterator[Notifier]:
 async def pager(kind: str) -> AsyncIterator[Notifier]:
     if kind == "pagerduty":
         async with FakePagerDuty() as server:
-            yield PagerDuty(routing_key=secret(KEY), base_url=server.url)
+            yield PagerDuty(
+                routing_key=secret(KEY),
+                base_url=server.url,
+                api_token=secret(PAGER_TOKEN),
+                from_email=SENDER,
+                api_url=server.url,
+            )
     else:
         async with FakeOpsgenie() as genie:
             yield Opsgenie(key=secret(GENIE_KEY), base_url=genie.base_url)
@@ -228,7 +243,7 @@ COMPOSING: dict[str, Notifier] = {
         {"host": "127.0.0.1", "from": "r@example.com", "to": ["a@example.com"], "events": "all"}
     ),
     "webhook": Webhook(url="https://example.com/x"),
-    "pagerduty": PagerDuty(routing_key=secret(KEY)),
+    "pagerduty": PagerDuty(routing_key=secret(KEY), api_token=secret(PAGER_TOKEN), from_email=SENDER),
     "opsgenie": Opsgenie(key=secret(GENIE_KEY)),
 }
 PAGERS = ("first", "second", "boss")
@@ -286,6 +301,8 @@ async def test_a_pager_takes_every_message(kind: str, timeline: Timeline) -> Non
     async with pager(kind) as notifier:
         kinds = await deliver(notifier, [one for one in told if one.destination in PAGERS])
     assert "page" in kinds
+    if kind == "pagerduty":
+        assert {"move", "note"} & kinds, "what goes by REST passes it too"
 
 
 # --- nothing is left out ----------------------------------------------------------------------------------------------

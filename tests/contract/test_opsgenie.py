@@ -117,48 +117,16 @@ async def test_alerts_go_to_whom_they_are_routed_to() -> None:
     assert (found.created[0]["responders"], found.created[0]["tags"]) == (parties, ["trading", "automation"])
 
 
-async def test_pages_that_are_replaced_are_closed_once_the_new_one_is_taken() -> None:
+async def test_a_page_closes_nothing() -> None:
     async with FakeOpsgenie() as server:
         notifier = opsgenie(server)
         await notifier.send(page(notifier, key=OLDER))
-        await notifier.send(page(notifier))
-        third = page(notifier, key=LATER, supersedes=(OLDER, PAGE))
-        server.fail(503)
-        with pytest.raises(Temporary):
-            await notifier.send(third)
-        assert [one.open for one in server.alerts] == [True, True], "nobody would be awake"
-        await notifier.send(third)
+        kept = await notifier.send(page(notifier))
+        assert json.loads(kept) == {"request": "r2"}
+        assert [one.open for one in server.alerts] == [True, True]
+        await notifier.send(page(notifier, kind="resolve", key=OLDER))
         await notifier.stop()
-        assert [(one.alias, one.open) for one in server.alerts] == [
-            (alias(OLDER), False), (alias(PAGE), False), (alias(LATER), True)
-        ]  # fmt: skip
-        assert [(one.closed or {}).get("note") for one in server.alerts[:2]] == [REPLACED] * 2
-
-
-async def test_a_page_that_could_not_close_the_one_before_is_sent_again_as_one_alert() -> None:
-    async with FakeOpsgenie() as server:
-        notifier = opsgenie(server)
-        await notifier.send(page(notifier))
-        later = page(notifier, key=LATER, supersedes=(PAGE,))
-        server.fail(503, after=1)
-        with pytest.raises(Temporary, match="503"):
-            await notifier.send(later)
-        await notifier.send(replace(later, attempt=2))
-        await notifier.stop()
-        assert [(one.open, len(one.created)) for one in server.alerts] == [(False, 1), (True, 2)]
-
-
-async def test_a_page_is_taken_even_when_it_may_not_close_those_before(caplog: pytest.LogCaptureFixture) -> None:
-    async with FakeOpsgenie() as server:
-        notifier = opsgenie(server)
-        await notifier.send(page(notifier, key=OLDER))
-        await notifier.send(page(notifier))
-        server.fail(403, after=1)
-        kept = await notifier.send(page(notifier, key=LATER, supersedes=(OLDER, PAGE)))
-        await notifier.stop()
-        assert json.loads(kept) == {"request": "r3"}
-        assert [one.open for one in server.alerts] == [True, False, True]
-    assert f"{alias(OLDER)}, which e9:page:desk replaces, must be closed by hand" in caplog.text
+        assert [(one.alias, one.open) for one in server.alerts] == [(alias(OLDER), False), (alias(PAGE), True)]
 
 
 @pytest.mark.parametrize("kind", ["root", "thread", "change"])
@@ -168,7 +136,7 @@ async def test_what_is_no_word_about_an_alert_is_not_sent(kind: str) -> None:
         assert await notifier.send(page(notifier, kind=kind)) == ""
         await notifier.stop()
         assert server.calls == []
-    passed = {"change": True, "acknowledge": False, "note": False, "page": False, "resolve": False}
+    passed = {"change": True, "move": True, "acknowledge": False, "note": False, "page": False, "resolve": False}
     assert {template: notifier.passes_over(template, sent=False) for template in passed} == passed
 
 

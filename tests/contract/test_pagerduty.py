@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,18 @@ from pydantic import ValidationError
 
 from responder import facts as f
 from responder.config import read_config
-from responder.contracts import Catalogue
+from responder.contracts import Catalogue, Secret
+from responder.engine.emergency import AGAIN, Emergency
 from responder.engine.pace import Pace
 from responder.environment import Environment
-from responder.errors import Permanent, Temporary
+from responder.errors import BadConfig, Permanent, Temporary
 from responder.incident import Incident
 from responder.notifiers import NOTIFIERS
 from responder.notifiers.pagerduty import PagerDuty, details
 from responder.story import state_values
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.builders import T0, opened, started, told
-from tests.contract.pager_parts import LATER, OLDER, PAGE, notifier, page, paging, saying
+from tests.contract.pager_parts import OLDER, PAGE, notifier, page, paging, saying
 from tests.contract.told_messages import TEMPLATES, secret, unfixed, unknown
 from tests.fakes.pagerduty import KEY, SENDER, TOKEN
 from tests.fakes.server import HangsUp
@@ -29,39 +29,21 @@ from tests.fakes.server import HangsUp
 # --- one open incident ------------------------------------------------------------------------------------------------
 
 
-async def test_a_page_ends_those_that_it_replaces_once_it_was_taken() -> None:
-    async with paging() as (server, pager):
+async def test_a_page_is_one_event_and_ends_nothing() -> None:
+    async with paging(rest=False) as (server, pager):
         await pager.send(page(pager, key=OLDER))
         await pager.send(page(pager))
-        third = page(pager, key=LATER, supersedes=(OLDER, PAGE))
-        server.fail(503)
-        with pytest.raises(Temporary):
-            await pager.send(third)
-        assert [one.open for one in server.pages] == [True, True], "nobody would be paged"
-        await pager.send(third)
-        assert [(one.key, one.open) for one in server.pages] == [(OLDER, False), (PAGE, False), (LATER, True)]
-        assert server.events[-3]["event_action"] == "trigger"
+        assert [one.open for one in server.pages] == [True, True]
+        await pager.send(saying(pager, "resolve", key=OLDER))
+        assert [(one.key, one.open) for one in server.pages] == [(OLDER, False), (PAGE, True)]
+        assert [one["event_action"] for one in server.events] == ["trigger", "trigger", "resolve"]
 
 
-async def test_a_page_that_could_not_end_the_one_before_is_sent_again_as_one() -> None:
+async def test_a_page_whose_answer_was_lost_is_sent_again_as_one() -> None:
     async with paging() as (server, pager):
         await pager.send(page(pager))
-        later = page(pager, key=LATER, supersedes=(PAGE,))
-        server.fail(503, after=1)
-        with pytest.raises(Temporary, match="503"):
-            await pager.send(later)
-        await pager.send(replace(later, attempt=2))
-        assert [(one.open, len(one.triggers)) for one in server.pages] == [(False, 1), (True, 2)]
-
-
-async def test_a_page_is_taken_even_when_it_may_not_end_the_one_before(caplog: pytest.LogCaptureFixture) -> None:
-    async with paging() as (server, pager):
-        await pager.send(page(pager, key=OLDER))
-        await pager.send(page(pager))
-        server.fail(400, after=1)
-        await pager.send(page(pager, key=LATER, supersedes=(OLDER, PAGE)))
-        assert [one.open for one in server.pages] == [True, False, True]
-    assert f"{OLDER} is replaced by a later one, resolve it by hand" in caplog.text
+        await pager.send(page(pager, attempt=2))
+        assert [(one.open, len(one.triggers)) for one in server.pages] == [(True, 2)]
 
 
 async def test_an_acknowledgement_is_passed_on_and_wakes_nobody() -> None:
@@ -74,24 +56,44 @@ async def test_an_acknowledgement_is_passed_on_and_wakes_nobody() -> None:
 
 async def test_what_is_no_event_is_not_sent() -> None:
     async with paging(rest=False) as (server, pager):
-        for kind in ("root", "thread", "note"):
+        for kind in ("root", "thread", "note", "move"):
             assert await pager.send(saying(pager, kind)) == ""
         assert (server.events, server.calls) == ([], [])
-        passed = {template: pager.passes_over(template, sent=False) for template in ("note", "change", "page")}
-        assert passed == {"note": True, "change": False, "page": False}
-    assert not notifier("https://x.example").passes_over("note", sent=False)
+        passed = {template: pager.passes_over(template, sent=False) for template in ("note", "move", "change", "page")}
+        assert passed == {"note": True, "move": True, "change": False, "page": False}
+    able = notifier("https://x.example")
+    assert not any(able.passes_over(template, sent=False) for template in ("note", "move"))
 
 
 async def test_at_its_pace_no_event_is_ever_one_too_many() -> None:
     async with paging(rest=False) as (server, pager):
         now, pace = 0, Pace()
         server.limits(lambda: now / SECOND)
+        other = notifier(server.url, rest=False)
         for number in range(180):
-            now += pace.wait(("desk", pager.paced_by(unfixed())), now, pager.pace, pager.burst)
-            pace.take(("desk", ""), now, pager.pace)
-            await pager.send(saying(pager, "resolve", key=f"responder/main/i{number}/desk/l0.0"))
+            name, kind = ("desk", "page") if number % 2 else ("other", "resolve")
+            bucket = (other if number % 2 else pager).bucket(name, unfixed(), kind)
+            now += pace.wait(bucket, now, pager.pace, pager.burst)
+            pace.take(bucket, now, pager.pace)
+            await pager.send(saying(pager, kind, key=f"responder/main/i{number}/desk/l0.0"))
+        await other.stop()
         assert len(server.events) == 180
         assert now < 110 * SECOND
+
+
+async def test_what_shares_a_limit_shares_the_pace() -> None:
+    def gone() -> str:
+        raise BadConfig("no such variable")
+
+    first, same = notifier("https://x.example"), notifier("https://x.example")
+    other = notifier("https://x.example", routing_key=secret(KEY[::-1]))
+    lost = notifier("https://x.example", routing_key=Secret("env GONE", gone))
+    about = unfixed()
+    assert first.bucket("a", about, "page") == same.bucket("b", told(opened(id="i2")), "change")
+    assert first.bucket("a", about, "note") == other.bucket("a", about, "move"), "REST counts by token"
+    buckets = {one.bucket("a", about, kind) for one in (first, other, lost) for kind in ("resolve", "note")}
+    assert len(buckets) == 4
+    assert KEY not in str(buckets)
 
 
 async def test_what_is_too_much_for_pagerduty_is_put_off() -> None:
@@ -101,6 +103,31 @@ async def test_what_is_too_much_for_pagerduty_is_put_off() -> None:
             await pager.send(saying(pager, "resolve"))
         with pytest.raises(Temporary, match="429"):
             await pager.send(page(pager))
+
+
+async def test_an_event_that_is_too_large_is_refused_for_good() -> None:
+    async with paging(rest=False) as (server, pager):
+        with pytest.raises(Permanent, match="413"):
+            await pager.send(page(pager, body={"summary": "x", "details": {"all": "x" * 600_000}}))
+        assert server.pages == []
+
+
+async def test_the_emergency_page_wakes_once_an_outage_and_is_resolved() -> None:
+    now = T0
+    async with paging(rest=False) as (server, pager):
+        emergency = Emergency("main", {"desk": pager}, lambda: now)
+        server.fail(503)
+        await emergency.store_down("disk full")
+        assert (server.pages, emergency.pending) == ([], True)
+        now += AGAIN
+        for _ in range(3):
+            await emergency.store_down("disk full")
+        assert [(one.key, len(one.triggers)) for one in server.pages] == [("responder/main/store-down", 1)]
+        payload = server.pages[0].triggers[0]["payload"]
+        assert "cannot record anything, so it acts on no alert: disk full" in payload["summary"]
+        assert payload["severity"] == "critical"
+        await emergency.store_back()
+        assert ([one.open for one in server.pages], emergency.pending) == ([False], False)
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------

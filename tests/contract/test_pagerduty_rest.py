@@ -8,20 +8,13 @@ from typing import Any
 
 import pytest
 
-from responder.contracts import PagerState
-from responder.errors import Permanent, Temporary, Unknown
-from responder.notifiers import pagerduty as module
-from responder.notifiers.pagerduty import marker
+from responder.contracts import Message, PagerState
+from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.notifiers.pagerduty import PagerDuty, marker
 from responder.pagerduty_rest import Found
 from tests.contract.pager_parts import OLDER, PAGE, page, paging, saying
 from tests.contract.told_messages import secret
 from tests.fakes.pagerduty import INTEGRATION, Page, person
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOKS", (0.0,) * 4)
-
 
 # --- notes ------------------------------------------------------------------------------------------------------------
 
@@ -51,7 +44,8 @@ async def test_a_note_that_may_have_arrived_is_looked_for() -> None:
 async def test_a_note_goes_to_the_page_that_is_open() -> None:
     async with paging() as (server, pager):
         await pager.send(page(pager, key=OLDER))
-        await pager.send(page(pager, supersedes=(OLDER,)))
+        await pager.send(page(pager))
+        await pager.send(saying(pager, "resolve", key=OLDER))
         await pager.send(saying(pager, "note", key=OLDER))
         assert [len(one.notes) for one in server.pages] == [0, 1]
         await pager.send(saying(pager, "resolve"))
@@ -74,13 +68,20 @@ async def test_a_note_waits_for_its_incident_and_not_for_ever(caplog: pytest.Log
 # --- levels -----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_page_of_a_level_is_moved_to_its_escalation_policy() -> None:
+def move(pager: PagerDuty, attempt: int = 1) -> Message:
+    return saying(pager, "move", level="PRISK", attempt=attempt)
+
+
+async def test_the_incident_of_a_level_is_moved_to_its_escalation_policy_once_it_is_there() -> None:
     async with paging() as (server, pager):
-        server.unseen = 2
+        server.unseen = 1
         await pager.send(page(pager, level="PRISK"))
+        assert server.calls == [], "a page waits for nothing"
+        with pytest.raises(Temporary, match=r"no incident of responder/main/i1/desk/l0.0 to move yet"):
+            await pager.send(move(pager))
+        await pager.send(move(pager, 2))
         assert server.page(PAGE).policy == "PRISK"
-        assert [call.split()[0] for call in server.calls] == ["GET", "GET", "GET", "PUT"]
-        await pager.send(page(pager, level="PRISK", attempt=2))
+        await pager.send(move(pager, 3))
         assert server.calls.count(f"PUT /incidents/{server.page(PAGE).id}") == 1, "it is there already"
 
 
@@ -88,21 +89,35 @@ async def test_a_page_that_somebody_has_is_not_moved() -> None:
     async with paging() as (server, pager):
         await pager.send(page(pager))
         server.acknowledge(server.page(PAGE))
-        await pager.send(page(pager, level="PRISK"))
+        await pager.send(move(pager))
         assert server.page(PAGE).policy == "PDEFAULT"
 
 
-@pytest.mark.parametrize("trouble", ["unseen", "refused", "down", "no token"])
-async def test_a_page_is_taken_whether_it_can_be_moved_or_not(trouble: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with paging(rest=trouble != "no token") as (server, pager):
-        server.unseen = 9 if trouble == "unseen" else 0
-        if trouble == "refused":
-            server.fail(403, path="/incidents")
-        if trouble == "down":
-            server.fail(503, path="/incidents")
-        await pager.send(page(pager, level="PRISK"))
-        assert (len(server.events), server.page(PAGE).open) == (1, True)
-    assert ("not at escalation policy PRISK, move it by hand" in caplog.text) is (trouble != "no token")
+@pytest.mark.parametrize("trouble", ["unseen", "down", "lost"])
+async def test_a_move_is_tried_again_and_then_a_persons_to_do(trouble: str) -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager))
+        for attempt in (1, 2, 7, 8):
+            server.page(PAGE).unseen = 1 if trouble == "unseen" else 0
+            if trouble == "down":
+                server.fail(503, path="/incidents", Retry_After="60")
+            if trouble == "lost":
+                server.fail(503, path=server.page(PAGE).id)
+            expected, said = (ResponderError, None) if attempt < 8 else (Permanent, "PRISK, move it by hand: ")
+            with pytest.raises(expected, match=said) as raised:
+                await pager.send(move(pager, attempt))
+            assert isinstance(raised.value, Permanent) is (attempt == 8)
+            assert getattr(raised.value, "retry_after", None) is None, "its pages would wait"
+        await pager.send(move(pager, 8))
+        assert server.page(PAGE).policy == "PRISK"
+
+
+async def test_a_move_that_is_refused_is_a_persons_at_once() -> None:
+    async with paging() as (server, pager):
+        await pager.send(page(pager))
+        server.fail(403, path="/incidents")
+        with pytest.raises(Permanent, match=r"not at the escalation policy PRISK, move it by hand: .*403"):
+            await pager.send(move(pager))
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -201,6 +216,16 @@ async def test_an_answer_of_rest_says_whether_to_ask_again(
             await pager.asked(PAGE)
         assert getattr(raised.value, "retry_after", None) == wait
         assert len(server.calls) == 1, "nothing is tried twice"
+
+
+async def test_rest_counts_its_calls_and_says_when_to_go_on() -> None:
+    async with paging() as (server, pager):
+        server.limits(lambda: 0.0)
+        server._called.extend([0.0] * 959)
+        assert await pager.asked(PAGE) is None
+        with pytest.raises(Temporary, match="429: Rate Limit Exceeded") as raised:
+            await pager.asked(PAGE)
+        assert raised.value.retry_after == 60
 
 
 async def test_an_account_wants_to_know_in_whose_name(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from responder import facts as f
 from responder.contracts import Secret
+from responder.errors import BadConfig
 from responder.incident import Incident
 from responder.notifiers.pagerduty import PagerDuty
 from responder.web import Parts, create_web, pagerduty_notifiers
@@ -320,7 +321,21 @@ async def test_a_secret_that_is_empty_or_cannot_be_read_opens_nothing(tmp_path: 
     async with paged(tmp_path, desk=pager(webhook_secret=Secret("env EMPTY", lambda: " \n"))) as office:
         body = told("incident.acknowledged", office.page, person())
         for key in ("", " ", " \n"):
-            assert (await post(office.client, body, key)).status_code == 401
+            assert (await post(office.client, body, key)).status_code == 503, "PagerDuty is to send it again"
+        assert (await office.client.post(PATH, content=body)).status_code == 401, "it signs whatever it sends"
+        assert await office.words() == []
+
+
+async def test_what_the_secret_may_have_signed_that_cannot_be_read_is_to_be_sent_again(tmp_path: Path) -> None:
+    def gone() -> str:
+        raise BadConfig("/run/secrets/pagerduty cannot be read")
+
+    both = (secret(SECRET), Secret("file /run/secrets/pagerduty", gone))
+    async with paged(tmp_path, desk=pager(webhook_secret=both)) as office:
+        body = told("incident.acknowledged", office.page, person(), "E1")
+        answer = await post(office.client, body, "the-other")
+        assert (answer.status_code, "/run/secrets" in answer.text) == (503, False)
+        assert await office.say(body) == 1, "the one that can be read is enough"
 
 
 async def test_without_a_secret_nobody_is_heard(tmp_path: Path) -> None:

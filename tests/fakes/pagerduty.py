@@ -11,6 +11,7 @@ import hmac
 import itertools
 import json
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ SENDER: Final = "bot@example.com"
 SECRET: Final = "a-secret-of-the-subscription"
 PERSON: Final = "Asha Rao"
 EVENTS_A_MINUTE: Final = 120
+CALLS_A_MINUTE: Final = 960
+LARGEST_EVENT: Final = 512 * 1024
 REST: Final = "application/vnd.pagerduty+json;version=2"
 INTEGRATION: Final = {"id": "PINT001", "type": "inbound_integration_reference", "summary": "Events API V2"}
 
@@ -74,8 +77,9 @@ class FakePagerDuty(FakeServer):
         """Of incidents that are opened from now on."""
         self._troubles: deque[tuple[str, Response | None]] = deque()
         self._numbers = itertools.count(1)
-        self._clock: Callable[[], float] | None = None
+        self._clock: Callable[[], float] = time.monotonic
         self._times: deque[float] = deque()
+        self._called: deque[float] = deque()
         super().__init__([
             Route("/v2/enqueue", self._enqueue, methods=["POST"]),
             Route("/v2/change/enqueue", self._change, methods=["POST"]),
@@ -98,7 +102,7 @@ class FakePagerDuty(FakeServer):
         self._troubles.append(("", Response(body, status, media_type="application/json")))
 
     def limits(self, clock: Callable[[], float]) -> None:
-        """From now on at most 120 events in any minute of this clock, in seconds."""
+        """The limits hold in any minute of this clock, in seconds, instead of the real one."""
         self._clock = clock
 
     def page(self, key: str) -> Page:
@@ -117,7 +121,7 @@ class FakePagerDuty(FakeServer):
     async def _enqueue(self, request: Request) -> Response:
         event = await request.json()
         self.events.append(event)
-        refused = self._trouble(request) or self._too_many() or _invalid(problems(event))
+        refused = self._trouble(request) or await _too_large(request) or self._too_many() or _invalid(problems(event))
         if refused is not None:
             return refused
         self._take(event)
@@ -125,16 +129,9 @@ class FakePagerDuty(FakeServer):
         return JSONResponse(body, 202)
 
     def _too_many(self) -> Response | None:
-        """The limit holds for any 60 seconds, not for a minute by the clock."""
-        if self._clock is None:
+        if _counted(self._times, self._clock(), EVENTS_A_MINUTE):
             return None
-        now = self._clock()
-        while self._times and self._times[0] <= now - 60:
-            self._times.popleft()
-        if len(self._times) >= EVENTS_A_MINUTE:
-            return JSONResponse({"status": "throttle exceeded", "message": "Event rate is too high"}, 429)
-        self._times.append(now)
-        return None
+        return JSONResponse({"status": "throttle exceeded", "message": "Event rate is too high"}, 429)
 
     def _take(self, event: dict[str, Any]) -> None:
         page = next((p for p in self.pages if p.key == event["dedup_key"] and p.open), None)
@@ -153,7 +150,8 @@ class FakePagerDuty(FakeServer):
 
     async def _change(self, request: Request) -> Response:
         event = await request.json()
-        refused = self._trouble(request) or _invalid(_change_problems(event))
+        refused = self._trouble(request) or await _too_large(request) or self._too_many()
+        refused = refused or _invalid(_change_problems(event))
         if refused is not None:
             return refused
         self.changes.append(event)
@@ -165,9 +163,16 @@ class FakePagerDuty(FakeServer):
         async def entry(request: Request) -> Response:
             self.calls.append(f"{request.method} {request.url.path}")
             body = json.loads(await request.body() or b"null")
-            return self._trouble(request) or self._stranger(request) or do(request, body)
+            return self._trouble(request) or self._stranger(request) or self._too_often() or do(request, body)
 
         return entry
+
+    def _too_often(self) -> Response | None:
+        if _counted(self._called, self._clock(), CALLS_A_MINUTE):
+            return None
+        refused = _error(429, "Rate Limit Exceeded", 2020)
+        refused.headers["ratelimit-reset"] = "60"
+        return refused
 
     def _stranger(self, request: Request) -> Response | None:
         if request.headers.get("authorization") != f"Token token={TOKEN}":
@@ -289,6 +294,22 @@ def _incident(page: Page) -> dict[str, Any]:
         "last_status_change_by": page.changed_by,
         "assignees": [person()],
     }
+
+
+def _counted(times: deque[float], now: float, most: int) -> bool:
+    """One more of any 60 seconds, not of a minute by the clock; False when it is one too many."""
+    while times and times[0] <= now - 60:
+        times.popleft()
+    if len(times) >= most:
+        return False
+    times.append(now)
+    return True
+
+
+async def _too_large(request: Request) -> Response | None:
+    if len(await request.body()) <= LARGEST_EVENT:
+        return None
+    return JSONResponse({"status": "invalid event", "message": "Event object is too large", "errors": []}, 413)
 
 
 def _error(status: int, message: str, code: int) -> Response:
