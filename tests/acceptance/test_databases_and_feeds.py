@@ -12,6 +12,7 @@ from responder.loader import load_rules
 from responder.recorded import Result
 from responder.rules import Rules
 from responder.sources import Folders, read_sources, shipped_rules
+from tests.acceptance.machines import LOOKING
 from tests.acceptance.stage import CATALOGUE, Stage, playing
 
 UP = 'max(up{job="postgres-primary"})'
@@ -223,10 +224,12 @@ NO_PRICES = alert("multi-market", "DataFeedDown", "critical")
 SWITCH, HALT = "switch_data_feed.sh --feed backup", "halt_trading.sh --reason data_feed_down"
 
 
+LOOKED = {**dict.fromkeys(LOOKING, 0), "check_data_feed_health.sh": 1}
+
+
 def silent(stage: Stage, backup: int) -> None:
     """`backup`: what verify_data_feed.sh ends with."""
-    exits = {"check_data_feed_health.sh": 1, "check_dependencies.sh": 0, "verify_data_feed.sh": backup}
-    stage.world.scripts.exits = {**exits, "switch_data_feed.sh": 0, "halt_trading.sh": 0}
+    stage.world.scripts.exits = {**LOOKED, "verify_data_feed.sh": backup, "switch_data_feed.sh": 0, "halt_trading.sh": 0}
     stage.world.numbers[SILENCE] = lambda: 0.4 if backup == 0 and stage.world.changes else 45.0
     stage.fires(NO_PRICES)
 
@@ -240,13 +243,44 @@ def test_the_backup_feed_is_switched_to_and_trading_goes_on() -> None:
 
 
 @pytest.mark.parametrize("backup", [1, 9])
-def test_both_down_or_nobody_can_tell_halts_trading(backup: int) -> None:
+def test_both_down_or_nobody_can_tell_halts_trading_and_it_is_seen_to_be_halted(backup: int) -> None:
     with playing(loaded("multi-market")) as stage:
         silent(stage, backup=backup)
-        stage.at("3:00")
+        stage.at("0:10")
         assert stage.did == [("0:00", SWITCH), ("0:05", HALT)]
-        assert stage.last_run.result is Result.INEFFECTIVE
+        assert [step.status.value for step in stage.last_run.steps][-1] == "done"
+        stage.at("4:00")
+        assert len(stage.did) == 2, "halted already is not halted again"
+        assert (stage.last_run.runbook, stage.incident.result) == ("halt-multi-market", Result.CONTAINED)
         assert "multi-market-oncall" in {who for _, who in stage.pages}
+        stage.at("6:00")
+        assert stage.pages[-1] == ("5:00", "multi-market-executives")
+        said = "trading halted (done). halt-multi-market is contained, the cause remains"
+        assert said in stage.page_texts[-1]
+        assert "ineffective" not in stage.page_texts[-1]
+        assert "Strategies trade on old prices" not in stage.page_texts[-1]
+
+
+def test_a_halt_that_does_not_hold_is_told_at_once_and_sent_again() -> None:
+    with playing(loaded("multi-market")) as stage:
+        silent(stage, backup=1)
+        stage.world.scripts.halts = False
+        stage.at("0:40")
+        assert stage.last_run.result is Result.FAILED
+        assert any("step halted: expected value.exit == 1" in line for line in stage.thread)
+        stage.world.scripts.halts = True
+        stage.at("2:00")
+        assert stage.did == [("0:00", SWITCH), ("0:05", HALT), ("1:00", HALT)]
+        assert stage.incident.result is Result.CONTAINED
+
+
+def test_a_backup_feed_that_promises_prices_and_sends_none_halts_trading() -> None:
+    with playing(loaded("multi-market")) as stage:
+        silent(stage, backup=0)
+        stage.world.numbers[SILENCE] = lambda: 45.0
+        stage.at("2:00")
+        assert [what for _, what in stage.did] == [SWITCH, HALT]
+        assert stage.incident.result is Result.CONTAINED
 
 
 def test_a_switch_that_fails_halts_trading_too() -> None:
@@ -281,8 +315,7 @@ def test_without_data_a_machine_switches_nothing_and_halts_only_where_the_feed_s
 ) -> None:
     with playing(loaded("multi-market")) as stage:
         stage.world.numbers[SILENCE] = lambda: None
-        looked = {"check_data_feed_health.sh": 1, "check_dependencies.sh": 0, "verify_data_feed.sh": exit_}
-        stage.world.scripts.exits = {**looked, "halt_trading.sh": 0}
+        stage.world.scripts.exits = {**LOOKED, "verify_data_feed.sh": exit_, "halt_trading.sh": 0}
         stage.fires(NO_PRICES)
         stage.at("4:00")
         assert [what for _, what in stage.did] == did
@@ -293,8 +326,7 @@ def test_without_data_a_machine_switches_nothing_and_halts_only_where_the_feed_s
 def test_a_storm_holds_nothing_back_on_the_way_to_the_halt() -> None:
     with playing(loaded("multi-market")) as stage:
         stage.world.numbers[SILENCE] = lambda: None
-        looked = {"check_data_feed_health.sh": 1, "check_dependencies.sh": 0, "verify_data_feed.sh": 1}
-        stage.world.scripts.exits = {**looked, "halt_trading.sh": 0}
+        stage.world.scripts.exits = {**LOOKED, "verify_data_feed.sh": 1, "halt_trading.sh": 0}
         for number in range(12):
             stage.fires(alert("multi-market", f"Symptom{number}", "warning"))
         stage.fires(NO_PRICES)
