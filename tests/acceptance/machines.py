@@ -42,6 +42,8 @@ class Databases:
     """The address that orders are written to leads to the primary, and the other replica follows it."""
     received: dict[str, int] = field(default_factory=lambda: {"db-replica-1": 5000, "db-replica-2": 6000})
     running: dict[int, tuple[str, str]] = field(default_factory=dict)
+    idle: set[int] = field(default_factory=set)
+    """Those of them that hold a transaction open and do nothing; all others are active."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ class Database:
         found = [
             row
             for row in self._sessions()
-            if row["user"] in call.params["users"] and not any(row["application"].startswith(n) for n in spared)
+            if row["user"] in call.params["users"]
+            and (row["pid"] in self.world.databases.idle) is (call.params["state"] != "active")
+            and not any(row["application"].startswith(n) for n in spared)
         ]
         return found[: call.params["count"]]
 

@@ -309,16 +309,38 @@ def test_the_only_pod_that_is_ready_stays_and_so_does_one_without_a_budget() -> 
 # --- a release that is unhealthy --------------------------------------------------------------------------------------
 
 
-def test_an_unhealthy_release_is_undone_and_watched_for_half_an_hour() -> None:
+def test_an_unhealthy_release_is_undone_and_that_wakes_the_engineer_on_call_alone() -> None:
     with playing(loaded(MULTI)) as stage:
         cluster = running(stage, "multi-market", "trading-app")
         measured(stage, "deployment-unhealthy", MULTI, 0.1, 7.0, lambda: image(cluster, "trading-app") == "trading:1.0")
         stage.fires(UNHEALTHY)
-        stage.at("10:00")
+        stage.at("6:00")
         assert (acted(stage), image(cluster, "trading-app")) == (["patch deployments trading-app"], "trading:1.0")
         assert stage.incident.result is None
-        stage.at("35:00")
+        stage.at("45:00")
         assert stage.incident.result is Result.FIXED
+        # The alert still fires here, which is told after a while.
+        assert {who for _, who in stage.pages} == {"multi-market-oncall"}
+
+
+def test_errors_that_come_back_within_half_an_hour_of_the_undoing_page_again_and_undo_nothing() -> None:
+    with playing(loaded(MULTI)) as stage:
+        cluster = running(stage, "multi-market", "trading-app")
+        again: list[bool] = []
+        measured(
+            stage, "deployment-unhealthy", MULTI, 0.1, 7.0,
+            lambda: not again and image(cluster, "trading-app") == "trading:1.0",
+        )  # fmt: skip
+        stage.fires(UNHEALTHY)
+        stage.at("9:00")
+        stage.resolves(UNHEALTHY)
+        stage.at("20:00")
+        assert stage.pages == [("2:00", "multi-market-oncall")]
+        again.append(True)
+        stage.fires(UNHEALTHY)
+        stage.at("24:00")
+        assert len(stage.did) == 1
+        assert stage.pages[1:] == [("22:00", "multi-market-oncall")]
 
 
 def test_a_release_is_undone_once_and_then_people_decide() -> None:

@@ -199,23 +199,66 @@ def test_when_none_of_the_approved_statements_is_left_people_are_asked_about_the
 EXHAUSTED = alert("trading-service", "DatabaseConnectionPoolExhaustion", "high")
 
 
-@pytest.mark.parametrize("helps", [True, False])
-def test_long_statements_are_ended_and_else_people_restart(helps: bool) -> None:
+RESTARTED = "docker-compose restart trademaster-trading-service"
+
+
+def exhausted(stage: Stage, until: str, *, idle: bool = True) -> None:
+    """The pool is full until so much has been done. Its slots are held by the service's own sessions alone."""
+    databases = stage.world.databases
+    databases.running = {
+        90: ("analytics", "cohorts"), 100: ("trademaster", "trademaster-reports"),
+        7: ("trademaster", "trademaster-orders-1"), 8: ("trademaster", "PostgreSQL JDBC Driver"),
+        101: ("trademaster", "trademaster-reports"),
+    }  # fmt: skip
+    databases.idle = {101} if idle else set()
+    if not idle:
+        del databases.running[101]
+    stage.world.scripts.exits[RESTARTED] = 0
+    stage.world.numbers[IN_USE] = lambda: 0.4 if until in [what for _, what in stage.did] else 1.0
+    stage.fires(EXHAUSTED)
+
+
+def test_long_statements_of_the_service_itself_are_ended_and_order_entry_is_spared() -> None:
     with playing(loaded("trading-service")) as stage:
-        running = stage.world.databases.running
-        running.update({100: ("analytics", "cohorts"), 7: ("analytics", "trademaster-orders-1")})
-        full = [True]
-        stage.world.numbers[IN_USE] = lambda: 1.0 if full[0] and not (helps and 100 not in running) else 0.4
-        stage.fires(EXHAUSTED)
-        stage.at("1:30")
-        assert ([what for _, what in stage.did], list(running)) == (["terminate 100"], [7])
-        asked = [line for line in stage.thread if "docker-compose restart trademaster-trading-service" in line]
-        assert bool(asked) is not helps
-        if not helps:
-            full[0] = False
-            stage.person("done", "on-call", note="restarted")
+        exhausted(stage, until="terminate 100")
         stage.at("4:00")
+        assert [what for _, what in stage.did] == ["terminate 100"]
+        assert set(stage.world.databases.running) == {90, 7, 8, 101}
+        assert (stage.last_run.result, pending_approval(stage.incident)) == (Result.FIXED, None)
+
+
+def test_idle_transactions_are_ended_when_that_does_not_help() -> None:
+    with playing(loaded("trading-service")) as stage:
+        exhausted(stage, until="terminate 101")
+        stage.at("4:00")
+        assert stage.did == [("0:00", "terminate 100"), ("0:30", "terminate 101")]
+        assert set(stage.world.databases.running) == {90, 7, 8}
         assert stage.last_run.result is Result.FIXED
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_pool_that_stays_full_is_emptied_by_a_restart_when_somebody_says_so(idle: bool) -> None:
+    with playing(loaded("trading-service")) as stage:
+        exhausted(stage, until=RESTARTED, idle=idle)
+        stage.at("2:00")
+        asked = pending_approval(stage.incident)
+        assert asked is not None
+        assert (asked.step, RESTARTED in [what for _, what in stage.did]) == ("restart", False)
+        stage.approves("lead")
+        stage.at("2:30")
+        assert [what for _, what in stage.did] == ["terminate 100", *(["terminate 101"] if idle else []), RESTARTED]
+        stage.at("7:00")
+        assert stage.last_run.result is Result.FIXED
+
+
+def test_a_pool_that_fills_again_after_the_restart_is_for_people_to_enlarge() -> None:
+    with playing(loaded("trading-service")) as stage:
+        exhausted(stage, until="never")
+        stage.at("2:00")
+        stage.approves("lead")
+        stage.at("4:00")
+        assert [what for _, what in stage.did][-1] == RESTARTED
+        assert any("Raise maximum-pool-size from 10 to 20" in line for line in stage.thread)
 
 
 # --- the feed is down -------------------------------------------------------------------------------------------------
@@ -229,7 +272,12 @@ LOOKED = {**dict.fromkeys(LOOKING, 0), "check_data_feed_health.sh": 1}
 
 def silent(stage: Stage, backup: int) -> None:
     """`backup`: what verify_data_feed.sh ends with."""
-    stage.world.scripts.exits = {**LOOKED, "verify_data_feed.sh": backup, "switch_data_feed.sh": 0, "halt_trading.sh": 0}
+    stage.world.scripts.exits = {
+        **LOOKED,
+        "verify_data_feed.sh": backup,
+        "switch_data_feed.sh": 0,
+        "halt_trading.sh": 0,
+    }
     stage.world.numbers[SILENCE] = lambda: 0.4 if backup == 0 and stage.world.changes else 45.0
     stage.fires(NO_PRICES)
 
