@@ -235,10 +235,26 @@ def test_load_is_met_by_the_minimum_of_the_autoscaler_and_put_back_by_a_person(
         assert cluster.get("horizontalpodautoscalers", "trading-system")["spec"]["minReplicas"] == 2
 
 
-def test_what_is_large_enough_is_not_made_smaller() -> None:
+@pytest.mark.parametrize(("pods", "raised"), [(7, 10), (9, 10), (10, 10)])
+@pytest.mark.parametrize("lost", [False, True])
+def test_more_pods_are_added_to_however_many_there_are_and_never_twice(pods: int, raised: int, lost: bool) -> None:
     with playing(loaded(NSE)) as stage:
         cluster = running(stage, "trading-system-prod", "trading-system")
-        cluster.add("horizontalpodautoscalers", autoscaler("trading-system", 8, 10))
+        cluster.edit("deployments", "trading-system", {"spec": {"replicas": pods}})
+        cluster.add("horizontalpodautoscalers", autoscaler("trading-system", 2, 12))
+        measured(stage, "api-latency-high", NSE, 200.0, 800.0, lambda: bool(cluster.changes))
+        if lost:
+            cluster.faults.append(Fault("patch", cut=True, after=True))
+        stage.fires(SLOW)
+        stage.at("4:00")
+        assert cluster.get("horizontalpodautoscalers", "trading-system")["spec"]["minReplicas"] == raised
+        assert (len(stage.did), stage.incident.result) == (1, Result.FIXED)
+
+
+def test_what_is_at_its_limit_is_not_made_smaller() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.add("horizontalpodautoscalers", autoscaler("trading-system", 11, 12))
         measured(stage, "api-latency-high", NSE, 200.0, 800.0, never)
         stage.fires(SLOW)
         stage.at("8:00")
