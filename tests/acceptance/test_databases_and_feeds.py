@@ -12,8 +12,10 @@ from responder.loader import load_rules
 from responder.recorded import Result
 from responder.rules import Rules
 from responder.sources import Folders, read_sources, shipped_rules
+from responder.timing import SECOND
 from tests.acceptance.machines import LOOKING
 from tests.acceptance.stage import CATALOGUE, Stage, playing
+from tests.fakes.kubernetes_objects import workload
 
 UP = 'max(up{job="postgres-primary"})'
 P95 = "histogram_quantile(0.95, sum by (le) (rate(database_query_duration_seconds_bucket[1m])))"
@@ -39,68 +41,92 @@ def alert(platform: str, name: str, severity: str) -> dict[str, str]:
 DOWN = alert("nse-equities", "PostgresPrimaryDown", "critical")
 
 
+FENCE, PROMOTE = "patch statefulsets/scale postgres-primary", "promote db-replica-2"
+
+
+def stateful(stage: Stage) -> None:
+    cluster = stage.world.cluster
+    cluster.namespace = "trading-system-prod"
+    cluster.add("statefulsets", workload("StatefulSet", "postgres-primary", replicas=1))
+
+
 def goes_down(stage: Stage) -> None:
+    stateful(stage)
     stage.world.databases.primary = ""
     stage.world.numbers[UP] = lambda: 1.0 if stage.world.databases.primary else 0.0
     stage.fires(DOWN)
 
 
-def test_a_primary_that_comes_back_by_itself_is_left_alone() -> None:
+def asked_for(stage: Stage) -> str:
+    asked = pending_approval(stage.incident)
+    return "" if asked is None else asked.step
+
+
+def acted(stage: Stage) -> list[str]:
+    return [what for _, what in stage.did]
+
+
+@pytest.mark.parametrize(("seen", "result"), [(35, Result.FIXED), (20, Result.CANCELLED)])
+def test_a_primary_that_comes_back_by_itself_ends_it_at_once_and_pages_nobody(seen: int, result: Result) -> None:
+    """`seen`: when Prometheus sees it, in s; before we have, there is nothing to do."""
     with playing(loaded("nse-equities")) as stage:
         goes_down(stage)
-        stage.at("1:00")
+        stage.world.numbers[UP] = lambda: 1.0 if stage.offset >= seen * SECOND else 0.0
+        stage.at("0:20")
         stage.world.databases.primary = "db"
-        stage.at("3:00")
-        assert (stage.did, stage.last_run.result) == ([], Result.FIXED)
-        assert not any("Please do by hand" in line for line in stage.thread)
+        stage.at("0:45")
+        assert (stage.did, stage.last_run.result) == ([], result)
+        assert any("Pod of the primary" in line for line in stage.thread)
+        stage.resolves(DOWN)
+        stage.at("10:00")
+        assert (stage.pages, stage.incident.closed) == ([], True)
 
 
-def test_the_most_advanced_replica_is_promoted_when_a_person_says_so() -> None:
+def test_the_most_advanced_replica_is_promoted_when_a_person_says_so_and_the_old_one_is_fenced() -> None:
     with playing(loaded("nse-equities")) as stage:
         goes_down(stage)
-        stage.at("2:10")
-        (fence,) = {line for line in stage.thread if "scale statefulset postgres-primary --replicas=0" in line}
-        assert "Please do by hand" in fence
-        stage.person("done", "lead", note="the pod is gone")
         stage.at("2:30")
-        asked = pending_approval(stage.incident)
-        assert asked is not None
-        assert stage.did == []
+        assert (stage.did, asked_for(stage)) == ([], "fence")
+        stage.approves("lead")
+        stage.at("3:00")
+        assert (acted(stage), asked_for(stage)) == ([FENCE], "promote")
+        assert stage.world.cluster.get("statefulsets", "postgres-primary")["spec"]["replicas"] == 0
         assert any("promote db-replica-2 by pg_promote, which has received most" in line for line in stage.thread)
         stage.world.databases.pointed = False
         stage.approves("lead")
-        stage.at("2:45")
-        assert [what for _, what in stage.did] == ["promote db-replica-2"]
-        assert any("The promoted replica, named by the step above, is the primary now" in line for line in stage.thread)
-        stage.world.databases.pointed = True
-        stage.person("done", "lead", note="re-pointed")
-        stage.at("3:30")
-        assert stage.last_run.result is Result.FIXED
-
-
-def test_a_fenced_primary_that_is_no_target_any_more_and_whose_alert_resolves_is_replaced_all_the_same() -> None:
-    with playing(loaded("nse-equities")) as stage:
-        goes_down(stage)
-        stage.at("2:10")
-        stage.world.numbers[UP] = lambda: None
-        stage.person("done", "lead", note="scaled to 0, the pod is gone")
-        stage.resolves(DOWN)
-        stage.at("3:00")
-        assert pending_approval(stage.incident) is not None
-        stage.world.databases.pointed = False
-        stage.approves("lead")
         stage.at("3:15")
-        assert [what for _, what in stage.did] == ["promote db-replica-2"]
+        assert acted(stage) == [FENCE, PROMOTE]
+        assert any("The promoted replica, named by the step above, is the primary now" in line for line in stage.thread)
         stage.world.databases.pointed = True
         stage.person("done", "lead", note="re-pointed")
         stage.at("4:00")
         assert stage.last_run.result is Result.FIXED
 
 
-def test_without_a_fence_nobody_is_asked_about_a_promotion() -> None:
+def test_a_fenced_primary_that_is_no_target_any_more_and_whose_alert_resolves_is_replaced_all_the_same() -> None:
     with playing(loaded("nse-equities")) as stage:
         goes_down(stage)
-        stage.at("1:50")
+        stage.at("2:30")
+        stage.approves("lead")
+        stage.at("2:40")
+        stage.world.numbers[UP] = lambda: None
+        stage.resolves(DOWN)
+        stage.at("3:00")
+        assert asked_for(stage) == "promote"
+        stage.world.databases.pointed = False
+        stage.approves("lead")
+        stage.at("3:15")
+        assert acted(stage) == [FENCE, PROMOTE]
+        stage.world.databases.pointed = True
+        stage.person("done", "lead", note="re-pointed")
+        stage.at("4:00")
+        assert stage.last_run.result is Result.FIXED
+
+
+def test_where_prometheus_does_not_see_it_down_any_more_nobody_is_asked_to_fence_or_promote() -> None:
+    with playing(loaded("nse-equities")) as stage:
+        goes_down(stage)
+        stage.at("1:30")
         stage.world.numbers[UP] = lambda: None
         stage.at("5:00")
         assert (stage.did, pending_approval(stage.incident)) == ([], None)
@@ -108,25 +134,28 @@ def test_without_a_fence_nobody_is_asked_about_a_promotion() -> None:
         assert "nse-oncall" in {who for _, who in stage.pages}
 
 
-def test_nobody_says_yes_so_nothing_is_promoted_and_people_are_woken() -> None:
+@pytest.mark.parametrize("fenced", [False, True])
+def test_nobody_says_yes_so_nothing_is_promoted_and_people_are_woken(fenced: bool) -> None:
     with playing(loaded("nse-equities")) as stage:
         goes_down(stage)
-        stage.at("2:10")
-        stage.person("done", "lead")
+        stage.at("2:30")
+        if fenced:
+            stage.approves("lead")
         stage.at("14:00")
-        assert stage.did == []
+        assert acted(stage) == ([FENCE] if fenced else [])
         assert {"nse-oncall", "nse-lead"} <= {who for _, who in stage.pages}
 
 
-def test_a_replica_that_still_hears_from_its_primary_is_not_promoted() -> None:
+def test_a_primary_that_lives_behind_a_broken_network_is_neither_fenced_nor_replaced() -> None:
     with playing(loaded("nse-equities")) as stage:
-        stage.world.numbers[UP] = lambda: 0.0  # the exporter is down, the primary is not
+        stateful(stage)
+        stage.world.databases.pointed = False  # neither Prometheus nor we reach it, its replicas do
+        stage.world.numbers[UP] = lambda: 0.0
         stage.fires(DOWN)
-        stage.at("2:10")
-        stage.person("done", "lead")
-        stage.at("3:00")
-        assert stage.did == []
-        assert any("still hears from its primary, which is alive" in line for line in stage.thread)
+        stage.at("8:00")
+        assert (stage.did, pending_approval(stage.incident)) == ([], None)
+        assert stage.last_run.result is not Result.FIXED
+        assert "nse-oncall" in {who for _, who in stage.pages}
 
 
 # --- slow statements --------------------------------------------------------------------------------------------------
