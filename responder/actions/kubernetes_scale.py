@@ -24,6 +24,8 @@ class Scale(KubernetesSetting):
     - `namespace`: one of those that the service allows.
     - `workload`: what is meant: `deployment/NAME` or `statefulset/NAME`.
     - `replicas`: the number to be in force.
+    - `by`: instead of it, how many pods more, from the number that is in force when the step is prepared: the sum, at
+      most `max`, is fixed then, so that a step that is tried again never adds twice.
     - `min`: the smallest number that may be in force.
     - `max`: the largest number that may be in force.
     - `only`: `up` (default) never lowers the number, `down` never raises it, `either` sets it. What is there already is
@@ -47,7 +49,7 @@ class Scale(KubernetesSetting):
         service: cluster
         namespace: trading-system-prod
         workload: deployment/trading-system
-        replicas: 6
+        by: 4
         min: 2
         max: 10
         autoscaler: raise_minimum
@@ -64,7 +66,8 @@ class Scale(KubernetesSetting):
     )
 
     workload: ScalableName
-    replicas: Annotated[int, Field(ge=0, le=1000)]
+    replicas: Annotated[int | None, Field(ge=0, le=1000)] = None
+    by: Annotated[int | None, Field(ge=1, le=1000)] = None
     min: Annotated[int, Field(ge=0, le=1000)]
     max: Annotated[int, Field(ge=1, le=1000)]
     only: Literal["up", "down", "either"] = "up"
@@ -72,7 +75,13 @@ class Scale(KubernetesSetting):
 
     @model_validator(mode="after")
     def _within(self) -> Scale:
-        if not self.min <= self.replicas <= self.max:
+        if (self.replicas is None) is (self.by is None):
+            raise ValueError("write either `replicas`, the number itself, or `by`, how many more")
+        if self.by is not None and self.only != "up":
+            raise ValueError("`by` says how many more, so `only` is `up`: leave it out, or write `replicas`")
+        if self.min > self.max:
+            raise ValueError(f"`min` {self.min} is above `max` {self.max}: no number is allowed")
+        if self.replicas is not None and not self.min <= self.replicas <= self.max:
             raise ValueError(f"`replicas` {self.replicas} is not within `min` {self.min} and `max` {self.max}")
         return self
 
@@ -86,7 +95,8 @@ class Scale(KubernetesSetting):
 
     def preview(self) -> str:
         """See Action.preview."""
-        return f"scale {self.workload} in {self.namespace} to {self.replicas}"
+        to = f"to {self.replicas}" if self.by is None else f"by {self.by}, at most to {self.max}"
+        return f"scale {self.workload} in {self.namespace} {to}"
 
     async def prepare(self, context: Context) -> Plan:
         """Find out who sets the number, fix the target, let the server try. Raises Permanent for an autoscaler that is
@@ -101,9 +111,11 @@ class Scale(KubernetesSetting):
             )
         if scaler is not None and self.autoscaler == "raise_minimum":
             name, most = text(scaler, "metadata", "name"), whole(scaler, "spec", "maxReplicas")
-            target: dict[str, JsonValue] = {"autoscaler": name, "minimum": min(self.replicas, most)}
+            # An autoscaler may not have reached its own minimum yet.
+            present = max(whole(found, "spec", "replicas"), whole(scaler, "spec", "minReplicas"))
+            target: dict[str, JsonValue] = {"autoscaler": name, "minimum": min(self._wanted(present), most)}
         else:
-            target = {"replicas": self.replicas}
+            target = {"replicas": self._wanted(whole(found, "spec", "replicas"))}
         seen = await self._fetch(context, target)
         before = self._seen(seen, target)
         warning = f" - {_told(scaler)} may take this back" if scaler is not None and "replicas" in target else ""
@@ -113,6 +125,12 @@ class Scale(KubernetesSetting):
             return plan.model_copy(update={"nothing_to_do": f"{self.workload} has {_number(before)} already"})
         await self._tried(context, await self._change(context, seen, target))
         return plan.model_copy(update={"undoable": True})
+
+    def _wanted(self, present: int) -> int:
+        """The number to be in force, where so many are now. Not below `min`, where a workload is smaller than that."""
+        if self.replicas is not None:
+            return self.replicas
+        return min(max(present + (self.by or 0), self.min), self.max)
 
     def _good(self, present: int, target: int) -> bool:
         """Whether there is nothing to do."""

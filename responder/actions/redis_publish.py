@@ -35,7 +35,11 @@ class RedisPublish(RedisStep):
     - id: reload
       title: Have the services read their parameters again
       action: redis.publish
-      with: {service: cache, channel: param.reload, message: all, repeatable: true}
+      with:
+        service: cache
+        channel: param.reload
+        message: '{"component": "risk_harmoniser", "config_path": "conf/risk_params.yml"}'
+        repeatable: true
       expect: value >= 1
       timeout: 5s
     ```

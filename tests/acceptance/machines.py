@@ -42,6 +42,8 @@ class Databases:
     """The address that orders are written to leads to the primary, and the other replica follows it."""
     received: dict[str, int] = field(default_factory=lambda: {"db-replica-1": 5000, "db-replica-2": 6000})
     running: dict[int, tuple[str, str]] = field(default_factory=dict)
+    idle: set[int] = field(default_factory=set)
+    """Those of them that hold a transaction open and do nothing; all others are active."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ class Database:
         found = [
             row
             for row in self._sessions()
-            if row["user"] in call.params["users"] and not any(row["application"].startswith(n) for n in spared)
+            if row["user"] in call.params["users"]
+            and (row["pid"] in self.world.databases.idle) is (call.params["state"] != "active")
+            and not any(row["application"].startswith(n) for n in spared)
         ]
         return found[: call.params["count"]]
 
@@ -123,6 +127,11 @@ def _session(pid: int, user: str, application: str, total: int) -> dict[str, Any
 
 
 COMPOSE_READS = ("docker-compose ps", "docker-compose logs --no-color --tail 20 trademaster-trading-service")
+BREAKERS = "check_circuit_breakers.sh"
+LOOKING = (
+    "verify_data_feed.sh", "check_data_feed_health.sh", "check_dependencies.sh", "review_recent_trades.sh",
+    "calculate_pnl.sh", BREAKERS,
+)  # fmt: skip
 
 
 @dataclass
@@ -130,11 +139,12 @@ class Scripts:
     """What each script ends with, by its name or by the whole line; those that change something are noted."""
 
     exits: dict[str, int] = field(default_factory=dict)
+    halts: bool = True
+    """Whether halt_trading.sh halts trading; it may end with 0 and not do so."""
+    halted: bool = False
     hanging: set[str] = field(default_factory=set)
     """Those that begin and never end."""
-    reads: frozenset[str] = frozenset(
-        {"verify_data_feed.sh", "check_data_feed_health.sh", "check_dependencies.sh", *COMPOSE_READS}
-    )
+    reads: frozenset[str] = frozenset({*LOOKING, *COMPOSE_READS})
 
 
 @dataclass(frozen=True)
@@ -153,4 +163,6 @@ class Folder:
             self.world.changes.append((self.world.clock(), line, None))
         if call.command in scripts.hanging:
             await sleep(timeout + 1)
-        return Ran(scripts.exits[known], "", "")
+        if call.command == "halt_trading.sh" and scripts.halts:
+            scripts.halted = True
+        return Ran(int(scripts.halted) if call.command == BREAKERS else scripts.exits[known], "", "")

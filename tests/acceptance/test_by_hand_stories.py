@@ -119,11 +119,23 @@ def test_var_that_rises_while_the_file_is_validated_ends_it() -> None:
         assert stage.last_run.result is Result.CANCELLED
 
 
+def test_a_reload_that_nobody_hears_has_failed_and_nobody_is_asked_to_watch_it() -> None:
+    with playing(shipped()) as stage:
+        calm(stage)
+        stage.world.listening = 0
+        Desk(stage).starts("hot-reload", component="risk_harmoniser")
+        does(stage, "validate")
+        assert [told for _, _, told in stage.world.changes] == [
+            {"component": "risk_harmoniser", "config_path": "conf/risk_params.yml"}
+        ]
+        assert (waits_for(stage), stage.last_run.result) == ([], Result.FAILED)
+
+
 def test_a_reload_that_harms_wakes_people_within_a_minute() -> None:
     with playing(shipped()) as stage:
         calm(stage)
         Desk(stage).starts("hot-reload", component="model_router")
-        does(stage, "validate", "reload")
+        does(stage, "validate")
         calm(stage, var=1.4)
         does(stage, "watch")
         stage.after("30s")
@@ -136,6 +148,10 @@ def test_a_reload_that_goes_well_wakes_nobody() -> None:
         calm(stage)
         Desk(stage).starts("hot-reload", component="model_router")
         assert by_hand(stage).target == "risk-api/config/model_router"
-        does(stage, "validate", "reload", "watch")
+        does(stage, "validate")
+        assert [told for _, _, told in stage.world.changes] == [
+            {"component": "model_router", "config_path": "conf/model_router_rules.yml"}
+        ]
+        does(stage, "watch")
         stage.after("3m")
         assert (stage.last_run.result, by_hand(stage).closed, stage.pages) == (Result.FIXED, True, [])

@@ -235,10 +235,26 @@ def test_load_is_met_by_the_minimum_of_the_autoscaler_and_put_back_by_a_person(
         assert cluster.get("horizontalpodautoscalers", "trading-system")["spec"]["minReplicas"] == 2
 
 
-def test_what_is_large_enough_is_not_made_smaller() -> None:
+@pytest.mark.parametrize(("pods", "raised"), [(7, 10), (9, 10), (10, 10)])
+@pytest.mark.parametrize("lost", [False, True])
+def test_more_pods_are_added_to_however_many_there_are_and_never_twice(pods: int, raised: int, lost: bool) -> None:
     with playing(loaded(NSE)) as stage:
         cluster = running(stage, "trading-system-prod", "trading-system")
-        cluster.add("horizontalpodautoscalers", autoscaler("trading-system", 8, 10))
+        cluster.edit("deployments", "trading-system", {"spec": {"replicas": pods}})
+        cluster.add("horizontalpodautoscalers", autoscaler("trading-system", 2, 12))
+        measured(stage, "api-latency-high", NSE, 200.0, 800.0, lambda: bool(cluster.changes))
+        if lost:
+            cluster.faults.append(Fault("patch", cut=True, after=True))
+        stage.fires(SLOW)
+        stage.at("4:00")
+        assert cluster.get("horizontalpodautoscalers", "trading-system")["spec"]["minReplicas"] == raised
+        assert (len(stage.did), stage.incident.result) == (1, Result.FIXED)
+
+
+def test_what_is_at_its_limit_is_not_made_smaller() -> None:
+    with playing(loaded(NSE)) as stage:
+        cluster = running(stage, "trading-system-prod", "trading-system")
+        cluster.add("horizontalpodautoscalers", autoscaler("trading-system", 11, 12))
         measured(stage, "api-latency-high", NSE, 200.0, 800.0, never)
         stage.fires(SLOW)
         stage.at("8:00")
@@ -309,16 +325,38 @@ def test_the_only_pod_that_is_ready_stays_and_so_does_one_without_a_budget() -> 
 # --- a release that is unhealthy --------------------------------------------------------------------------------------
 
 
-def test_an_unhealthy_release_is_undone_and_watched_for_half_an_hour() -> None:
+def test_an_unhealthy_release_is_undone_and_that_wakes_the_engineer_on_call_alone() -> None:
     with playing(loaded(MULTI)) as stage:
         cluster = running(stage, "multi-market", "trading-app")
         measured(stage, "deployment-unhealthy", MULTI, 0.1, 7.0, lambda: image(cluster, "trading-app") == "trading:1.0")
         stage.fires(UNHEALTHY)
-        stage.at("10:00")
+        stage.at("6:00")
         assert (acted(stage), image(cluster, "trading-app")) == (["patch deployments trading-app"], "trading:1.0")
         assert stage.incident.result is None
-        stage.at("35:00")
+        stage.at("45:00")
         assert stage.incident.result is Result.FIXED
+        # The alert still fires here, which is told after a while.
+        assert {who for _, who in stage.pages} == {"multi-market-oncall"}
+
+
+def test_errors_that_come_back_within_half_an_hour_of_the_undoing_page_again_and_undo_nothing() -> None:
+    with playing(loaded(MULTI)) as stage:
+        cluster = running(stage, "multi-market", "trading-app")
+        again: list[bool] = []
+        measured(
+            stage, "deployment-unhealthy", MULTI, 0.1, 7.0,
+            lambda: not again and image(cluster, "trading-app") == "trading:1.0",
+        )  # fmt: skip
+        stage.fires(UNHEALTHY)
+        stage.at("9:00")
+        stage.resolves(UNHEALTHY)
+        stage.at("20:00")
+        assert stage.pages == [("2:00", "multi-market-oncall")]
+        again.append(True)
+        stage.fires(UNHEALTHY)
+        stage.at("24:00")
+        assert len(stage.did) == 1
+        assert stage.pages[1:] == [("22:00", "multi-market-oncall")]
 
 
 def test_a_release_is_undone_once_and_then_people_decide() -> None:

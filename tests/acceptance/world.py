@@ -65,6 +65,8 @@ class World:
     """The Redis that Sentinels watch over, known as `trading-redis`."""
     replies: dict[tuple[str, ...], Reply] = field(default_factory=dict)
     """What the Redis answers, by the words of the command; any other fails, as if it could not be reached."""
+    listening: int = 1
+    """How many hear what is published on `param.reload`."""
 
     databases: Databases = field(default_factory=Databases)
     scripts: Scripts = field(default_factory=Scripts)
@@ -138,13 +140,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Cache:
-    """The platform's Redis as an action sees it; it is only read."""
+    """The platform's Redis as an action sees it: it is read, and told to reload."""
 
     world: World
 
     async def send(self, call: RedisCall, timeout: float) -> Reply:
         """Answer a command, or raise what a connection raises."""
-        assert not call.changes
+        if call.changes:
+            assert call.words[:2] == ("PUBLISH", "param.reload"), f"nobody foresaw {call.words}"
+            self.world.changes.append((self.world.clock(), "PUBLISH param.reload", json.loads(call.words[2])))
+            return self.world.listening
         if call.words not in self.world.replies:
             raise Temporary(f"cache: {' '.join(call.words)}: nothing was sent, no connection")
         reply: Reply = self.world.replies[call.words]

@@ -60,6 +60,34 @@ async def test_a_number_outside_its_bounds_is_refused(cluster: Cluster) -> None:
     assert cluster.asked == []
 
 
+@pytest.mark.parametrize(("by", "wanted"), [(4, 7), (7, 10), (20, 10)])
+async def test_pods_are_added_within_the_bounds_and_a_plan_that_is_done_again_adds_none(
+    cluster: Cluster, by: int, wanted: int
+) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(SCALE, by=by, **BOUNDS)
+        assert [(await desk.act(SCALE, plan)).outcome for _ in range(2)] == [Outcome.OK] * 2
+        assert (replicas(cluster), len(cluster.changes)) == (wanted, 1)
+        await desk.act(SCALE, await desk.undo(SCALE, plan))
+        assert replicas(cluster) == 3
+
+
+@pytest.mark.parametrize(
+    ("with_", "said"),
+    [
+        ({}, "either `replicas`, the number itself, or `by`"),
+        ({"by": 1, "replicas": 4}, "either `replicas`, the number itself, or `by`"),
+        ({"by": 1, "only": "down"}, "`by` says how many more"),
+        ({"by": 1, "min": 11}, "`min` 11 is above `max` 10"),
+    ],
+)
+async def test_a_number_and_how_many_more_are_not_mixed(cluster: Cluster, with_: dict[str, Any], said: str) -> None:
+    async with standing(cluster) as desk:
+        with pytest.raises(Permanent, match=said):
+            await desk.prepare(SCALE, **{**BOUNDS, **with_})
+    assert cluster.asked == []
+
+
 async def test_an_autoscaler_keeps_its_number_unless_its_minimum_is_raised(cluster: Cluster) -> None:
     cluster.add("horizontalpodautoscalers", autoscaler("trading-app", 2, 8))
     async with standing(cluster) as desk:
