@@ -37,7 +37,7 @@ class Code(StrEnum):
     NO_FRESHNESS = "no-freshness"
     """A check of `only_if` or `verify` has no `freshness`, so an old answer counts as a new one."""
     UNSCOPED_QUERY = "unscoped-query"
-    """A query selects series of any env, so staging can decide what is done in prod."""
+    """A selector of a query has no `env`, so staging can decide what is done in prod; only its own braces are read."""
     NO_TIMEOUT = "no-timeout"
     """A change has no `timeout` of its own: after the usual 10s its outcome is unknown."""
     NO_COOLDOWN = "no-cooldown"
