@@ -165,7 +165,10 @@ target: risk-api/kelly_fraction
 mode: auto
 brake: true
 checks:
-  var: {action: prometheus.query, with: {service: metrics, query: max(var_pct), freshness: var_pct}, max_age: 30s}
+  var:
+    action: prometheus.query
+    with: {service: metrics, query: 'max(var_pct{env="prod"})', freshness: 'var_pct{env="prod"}'}
+    max_age: 30s
 only_if: {check: var, expect: value > 1.8}
 steps:
   - id: cut_kelly

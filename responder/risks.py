@@ -7,11 +7,11 @@ Not here: comments that allow one, and what runbooks do to each other (`lint`); 
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -26,6 +26,7 @@ from responder.recorded import Effect
 from responder.references import Surroundings
 from responder.render import has_placeholder, template_strings
 from responder.runbook import Runbook, Step, Verify, target_inputs
+from responder.selectors import unscoped
 from responder.services import AlertmanagerService
 from responder.timing import format_duration, parse_duration
 
@@ -37,6 +38,8 @@ class Code(StrEnum):
     """Steps change something, and no `verify` tells whether it helped."""
     NO_FRESHNESS = "no-freshness"
     """A check of `only_if` or `verify` has no `freshness`, so an old answer counts as a new one."""
+    UNSCOPED_QUERY = "unscoped-query"
+    """A selector of a query has no `env`, so staging can decide what is done in prod; only its own braces are read."""
     NO_TIMEOUT = "no-timeout"
     """A change has no `timeout` of its own: after the usual 10s its outcome is unknown."""
     NO_COOLDOWN = "no-cooldown"
@@ -208,6 +211,37 @@ def _no_freshness(subject: Subject) -> Iterator[Problem]:
             yield subject.document.at_key(("checks", name), message, hint)
 
 
+def _unscoped_query(subject: Subject) -> Iterator[Problem]:
+    """Prod and staging may share one Prometheus: a healthy staging must not hide a prod that is down."""
+    env = subject.runbook.env
+    if env is None:
+        return
+    for path, action, fields in _readings(subject.runbook):
+        for name, query in _promql(subject, action, fields):
+            astray = dict.fromkeys(selector.name or "a selector" for selector in unscoped(query, env))
+            if astray:
+                message = f'{", ".join(astray)} may be of another env: nothing says env="{env}"'
+                hint = f'write env="{env}" into the braces of each; allow it where the series have no such label'
+                yield subject.document.at_value((*path, "with", name), message, hint)
+
+
+def _readings(runbook: Runbook) -> Iterator[tuple[Path, str, Mapping[str, Any]]]:
+    """Whatever asks something: where it stands, its action and the fields of that."""
+    for name, check in runbook.checks.items():
+        yield ("checks", name), check.action, check.with_
+    for index, step in enumerate(runbook.steps):
+        if step.action is not None:
+            yield ("steps", index), step.action, step.with_
+    for index, evidence in enumerate(runbook.evidence):
+        yield ("evidence", index), evidence.action, evidence.with_
+
+
+def _promql(subject: Subject, action: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Those of an action's fields that hold PromQL."""
+    positions = subject.around.catalogue.actions[action].positions
+    return ((n, text) for n, text in fields.items() if positions.get(n) == "promql" and isinstance(text, str))
+
+
 def _unheard_silence(subject: Subject) -> Iterator[Problem]:
     """Alertmanager tells nothing of what is silenced, its end neither: only who asks it hears of that."""
     configured = subject.around.configured
@@ -247,9 +281,7 @@ def _short_verification(subject: Subject) -> Iterator[Problem]:
 
 def _lookback_of(subject: Subject, verify: Verify) -> int:
     check = subject.runbook.checks[verify.check]
-    positions = subject.around.catalogue.actions[check.action].positions
-    queries = [text for name, text in check.with_.items() if positions.get(name) == "promql" and isinstance(text, str)]
-    return max((lookback(query) for query in queries), default=0)
+    return max((lookback(query) for _, query in _promql(subject, check.action, check.with_)), default=0)
 
 
 def _already_verified(subject: Subject) -> Iterator[Problem]:
@@ -358,6 +390,7 @@ Risk = Callable[[Subject], Iterator[Problem]]
 _RISKS: Final[tuple[tuple[Code, Risk], ...]] = (
     (Code.NO_VERIFICATION, _no_verification),
     (Code.NO_FRESHNESS, _no_freshness),
+    (Code.UNSCOPED_QUERY, _unscoped_query),
     (Code.NO_TIMEOUT, _no_timeout),
     (Code.NO_COOLDOWN, _no_cooldown),
     (Code.NO_RUN_LIMIT, _no_run_limit),

@@ -47,7 +47,8 @@ class PrometheusQuery(Action):
 
     - `service`: a service of kind `prometheus`.
     - `query`: PromQL whose answer is a scalar or has exactly one element; reduce several with `max(…)` or `sum(…)`. A
-      placeholder stands inside a double-quoted label value, or where a number may stand.
+      placeholder stands inside a double-quoted label value, or where a number may stand. Every selector says its
+      `env`: a server that knows prod and staging answers with both.
     - `freshness`: the selector of the samples behind it, such as `var_pct{symbol="BTC-USD"}`. The answer is then as
       old as the oldest of them. Without it the answer counts as fresh even when the exporter died minutes ago, so
       guards and verification should give it.
@@ -60,7 +61,10 @@ class PrometheusQuery(Action):
 
     ```yaml
     checks:
-      var: {action: prometheus.query, with: {service: metrics, query: 'max(var_pct)', freshness: var_pct}, max_age: 30s}
+      var:
+        action: prometheus.query
+        with: {service: metrics, query: 'max(var_pct{env="prod"})', freshness: 'var_pct{env="prod"}'}
+        max_age: 30s
     ```
     """
 

@@ -280,6 +280,12 @@ RISK = an_alert(alertname="TooMuchRisk", symbol="")
 """What `a_runbook` answers."""
 
 
+EDGE_RISK = '{platform="edge-risk", env="prod"}'
+"""How the queries of edge-risk select."""
+VAR = f"max(var_pct{EDGE_RISK})"
+VAR_WHILE_HALTED = f"{VAR} and on() (min(trading_halted{EDGE_RISK}) == 1)"
+
+
 def breach(stage: Stage, *, helps: bool = True, var: float = 2.1) -> None:
     """VaR stands at `var` for every symbol, and falls when the Kelly fraction is cut, if that helps."""
 
@@ -289,8 +295,8 @@ def breach(stage: Stage, *, helps: bool = True, var: float = 2.1) -> None:
     def while_halted() -> float | None:
         return now() if stage.world.trading == "halted" else None
 
-    stage.world.numbers["max(var_pct)"] = now
-    stage.world.numbers["max(var_pct) and on() (min(trading_halted) == 1)"] = while_halted
+    stage.world.numbers[VAR] = now
+    stage.world.numbers[VAR_WHILE_HALTED] = while_halted
 
 
 def risky(stage: Stage, *, helps: bool = True) -> None:

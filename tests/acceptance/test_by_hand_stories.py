@@ -6,10 +6,10 @@ import pytest
 
 from responder.errors import Rejected
 from responder.recorded import Result
-from tests.acceptance.stage import ALERT, Stage, breach, playing, shipped
+from tests.acceptance.stage import ALERT, EDGE_RISK, VAR, Stage, breach, playing, shipped
 from tests.acceptance.test_manual_runs import Desk, by_hand, reasons
 
-VAR_WHILE_TRADING = "max(var_pct) and on() (max(trading_halted) == 0)"
+VAR_WHILE_TRADING = f"{VAR} and on() (max(trading_halted{EDGE_RISK}) == 0)"
 ORDER = ["stop_services", "restart_stores", "start_harmoniser", "start_strategist", "start_web"]
 
 
@@ -17,7 +17,7 @@ def calm(stage: Stage, var: float = 1.0) -> None:
     """VaR stands at `var`, and is known only while trading runs where that is asked."""
     breach(stage, var=var)
     stage.world.numbers[VAR_WHILE_TRADING] = lambda: var if stage.world.trading == "running" else None
-    stage.world.numbers["sum(abs(position_size_usd))"] = lambda: 1e6
+    stage.world.numbers[f"sum(abs(position_size_usd{EDGE_RISK}))"] = lambda: 1e6
 
 
 def waits_for(stage: Stage) -> list[str]:

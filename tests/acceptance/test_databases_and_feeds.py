@@ -17,10 +17,16 @@ from tests.acceptance.machines import LOOKING
 from tests.acceptance.stage import CATALOGUE, Stage, playing
 from tests.fakes.kubernetes_objects import workload
 
-UP = 'max(up{job="postgres-primary"})'
-P95 = "histogram_quantile(0.95, sum by (le) (rate(database_query_duration_seconds_bucket[1m])))"
-IN_USE = "max(hikaricp_connections_active / hikaricp_connections_max)"
-SILENCE = "time() - max(data_feed_last_message_timestamp_seconds)"
+UP = 'max(up{job="postgres-primary", platform="nse-equities", env="prod"})'
+P95 = (
+    "histogram_quantile(0.95, sum by (le) "
+    '(rate(database_query_duration_seconds_bucket{platform="nse-equities", env="prod"}[1m])))'
+)
+IN_USE = (
+    'max(hikaricp_connections_active{platform="trading-service", env="prod"} '
+    '/ hikaricp_connections_max{platform="trading-service", env="prod"})'
+)
+SILENCE = 'time() - max(data_feed_last_message_timestamp_seconds{platform="multi-market", env="prod"})'
 
 
 @cache

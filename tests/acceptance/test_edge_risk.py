@@ -13,13 +13,16 @@ from responder.recorded import Result
 from responder.redis_replies import Reply
 from responder.sources import shipped_rules
 from responder.timing import DAY, SECOND
-from tests.acceptance.stage import ALERT, Stage, breach, playing, shipped
+from tests.acceptance.stage import ALERT, EDGE_RISK, Stage, breach, playing, shipped
 from tests.builders import an_alert
 
-SWITCHES = "max(rate(model_switch_total[1m])) * 60"
-P99 = "max(redis_latency_p99)"
-DAYS_LEFT = 'min(probe_ssl_earliest_cert_expiry{platform="edge-risk", instance="edge:443"} - time()) / 86400'
-VOLATILITY_AGE = "max(volatility_age_seconds)"
+SWITCHES = f"max(rate(model_switch_total{EDGE_RISK}[1m])) * 60"
+P99 = f"max(redis_latency_p99{EDGE_RISK})"
+STATE = f"max(circuit_breaker_state{EDGE_RISK})"
+DAYS_LEFT = (
+    'min(probe_ssl_earliest_cert_expiry{platform="edge-risk", env="prod", instance="edge:443"} - time()) / 86400'
+)
+VOLATILITY_AGE = f"max(volatility_age_seconds{EDGE_RISK})"
 
 
 def alert(name: str, severity: str, **labels: str) -> dict[str, str]:
@@ -209,7 +212,7 @@ def opened(stage: Stage, var: float = 2.6) -> None:
     """VaR opened the breaker, and falls with the cut."""
     breach(stage, var=var)
     stage.world.breaker = "OPEN"
-    stage.world.numbers["max(circuit_breaker_state)"] = lambda: {"OPEN": 2.0, "HALF_OPEN": 1.0}[stage.world.breaker]
+    stage.world.numbers[STATE] = lambda: {"OPEN": 2.0, "HALF_OPEN": 1.0}[stage.world.breaker]
 
 
 @pytest.mark.parametrize("first", [OPENED, ALERT], ids=["the breaker", "VaR"])
@@ -279,7 +282,7 @@ def test_an_approval_that_nobody_gives_resets_nothing_and_climbs() -> None:
 def test_a_breaker_that_opens_again_is_ineffective() -> None:
     with playing(shipped()) as stage:
         opened(stage, var=1.0)
-        stage.world.numbers["max(circuit_breaker_state)"] = lambda: 2.0
+        stage.world.numbers[STATE] = lambda: 2.0
         stage.fires(OPENED)
         stage.at("2:30")
         approves(stage, "circuit-breaker")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from responder.recorded import Result
-from tests.acceptance.stage import ALERT, breach, playing, shipped
+from tests.acceptance.stage import ALERT, VAR, VAR_WHILE_HALTED, breach, playing, shipped
 from tests.builders import an_alert
 
 
@@ -129,8 +129,8 @@ def test_halting_helps_and_the_cause_stays_with_people() -> None:
         breach(stage, helps=False)
         stage.fires(ALERT)
         stage.at("5:01")
-        stage.world.numbers["max(var_pct)"] = lambda: 1.75
-        stage.world.numbers["max(var_pct) and on() (min(trading_halted) == 1)"] = lambda: 1.75
+        stage.world.numbers[VAR] = lambda: 1.75
+        stage.world.numbers[VAR_WHILE_HALTED] = lambda: 1.75
         stage.at("6:00")
         assert stage.last_run.result is Result.CONTAINED
         assert not stage.incident.closed

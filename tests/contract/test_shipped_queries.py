@@ -1,4 +1,6 @@
-"""The queries of shipped runbooks that verify by a share of failing requests, in a real promtool.
+"""The queries of shipped runbooks, in a real promtool: that each reads prod alone, and the shares of failing requests.
+
+Prod and staging may share one Prometheus, as the shipped alert rules and their tests assume.
 
 Without a failing request there is no series of them, and the sum of nothing is nothing: then the share must be 0, not
 missing, or no cure ever counts as one. Without requests, and without a scrape, it must be missing.
@@ -7,12 +9,16 @@ missing, or no cure ever counts as one. Without requests, and without a scrape, 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from responder.runbook import Runbook
+from responder.selectors import unscoped
 from tests.acceptance.test_ladders import loaded
 from tests.provision import find
 
@@ -38,7 +44,11 @@ def checked(folder: Path, query: str, inputs: list[dict[str, str]], expected: fl
     # Not a number is missing for `prometheus.query`; promtool cannot compare it, so it is filtered.
     one = {"expr": f"({query}) >= 0", "eval_time": "10m", "exp_samples": found}
     case: dict[str, Any] = {"interval": "15s", "input_series": inputs, "promql_expr_test": [one]}
-    (folder / "test.yml").write_text(json.dumps({"rule_files": [], "tests": [case]}))
+    run_promtool(folder, [case])
+
+
+def run_promtool(folder: Path, cases: list[dict[str, Any]]) -> None:
+    (folder / "test.yml").write_text(json.dumps({"rule_files": [], "tests": cases}))
     ran = subprocess.run(
         [find("promtool"), "test", "rules", folder / "test.yml"], capture_output=True, text=True, check=False
     )
@@ -83,3 +93,132 @@ def test_the_trading_system_is_up_when_it_answers_and_no_request_fails(
     query = str(loaded("nse-equities")[0].runbooks["trading-system-down"].checks["up"].with_["query"])
     inputs = [{"series": 'up{job="trading-system", env="prod"}', "values": up}]
     checked(tmp_path, query, [*inputs, *series("nse-equities", **requests)], expected)
+
+
+# --- every query reads prod alone -------------------------------------------------------------------------------------
+
+PLATFORMS = ("edge-risk", "multi-market", "nse-equities", "trading-service")
+
+
+def asked(runbook: Runbook) -> Iterator[tuple[str, str]]:
+    """Every query and every freshness of a runbook, with where it stands."""
+    named = [(f"checks.{name}", check.with_) for name, check in runbook.checks.items()]
+    steps = [(f"steps.{step.id}", step.with_) for step in runbook.steps]
+    evidence = [(f"evidence.{index}", one.with_) for index, one in enumerate(runbook.evidence)]
+    for place, fields in (*named, *steps, *evidence):
+        for key in ("query", "freshness"):
+            if isinstance(fields.get(key), str):
+                yield f"{runbook.runbook}.{place}.{key}", str(fields[key])
+
+
+PLACES = {
+    f"{platform}.{place}": (platform, query)
+    for platform in PLATFORMS
+    for runbook in loaded(platform)[0].runbooks.values()
+    for place, query in asked(runbook)
+}
+SHIPPED = list(PLACES.values())
+
+
+def test_there_are_shipped_queries() -> None:
+    assert len(SHIPPED) > 50
+
+
+@pytest.mark.parametrize(("platform", "query"), SHIPPED, ids=PLACES)
+def test_a_shipped_query_names_its_env(platform: str, query: str) -> None:
+    assert {runbook.env for runbook in loaded(platform)[0].runbooks.values()} == {"prod"}
+    assert unscoped(query, "prod") == ()
+
+
+GAUGE = "{low}x60"
+COUNTER = "0+{low}x60"
+TRADING = 'namespace="trading-system-prod", container="trading-system"'
+MEASURED: dict[str, dict[str, str]] = {
+    "edge-risk": {
+        "var_pct": GAUGE,
+        "circuit_breaker_state": GAUGE,
+        "redis_latency_p99": GAUGE,
+        "kelly_fraction": GAUGE,
+        "volatility_age_seconds": GAUGE,
+        'position_size_usd{symbol="BTC-USD"}': GAUGE,
+        'edge_blended_bps{symbol="BTC-USD"}': GAUGE,
+        'probe_ssl_earliest_cert_expiry{instance="BTC-USD"}': GAUGE,
+        "trading_halted": "{halted}x60",
+        "model_switch_total": COUNTER,
+    },
+    "multi-market": {
+        "data_feed_last_message_timestamp_seconds": GAUGE,
+        'http_requests_total{app="trading-app", status="200"}': "0+100x60",
+        'http_requests_total{app="trading-app", status="503"}': COUNTER,
+    },
+    "nse-equities": {
+        'up{job="postgres-primary"}': GAUGE,
+        'up{job="trading-system"}': GAUGE,
+        f"container_cpu_usage_seconds_total{{{TRADING}}}": COUNTER,
+        f'container_memory_working_set_bytes{{{TRADING}, pod="a"}}': "{low}000000000x60",
+        'database_query_duration_seconds_bucket{le="0.1"}': COUNTER,
+        'database_query_duration_seconds_bucket{le="0.5"}': "0+10x60",
+        'database_query_duration_seconds_bucket{le="+Inf"}': "0+10x60",
+        "database_query_duration_seconds_count": COUNTER,
+        'http_request_duration_seconds_bucket{le="0.1"}': COUNTER,
+        'http_request_duration_seconds_bucket{le="0.5"}': "0+10x60",
+        'http_request_duration_seconds_bucket{le="+Inf"}': "0+10x60",
+        'http_request_duration_seconds_count{status="200"}': "0+100x60",
+        'http_request_duration_seconds_count{status="503"}': "0+{failures}x60",
+    },
+    "trading-service": {
+        'up{job="trademaster-trading-service"}': GAUGE,
+        "hikaricp_connections_active": GAUGE,
+        "hikaricp_connections_max": "10x60",
+    },
+}
+"""Selector -> how its series goes on."""
+
+
+def series_of(selector: str, labels: str, suffix: str = "") -> str:
+    """The name of one series, with these labels as well."""
+    name, _, inner = selector.partition("{")
+    return f"{name}{suffix}{{{labels}{f', {inner}' if inner else '}'}"
+
+
+def alone(platform: str, query: str) -> str:
+    """The same query over the series of prod that stand by themselves."""
+    names = "|".join({selector.partition("{")[0] for selector in MEASURED[platform]})
+    return re.sub(rf"\b({names})\b(?!=)", r"\1_alone", query)
+
+
+def beside_staging(platform: str, query: str, prod: int, staging: int) -> dict[str, Any]:
+    """A case for promtool: the query answers the same beside staging, and beside what has no env, as without them."""
+    # Two runbooks ask only while trading is halted, or is not; one only while no request fails.
+    halted = int("== 1" in query)
+    here = {"low": prod, "halted": halted, "failures": 0 if "unless" in query else prod}
+    there = {"low": staging, "halted": 1 - halted, "failures": staging}
+    inputs = []
+    for selector, values in MEASURED[platform].items():
+        of_prod, of_staging = values.format_map(here), values.format_map(there)
+        labels = f'platform="{platform}"'
+        inputs += [
+            {"series": series_of(selector, f'{labels}, env="prod"'), "values": of_prod},
+            {"series": series_of(selector, f'{labels}, env="prod"', "_alone"), "values": of_prod},
+            {"series": series_of(selector, f'{labels}, env="staging"'), "values": of_staging},
+            {"series": series_of(selector, labels), "values": of_staging},
+        ]
+    shown = re.sub(r"\{\{.*?\}\}", "BTC-USD", query)
+    own = alone(platform, shown)
+    # As many elements, and of each the same number; where nothing is found, this finds nothing either.
+    same = f"min(({shown}) == bool ({own})) * (count({shown}) == bool count({own}))"
+    one = {"expr": same, "eval_time": "10m", "exp_samples": [{"labels": "{}", "value": 1}]}
+    return {"interval": "15s", "input_series": inputs, "promql_expr_test": [one]}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(("prod", "staging"), [(2, 9), (9, 2)], ids=["staging is higher", "staging is lower"])
+def test_a_series_of_staging_changes_no_shipped_query(tmp_path: Path, platform: str, prod: int, staging: int) -> None:
+    queries = {query for of, query in SHIPPED if of == platform}
+    run_promtool(tmp_path, [beside_staging(platform, query, prod, staging) for query in sorted(queries)])
+
+
+def test_a_query_without_its_env_is_seen(tmp_path: Path) -> None:
+    """That the comparison above can fail: what the audit played."""
+    with pytest.raises(AssertionError, match="postgres-primary"):
+        run_promtool(tmp_path, [beside_staging("nse-equities", 'max(up{job="postgres-primary"})', 0, 1)])

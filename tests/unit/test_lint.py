@@ -46,7 +46,9 @@ limits: {runs: 3 per 24h}
 steps:
   - {id: halt, action: parameter.reduce, with: {parameter: risk/orders, to: 0, reason: VaR}, timeout: 5s}
 checks:
-  var: {action: metrics.query, with: {service: metrics, query: max(var_pct), freshness: var_pct}}
+  var:
+    action: metrics.query
+    with: {service: metrics, query: 'max(var_pct{env="prod"})', freshness: 'var_pct{env="prod"}'}
 verify: {check: var, expect: value < 1.7, within: 2m}
 env: prod
 """
@@ -193,6 +195,61 @@ def test_a_change_that_nobody_could_put_back() -> None:
     assert codes(text, HALT, config=nobody) == ["0:15 nobody-restores"]
 
 
+# --- which env is asked -----------------------------------------------------------------------------------------------
+
+CHECK = "query: max(var_pct), freshness: var_pct"
+
+
+def prod(query: str, freshness: str = 'var_pct{env="prod"}') -> str:
+    """GOOD as a runbook of prod with such a check."""
+    return changed(CHECK, f"query: '{query}', freshness: '{freshness}'").replace(
+        "title: Cut\n", "title: Cut\nenv: prod\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "freshness", "expected"),
+    [
+        ('max(var_pct{env="prod"})', 'var_pct{env="prod"}', 0),
+        ("max(var_pct)", 'var_pct{env="prod"}', 1),
+        ('max(var_pct{env="prod"})', "var_pct", 1),
+        ('max(var_pct{env="staging"})', "var_pct", 2),
+        ('max(var_pct{env="prod"}) and on () (a > 0)', 'var_pct{env="prod"}', 1),
+        ("vector(1)", 'var_pct{env="prod"}', 0),
+        ("100", 'var_pct{env="prod"}', 0),
+    ],
+)
+def test_a_query_that_reads_other_envs_as_well(query: str, freshness: str, expected: int) -> None:
+    assert codes(prod(query, freshness), HALT) == ["0:9 unscoped-query"] * expected
+
+
+def test_whoever_has_no_env_cannot_name_one() -> None:
+    assert codes(GOOD.replace(CHECK, "query: max(a), freshness: a"), HALT) == []
+
+
+def test_every_query_that_reads_other_envs_is_told() -> None:
+    evidence = "evidence:\n  - {action: metrics.query, with: {service: metrics, query: count(up)}}\n"
+    step = "steps:\n  - {id: look, action: metrics.query, with: {service: metrics, query: sum(pnl)}}\n"
+    text = prod('max(var_pct{env="prod"})').replace("steps:\n", step) + evidence
+    assert codes(text, HALT) == ["0:12 unscoped-query", "0:23 unscoped-query"]
+    assert (
+        codes(
+            text.replace("count(up)", "'count(up{env=\"prod\"})'").replace("sum(pnl)", "'sum(pnl{env=\"prod\"})'"), HALT
+        )
+        == []
+    )
+
+
+def test_a_query_that_reads_other_envs_is_told_with_its_cure_and_may_be_allowed() -> None:
+    text = prod("max(var_pct) + max(var_pct) + max(loss)")
+    (told,) = lint(text, HALT)
+    assert told.message == 'var_pct, loss may be of another env: nothing says env="prod"'
+    assert told.hint is not None
+    assert told.hint.startswith('write env="prod" into the braces of each')
+    allowed = text.replace("  var: {", "  # lint: allow unscoped-query this Prometheus knows prod alone\n  var: {")
+    assert codes(allowed, HALT) == []
+
+
 # --- what repeating a change means ------------------------------------------------------------------------------------
 
 STOP = """runbook: stop
@@ -273,7 +330,7 @@ def test_a_runbook_that_nothing_starts() -> None:
 
 
 def test_promises_of_what_another_runbook_starts() -> None:
-    assert codes(GOOD, HALT + "unless_fixed: {10m: {page: oncall}}\n") == ["1:12 unheard-promises"]
+    assert codes(GOOD, HALT + "unless_fixed: {10m: {page: oncall}}\n") == ["1:14 unheard-promises"]
     own = HALT + "match: Halt\nescalation: default\nunless_fixed: {10m: {page: oncall}}\n"
     assert codes(GOOD, own) == []
 
