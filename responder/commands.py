@@ -18,7 +18,7 @@ from responder.incident import Approval, Incident
 from responder.policies import Owner
 from responder.recorded import Cause, Mode, StepStatus
 from responder.records import Change, Keys, State
-from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, lock_name, parsed
+from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, legible, lock_name, pause_of
 from responder.scoping import ScopeChange
 from responder.timing import HOUR, MINUTE, format_duration
 
@@ -229,10 +229,11 @@ def _unlock(command: Command, draft: Draft, incident: Incident) -> f.Fact | None
         raise Rejected("a replay holds no locks")
     run = incident.run
     target = run.target if run is not None else incident.target
-    held = parsed(Lock, draft.scope(lock_name(target)))
-    if held is None:
+    text = draft.scope(lock_name(target))
+    if not text:
         raise Rejected(f"{target} is not locked")
-    for holder in held.holders:
+    held = legible(Lock, text)
+    for holder in held.holders if held is not None else ():
         holding = draft.incident(holder.incident).active_run
         if holding is not None and holding.open_attempt is not None:
             raise Rejected(f"step {holding.open_attempt.step} is being done right now; its lock ends with it")
@@ -269,7 +270,7 @@ def _restore(command: Command, draft: Draft, incident: Incident) -> f.Fact | Non
 def restorable(incident: Incident, scope: Callable[[str], str | None]) -> InForce | None:
     """The change of this incident that is still in force, or None."""
     for target in dict.fromkeys(r.target for r in reversed(incident.runs)):
-        body = parsed(InForce, scope(in_force_name(target)))
+        body = legible(InForce, scope(in_force_name(target)))
         if body is not None and body.incident == incident.id:
             return body
     return None
@@ -321,7 +322,7 @@ class SetPause:
     def apply(self, state: State) -> Change[Pause]:
         """See the class. Answers the pause as it now is."""
         draft = Draft(self.id, state, self.book)
-        known = parsed(Pause, draft.scope(self.scope))
+        known = pause_of(draft.scope(self.scope))
         if known is not None and known.holds(draft.now) == self.paused and known.until == self.until:
             return Change(draft.writes(), known)
         body = Pause(paused=self.paused, actor=self.actor, at=draft.now, reason=self.reason, until=self.until)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from pydantic import ValidationError
+
 from responder.calendars import Calendar, State, state_of
 from responder.cases import Case, Gate, allow, ask, deny, limit, wait
 from responder.expressions import evaluate, explain, parse_expression
@@ -22,11 +24,11 @@ from responder.scopes import (
     Draws,
     Lock,
     Opens,
-    Pause,
     RunCount,
     lock_name,
     opens_name,
     parsed,
+    pause_of,
     paused_what,
     pauses_of,
     runs_name,
@@ -59,7 +61,7 @@ def pause(case: Case) -> Verdict:
 
 def _paused(case: Case) -> str | None:
     for name in pauses_of(case.run.runbook, case.services):
-        body = parsed(Pause, case.scope(name))
+        body = pause_of(case.scope(name))
         if body is not None and body.holds(case.now):
             return f"{paused_what(name)} is paused by {body.actor}" + (f": {body.reason}" if body.reason else "")
     return None
@@ -308,10 +310,20 @@ def judge(case: Case, gates: tuple[Gate, ...]) -> tuple[Verdict, ...]:
     """The verdicts up to and including the first that holds it back: later gates were not asked."""
     verdicts: list[Verdict] = []
     for gate in gates:
-        verdicts.append(gate(case))
+        verdicts.append(_asked(gate, case))
         if holds_back(verdicts[-1]):
             break
     return tuple(verdicts)
+
+
+def _asked(gate: Gate, case: Case) -> Verdict:
+    """A gate's verdict. One whose row in the store cannot be read refuses; where it is a limit, a brake passes it."""
+    try:
+        return gate(case)
+    except ValidationError:
+        name = {"yields": "yields_to", "evidence": "only_if"}.get(gate.__name__, gate.__name__)
+        refused = deny(name, "what the store holds of it cannot be read; `responder status` names the row")
+        return limit(case, refused) if name in LIMITS else refused
 
 
 def holds_back(verdict: Verdict) -> bool:

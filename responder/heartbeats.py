@@ -18,7 +18,7 @@ from responder.heartbeat_settings import Expected
 from responder.ingest import incident_id
 from responder.recorded import LIVE, Mode, Recorded
 from responder.records import Change, Keys, State, open_key
-from responder.scopes import parsed
+from responder.scopes import legible
 from responder.scoping import ScopeChange
 from responder.telling import AUTHOR
 from responder.timing import SECOND, format_duration, format_time
@@ -251,12 +251,12 @@ def scope_name(name: str) -> str:
 
 def beats(bodies: Iterable[tuple[str, str]]) -> Mapping[str, Beat]:
     """Scope rows (name, body) by the heartbeat's name; what was forgotten is left out."""
-    found = ((name.removeprefix(SCOPE), parsed(Beat, body)) for name, body in bodies)
+    found = ((name.removeprefix(SCOPE), legible(Beat, body)) for name, body in bodies)
     return {name: beat for name, beat in found if beat is not None}
 
 
 def _known(draft: Draft, name: str) -> Beat:
-    return parsed(Beat, draft.scope(scope_name(name))) or Beat()
+    return legible(Beat, draft.scope(scope_name(name))) or Beat()
 
 
 def _target(name: str) -> str:

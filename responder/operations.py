@@ -22,7 +22,7 @@ from responder.incident import Attempt, Due, Incident, Run
 from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
 from responder.records import Change, Keys, ScopeRow, State, TimerRow, Writes
 from responder.runbook import POLL, Step
-from responder.scopes import InForce, parsed
+from responder.scopes import InForce, legible
 from responder.scoping import ScopeChange
 from responder.timing import backoff
 from responder.verification import holds
@@ -290,7 +290,7 @@ class Remind:
     def apply(self, state: State) -> Change[None]:
         """See the class."""
         draft = Draft(self.id, state, self.book)
-        body = parsed(InForce, draft.scope(self.scope))
+        body = legible(InForce, draft.scope(self.scope))
         if body is not None:
             fact = f.RestoreReminded(attempt=body.attempt, step=body.step, preview=body.preview, since=body.since)
             draft.record(body.incident, fact)
@@ -336,6 +336,24 @@ class Postpone:
         """See the class."""
         rows = (TimerRow(self.subject, due.model_copy(update={"due": self.until})) for due in self.dues)
         return Change(Writes(timers=tuple(rows)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rearm:
+    """Write the timers of an open incident again, as its agenda says: rows have been lost."""
+
+    id: str
+    incident: str
+
+    def reads(self) -> Keys:
+        """The incident."""
+        return Keys(incidents=frozenset({self.incident}))
+
+    def apply(self, state: State) -> Change[None]:
+        """See the class. What is there is written as it is."""
+        row = state.incident(self.incident)
+        agenda = () if row is None or row.closed else row.fold.agenda
+        return Change(Writes(timers=tuple(TimerRow(self.incident, due) for due in agenda)), None)
 
 
 def _owned(draft: Draft, incident_id: str, by: Worker, epoch: int) -> None:

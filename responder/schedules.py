@@ -17,7 +17,7 @@ from responder.ingest import open_uncalled
 from responder.recorded import LIVE, Trigger
 from responder.records import Change, Keys, State, TimerRow, open_key
 from responder.runbook import Runbook
-from responder.scopes import Scheduled, parsed, scheduled_name
+from responder.scopes import Scheduled, legible, scheduled_name
 from responder.scoping import ScopeChange
 from responder.timing import MINUTE
 
@@ -52,7 +52,7 @@ class ArmSchedules:
         draft = Draft(self.id, state, self.book)
         for runbook in self._runbooks():
             assert runbook.schedule is not None
-            body = parsed(Scheduled, draft.scope(scheduled_name(runbook.runbook)))
+            body = legible(Scheduled, draft.scope(scheduled_name(runbook.runbook)))
             if body is None or (body.cron, body.timezone) != (runbook.schedule.cron, runbook.schedule.timezone):
                 arm(draft, runbook.runbook, runbook.schedule, next_after(runbook.schedule, draft.now))
         for name in self.armed - {r.runbook for r in self._runbooks()}:
@@ -79,7 +79,7 @@ class StartScheduled:
         """See the class. Answers None when nothing was due, or nothing is scheduled any more."""
         draft = Draft(self.id, state, self.book, self.by)
         runbook = self.book.current.runbooks.get(self.runbook)
-        body = parsed(Scheduled, draft.scope(scheduled_name(self.runbook)))
+        body = legible(Scheduled, draft.scope(scheduled_name(self.runbook)))
         if body is None:
             _forget(draft, self.runbook)
             return Change(draft.writes(), None)

@@ -6,10 +6,10 @@ the same transaction as the intent that uses them (design 5.5). Times are intege
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from responder.recorded import Recorded
 from responder.timing import DAY
@@ -28,6 +28,9 @@ PAUSES = "pause:"
 
 OPENINGS = "openings:live"
 """The scope that counts the incidents of alerts, for the storm that holds automation back."""
+
+NOBODY = "responder"
+"""Who is named where no person did it."""
 
 RESULTS_KEPT = 20
 """How many ends of a runbook's runs are remembered (reliability.md S10)."""
@@ -248,6 +251,21 @@ def asked_of(runbook: str, target: str, services: Collection[str] = ()) -> froze
     return frozenset({*pauses_of(runbook, services), OPENINGS, *own, *changes})
 
 
+_MODELS: Mapping[str, type[Recorded]] = {
+    PAUSES: Pause,
+    "lock:": Lock,
+    "runs:": RunCount,
+    "results:": Results,
+    "openings:": Openings,
+    "open:": Opens,
+    "storm:": Storming,
+    SCHEDULE: Scheduled,
+    "changes:": Draws,
+    "parameter:": Draws,
+    "in_force:": InForce,
+}
+"""Prefix of a scope's name -> what its body is."""
+
 ScopeText = Callable[[str], str | None]
 """Scope name -> body, or None. Raises NotLoaded for a scope that the transaction has not read."""
 
@@ -255,8 +273,34 @@ Body = TypeVar("Body", bound=Recorded)
 
 
 def parsed(model: type[Body], text: str | None) -> Body | None:
-    """A scope's body, or None when there is no row (an empty body counts as none)."""
+    """A scope's body, or None when there is no row (an empty body counts as none). For gates: see `guards.judge`.
+
+    Raises pydantic.ValidationError for what is no body.
+    """
     return model.model_validate_json(text) if text else None
+
+
+def legible(model: type[Body], text: str | None) -> Body | None:
+    """The same for whoever records what happened, None also for what cannot be read: the gates refuse for it, and no
+    alert, outcome or word of a person may be lost over a counter. What is written next replaces it."""
+    try:
+        return parsed(model, text)
+    except ValidationError:
+        return None
+
+
+def pause_of(text: str | None) -> Pause | None:
+    """A pause. What cannot be read pauses until somebody resumes (reliability.md S1)."""
+    try:
+        return parsed(Pause, text)
+    except ValidationError:
+        return Pause(paused=True, actor=NOBODY, at=0, reason="its row in the store cannot be read; `resume` mends it")
+
+
+def unreadable(name: str, text: str) -> bool:
+    """Whether a scope's row has a body that its model refuses."""
+    model = next((model for prefix, model in _MODELS.items() if name.startswith(prefix)), None)
+    return model is not None and bool(text) and legible(model, text) is None
 
 
 def recent(times: tuple[int, ...], now: int) -> tuple[int, ...]:

@@ -32,10 +32,10 @@ from responder.scopes import (
     change_keys,
     changes_name,
     in_force_name,
+    legible,
     lock_name,
     lock_of,
     opens_name,
-    parsed,
     recent,
     results_name,
     runs_name,
@@ -63,7 +63,7 @@ def opens_after(incident: Incident, causes: Collection[str], scope: ScopeText) -
     if incident.runbook not in causes or not incident.live:
         return []
     name = opens_name(incident.runbook or "")
-    body = parsed(Opens, scope(name)) or Opens()
+    body = legible(Opens, scope(name)) or Opens()
     others = tuple(i for i in body.incidents if i != incident.id)
     now = others if incident.closed else (*others, incident.id)
     return [ScopeChange(name, Opens(incidents=now) if now else None)]
@@ -73,7 +73,7 @@ def openings_after(incident: Incident, storm: AutomationStorm | None, scope: Sco
     """How many incidents of alerts began lately, after this one has. The storm outlasts its last moment by `calm`."""
     if storm is None or not incident.live or incident.trigger is not Trigger.ALERT:
         return []
-    before = parsed(Openings, scope(OPENINGS)) or Openings()
+    before = legible(Openings, scope(OPENINGS)) or Openings()
     latest = (*before.latest, incident.opened_at)[-storm.incidents :]
     storming = len(latest) == storm.incidents and latest[-1] - latest[0] < storm.within
     until = latest[0] + storm.within + storm.calm if storming else before.until
@@ -85,13 +85,13 @@ def _run(incident: Incident, number: int) -> Run | None:
 
 
 def _own(incident: Incident, run: Run, scope: ScopeText) -> Lock | None:
-    lock = parsed(Lock, scope(lock_name(run.target)))
+    lock = legible(Lock, scope(lock_name(run.target)))
     return None if lock is None else lock.held_by(incident.id, run.number)
 
 
 def _held(incident: Incident, run: Run, scope: ScopeText, own: Lock | None) -> ScopeChange:
     """The target's lock, of which this run holds `own` from now on, or nothing."""
-    lock = parsed(Lock, scope(lock_name(run.target)))
+    lock = legible(Lock, scope(lock_name(run.target)))
     others = () if lock is None else lock.without(incident.id, run.number)
     return ScopeChange(lock_name(run.target), lock_of((*others, *([own] if own is not None else []))))
 
@@ -108,14 +108,14 @@ def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope
     first = sum(1 for a in run.attempts if a.plan.effect is not Effect.READ) == 1
     if first and not run.takes_back:
         name = runs_name(run.runbook, run.target)
-        count = parsed(RunCount, scope(name)) or RunCount()
+        count = legible(RunCount, scope(name)) or RunCount()
         started = (*recent(count.started, event.at), event.at)
         yield ScopeChange(name, count.model_copy(update={"started": started}))
-        results = parsed(Results, scope(results_name(run.runbook))) or Results()
+        results = legible(Results, scope(results_name(run.runbook))) or Results()
         yield ScopeChange(results_name(run.runbook), results.model_copy(update={"began": event.at}))
     counted = {changes_name(key): 1.0 for key in change_keys(run.runbook, fact.services)}
     for name, amount in {**fact.plan.draws, **counted}.items():
-        before = parsed(Draws, scope(name)) or Draws()
+        before = legible(Draws, scope(name)) or Draws()
         more = amount - before.own(incident.id, run.number, fact.step)
         if more > 0:
             draw = Draw(at=event.at, amount=more, incident=incident.id, run=run.number, step=fact.step)
@@ -142,7 +142,7 @@ def _step_ended(incident: Incident, event: f.Event, runbook: Runbook | None, sco
     done = [a for a in run.attempts_of(fact.step) if a.happened]
     restore = None if runbook is None else runbook.step(fact.step).restore
     if fact.status is StepStatus.DONE and done and restore is not None and not run.takes_back:
-        yield _in_force(event, run, done[-1], parsed(InForce, scope(in_force_name(run.target))), restore.remind)
+        yield _in_force(event, run, done[-1], legible(InForce, scope(in_force_name(run.target))), restore.remind)
 
 
 KEPT_BENEATH = 20
@@ -169,7 +169,7 @@ def _in_force(event: f.Event, run: Run, attempt: Attempt, beneath: InForce | Non
 
 def _harm(event: f.Event, runbook: Runbook, run: Run, scope: ScopeText) -> Iterator[ScopeChange]:
     """Harm that only a person may undo stays in force until one does."""
-    beneath, change = parsed(InForce, scope(in_force_name(run.target))), None
+    beneath, change = legible(InForce, scope(in_force_name(run.target))), None
     for state in run.steps:
         step = runbook.step(state.id)
         done = [a for a in run.attempts_of(state.id) if a.happened and a.plan.effect is not Effect.READ]
@@ -182,7 +182,7 @@ def _harm(event: f.Event, runbook: Runbook, run: Run, scope: ScopeText) -> Itera
 
 def _put_back(event: f.Event, run: Run, scope: ScopeText) -> Iterator[ScopeChange]:
     """What this run has put back is in force no longer; what lay beneath it is again."""
-    body = parsed(InForce, scope(in_force_name(run.target)))
+    body = legible(InForce, scope(in_force_name(run.target)))
     if body is None or body.attempt != run.restores:
         return
     again = body.beneath.remind if body.beneath is not None else None
@@ -206,7 +206,7 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     if run.takes_back:
         return
     name = runs_name(run.runbook, run.target)
-    count = parsed(RunCount, scope(name)) or RunCount()
+    count = legible(RunCount, scope(name)) or RunCount()
     useless = (event.at,) if fact.result in (Result.INEFFECTIVE, Result.HARMFUL) else ()
     helped = (event.at,) if fact.result is Result.FIXED else ()
     ends = {
@@ -220,7 +220,7 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
 
 def _result(run: Run, result: Result, at: int, scope: ScopeText) -> ScopeChange:
     """What was not verified, or ended by a person's word, says nothing about the runbook."""
-    before = parsed(Results, scope(results_name(run.runbook))) or Results()
+    before = legible(Results, scope(results_name(run.runbook))) or Results()
     good = _PROVES.get(result)
     ends = before.ends if good is None else (*before.ends, RunEnd(at=at, good=good))[-RESULTS_KEPT:]
     return ScopeChange(results_name(run.runbook), Results(ends=ends))
@@ -261,7 +261,7 @@ def _settled(incident: Incident, event: f.Event, runbook: Runbook | None, scope:
         return
     restore = None if runbook is None else runbook.step(attempt.step).restore
     if restore is not None:
-        yield _in_force(event, run, attempt, parsed(InForce, scope(in_force_name(run.target))), restore.remind)
+        yield _in_force(event, run, attempt, legible(InForce, scope(in_force_name(run.target))), restore.remind)
 
 
 def _unlocked(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:

@@ -13,7 +13,7 @@ from responder.incident import Incident
 from responder.policies import Storm, severity_rank
 from responder.recorded import LIVE, Mode
 from responder.records import open_key
-from responder.scopes import Storming, parsed, storm_name
+from responder.scopes import Storming, legible, storm_name
 from responder.scoping import ScopeChange
 
 OWN = "responder:"
@@ -29,7 +29,7 @@ def join_storm(draft: Draft, incident_id: str, storm_id: str) -> str | None:
     limit = draft.policy_of(incident).storm
     if limit is None or not incident.live or incident.target.startswith(OWN):
         return None
-    body = parsed(Storming, draft.scope(storm_name(incident.policy))) or Storming()
+    body = legible(Storming, draft.scope(storm_name(incident.policy))) or Storming()
     openings = (*(at for at in body.openings if at > draft.now - limit.within), draft.now)[-limit.incidents :]
     storm = _open_storm(draft, body)
     if not _rages(limit, openings, storm):

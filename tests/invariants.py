@@ -215,6 +215,7 @@ def _sent_in_time(place: str, attempts: list[Attempt], calls: list[Call]) -> Ite
 
 
 def _pages(found: Found) -> Iterator[str]:
+    arrived = {m.id for m in found.ledger.messages}
     for case in found.cases:
         reached = Counter((x.round, x.index) for x in case.facts(f.LevelReached))
         yield from (f"I3: {case.row.id}: level {key} was reached {n} times" for key, n in reached.items() if n > 1)
@@ -228,11 +229,10 @@ def _pages(found: Found) -> Iterator[str]:
         written = Counter(m.destination for m in rows if ">" not in m.id)
         if case.incident.live and wanted != written:
             yield f"I3: {case.row.id}: pages wanted {dict(wanted)}, rows written {dict(written)}"
-        yield from _arrivals(found.ledger, case)
+        yield from _arrivals(arrived, case)
 
 
-def _arrivals(ledger: Ledger, case: Case) -> Iterator[str]:
-    arrived = {m.id for m in ledger.messages}
+def _arrivals(arrived: set[str], case: Case) -> Iterator[str]:
     for row in case.messages:
         if row.state is Sending.PENDING:
             yield f"I3: {case.row.id}: {row.lane} message to {row.destination} was never sent: {row.template}"

@@ -20,7 +20,7 @@ from responder.engine.loops import Loop
 from responder.errors import StoreUnavailable, Temporary
 from responder.incident import Incident
 from responder.records import Change, Keys, ScopeRow, State, Writes
-from responder.scopes import PAUSE, Pause, parsed
+from responder.scopes import PAUSE, Pause, pause_of
 from responder.timing import SECOND, format_time
 
 LOG = logging.getLogger("responder.engine")
@@ -117,7 +117,7 @@ class Announcer:
     async def pause(self) -> Pause | None:
         """The pause as it stands, or as it was when it ended."""
         rows = await self._desk.store.scopes(PAUSE)
-        return next((parsed(Pause, row.body) for row in rows if row.name == PAUSE), None)
+        return next((pause_of(row.body) for row in rows if row.name == PAUSE), None)
 
     async def _sent(self, name: str, notifier: Notifier, message: Message) -> None:
         for wait in (*WAITS, None):

@@ -1,14 +1,15 @@
 """The self-audit: every minute the program looks whether it does what it promises (reliability.md 1.2).
 
-It proves that the store can be written, that the loops run, that nothing which is due is left lying, and that no page
-waits for ever. Only after a clean one do outside switches hear from us; what is still wrong at the second look people
-are told, once for each reason.
+It proves that the store can be written and read, that the loops run, that nothing which is due is left lying, that each
+open incident has the timers that it counts on, and that no page waits for ever. Only after a clean one do outside
+switches hear from us; what is still wrong at the second look people are told, once for each reason. A timer that was
+lost is armed again, and told at once: nobody would hear of that incident any more.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,9 +18,10 @@ from responder.engine.loops import Loop
 from responder.errors import StoreUnavailable
 from responder.incident import Incident
 from responder.ingest import Announce, News
-from responder.operations import Touch
+from responder.operations import Rearm, Touch
 from responder.recorded import LIVE, StepStatus
 from responder.records import Sending
+from responder.scopes import unreadable
 from responder.timing import MINUTE, SECOND, format_duration
 
 LOG = logging.getLogger("responder.engine")
@@ -33,7 +35,7 @@ LATE: Final = MINUTE
 STUCK: Final = 5 * MINUTE
 """How long a page may wait to be accepted."""
 MOST: Final = 200
-"""Open incidents that are looked at, the newest first."""
+"""Open incidents that are read at a time."""
 
 UNCLEAN = News(
     "responder:audit",
@@ -64,6 +66,7 @@ class Audit:
         self._loops = loops
         self._told = told
         self._known: frozenset[str] = frozenset()
+        self._lost: frozenset[str] = frozenset()
 
     async def work(self, now: int) -> int | None:
         """One pass. Answers when the next is due (µs)."""
@@ -94,9 +97,10 @@ class Audit:
         return ""
 
     async def _tell(self, now: frozenset[str], before: frozenset[str]) -> None:
-        """What was found twice in succession, once while it lasts. Without a store the emergency tells it."""
+        """What was found twice in succession, once while it lasts; what was mended, at once. Without a store the
+        emergency tells it."""
         self._known &= now
-        for reason in sorted((now & before) - self._known):
+        for reason in sorted((now & (before | self._lost)) - self._known):
             try:
                 await self._announce(reason)
             except StoreUnavailable as error:
@@ -112,8 +116,23 @@ class Audit:
 
     async def _found(self, now: int) -> tuple[str, ...]:
         await self._desk.submit(lambda shelf: Touch(self._desk.new_id()))
-        failing = (f"the {loop.name} loop fails: {loop.failing}" for loop in self._others() if loop.failing is not None)
-        return (*failing, *await self._left_lying(now), *await self._stuck(now), *await self._stranded())
+        opened = await self._opened()
+        self._lost = frozenset(await self._rearmed(opened))
+        return (
+            *self._loops_said(now),
+            *await self._left_lying(now),
+            *await self._stuck(now),
+            *sorted(self._lost),
+            *await self._stranded(opened),
+            *await self._unread(),
+        )
+
+    def _loops_said(self, now: int) -> Iterator[str]:
+        for loop in self._others():
+            if loop.failing is not None:
+                yield f"the {loop.name} loop fails: {loop.failing}"
+            elif loop.busy_since is not None and now - loop.busy_since > LATE:
+                yield f"the {loop.name} loop has hung for more than {format_duration(LATE)}: see the log, and restart"
 
     def _others(self) -> Sequence[Loop]:
         """All loops but the one that looks: it knows of itself when it is done."""
@@ -132,17 +151,52 @@ class Audit:
             for name in sorted(stuck)
         ]
 
-    async def _stranded(self) -> Sequence[str]:
+    async def _opened(self) -> list[Incident]:
+        """Every open incident."""
+        found: list[Incident] = []
+        while True:
+            last = found[-1].id if found else None
+            rows = await self._desk.store.incidents("open", None, MOST, before=last, namespace=LIVE)
+            found += [row.fold for row in rows]
+            if len(rows) < MOST:
+                return found
+
+    async def _rearmed(self, opened: Sequence[Incident]) -> list[str]:
+        """Arm what an incident counts on and the store has lost; says for which."""
+        armed = await self._desk.store.armed()
+        found = []
+        for one in (incident for incident in opened if not _armed(incident, armed)):
+            # It may have gone on between the two reads.
+            row, armed = await self._desk.store.incident(one.id), await self._desk.store.armed()
+            if row is None or row.closed or _armed(row.fold, armed):
+                continue
+            await self._rearm(one.id)
+            found.append(f"the store had lost timers of incident {one.id} on {one.target}; they are armed again")
+        return found
+
+    async def _rearm(self, incident: str) -> None:
+        await self._desk.submit(lambda shelf: Rearm(self._desk.new_id(), incident))
+
+    async def _unread(self) -> Sequence[str]:
+        rows = await self._desk.store.scopes()
+        cure = "`responder resume` or `unlock` writes it anew, or restore it from a backup"
+        return [f"the store's row {r.name} cannot be read: {cure}" for r in rows if unreadable(r.name, r.body)]
+
+    async def _stranded(self, opened: Sequence[Incident]) -> Sequence[str]:
         """Open incidents that nothing moves: no timer, no message on its way, no alert and no person to wait for."""
-        rows = await self._desk.store.incidents("open", None, MOST, namespace=LIVE)
         return [
             f"incident {one.id} on {one.target} is open and waits for nothing: look at it with `responder incident`"
-            for one in (row.fold for row in rows if not any(_waits_for(row.fold)))
+            for one in (incident for incident in opened if not any(_waits_for(incident)))
             if not await self._on_its_way(one)
         ]
 
     async def _on_its_way(self, incident: Incident) -> bool:
         return any(m.state is Sending.PENDING for m in await self._desk.store.messages_of(incident.id))
+
+
+def _armed(incident: Incident, armed: Collection[tuple[str, str, int]]) -> bool:
+    """Whether every entry of its agenda is a row of the timers."""
+    return all((incident.id, due.kind, due.round) in armed for due in incident.agenda)
 
 
 def _waits_for(incident: Incident) -> Iterator[object]:

@@ -25,6 +25,8 @@ class Loop:
     def __init__(self, name: str, work: Pass, clock: Clock, poll: int) -> None:
         self.name = name
         self.failing: str | None = None
+        self.busy_since: int | None = None
+        """When the pass began that is under way (µs)."""
         self._pass = work
         self._clock = clock
         self._poll = poll
@@ -51,12 +53,15 @@ class Loop:
 
     async def _once(self, now: int) -> None:
         self._due = now + self._poll
+        self.busy_since = now
         try:
             due = await self._pass(now)
             self.failing = None
         except Exception as error:
             LOG.exception("the %s loop failed; it goes on in a second", self.name)
             self.failing, due = f"{type(error).__name__}: {error}", now + SECOND
+        finally:
+            self.busy_since = None
         if due is not None:
             self._due = min(self._due, due)
 

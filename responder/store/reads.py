@@ -166,6 +166,11 @@ class Reads:
         found = self._rows(_DUE_TIMERS, now=now, owner=owner, limit=limit)
         return [rows.timer_row(values) for values in found]
 
+    def armed(self) -> set[tuple[str, str, int]]:
+        """The keys (subject, kind, round) of all timers."""
+        c = t.timers.c
+        return {(v["subject"], v["kind"], v["round"]) for v in self._rows(select(c.subject, c.kind, c.round))}
+
     def next_timer_due(self, now: int, owner: str) -> int | None:
         """When to look again: the earliest timer that is free for `owner`, or the end of another's lease."""
         timer = self._rows(_NEXT_TIMER, now=now, owner=owner)

@@ -152,6 +152,10 @@ class Store:
         """`(subject, due)`, oldest first; work of incidents that another owner holds a valid lease of is left out."""
         return await self._read(self._reads.due_timers, now, owner, limit)
 
+    async def armed(self) -> set[tuple[str, str, int]]:
+        """The keys (subject, kind, round) of all timers that are kept."""
+        return await self._read(self._reads.armed)
+
     async def next_timer_due(self, now: int, owner: str) -> int | None:
         """When to look again: the earliest timer that is free for `owner`, or the end of another's lease."""
         return await self._read(self._reads.next_timer_due, now, owner)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from responder import __version__
 from responder.incident import Incident
 from responder.recorded import LIVE, Recorded
-from responder.scopes import PAUSE, PAUSES, InForce, Lock, Pause, parsed, paused_what
+from responder.scopes import PAUSE, PAUSES, InForce, Lock, legible, pause_of, paused_what, unreadable
 from responder.web.access import Refusal, as_json, reader
 from responder.web.parts import Parts
 from responder.web.replays import is_replay
@@ -94,7 +94,7 @@ class Api:
                 "next_timer_at": moment(await desk.store.next_timer_due(now, desk.worker.id)),
                 "next_message_at": moment(await desk.store.next_message_due()),
                 "store": {"oldest_wait": desk.store.oldest_wait()},
-                "unready": list(self._parts.unready()),
+                "unready": [*self._parts.unready(), *await self._unreadable()],
                 **self._parts.health(),
             }
         )
@@ -102,13 +102,17 @@ class Api:
     async def _pauses(self, now: int) -> dict[str, Any]:
         """The pause of everything, and those of single runbooks and services."""
         rows = await self._parts.desk.store.scopes(PAUSES)
-        held = {r.name: shown(body) for r in rows if (body := parsed(Pause, r.body)) is not None and body.holds(now)}
+        held = {r.name: shown(body) for r in rows if (body := pause_of(r.body)) is not None and body.holds(now)}
         single = [{**held[name], "what": paused_what(name)} for name in held if name != PAUSE]
         return {"pause": held.get(PAUSE), "paused": single}
 
+    async def _unreadable(self) -> list[str]:
+        rows = await self._parts.desk.store.scopes()
+        return [f"the store's row {r.name} cannot be read" for r in rows if unreadable(r.name, r.body)]
+
     async def _scopes(self, prefix: str, model: type[Body]) -> list[dict[str, Any]]:
         rows = await self._parts.desk.store.scopes(prefix)
-        bodies = ((r.name.removeprefix(prefix), parsed(model, r.body)) for r in rows)
+        bodies = ((r.name.removeprefix(prefix), legible(model, r.body)) for r in rows)
         return [{**shown(body), "target": target} for target, body in bodies if body is not None]
 
 

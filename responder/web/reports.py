@@ -19,7 +19,7 @@ from responder.handover import AHEAD, LONGEST, SINCE, Standing, dead_letter, dea
 from responder.incident import Incident
 from responder.recorded import LIVE, Recorded
 from responder.records import DeadLetterRow, MessageRow
-from responder.scopes import PAUSE, SCHEDULE, InForce, Lock, Pause, Scheduled, parsed
+from responder.scopes import PAUSE, SCHEDULE, InForce, Lock, Pause, Scheduled, legible
 from responder.security import NEEDED
 from responder.timing import DAY, parse_duration, parse_time
 from responder.web.access import Refusal, allowed, as_json, known, reader
@@ -119,7 +119,7 @@ class Reports:
 
     async def _scopes(self, prefix: str, model: type[Body]) -> dict[str, Body]:
         rows = await self._parts.desk.store.scopes(prefix)
-        bodies = ((row.name.removeprefix(prefix), parsed(model, row.body)) for row in rows)
+        bodies = ((row.name.removeprefix(prefix), legible(model, row.body)) for row in rows)
         return {name: body for name, body in bodies if body is not None}
 
     async def dead_letters(self, request: Request) -> Response:

@@ -216,14 +216,15 @@ class Played(Simulation):
         """What the one checker says about the store and what arrived."""
         told = tuple(Sent(a.destination, a.kind, a.key, a.id, a.at) for a in self.arrivals)
         found = self._run(read_found(self.store, Ledger(messages=told)))
+        arrived = {a.id for a in self.arrivals}
         cases = tuple(
-            replace(case, messages=tuple(self._expected(case)), row=_without_words(case.row)) for case in found.cases
+            replace(case, messages=tuple(self._expected(case, arrived)), row=_without_words(case.row))
+            for case in found.cases
         )
         return judge(replace(found, cases=cases))
 
-    def _expected(self, case: Case) -> Iterator[MessageRow]:
+    def _expected(self, case: Case, arrived: set[str]) -> Iterator[MessageRow]:
         """What a destination passes over arrives nowhere; of lines that left together the first arrives."""
-        arrived = {a.id for a in self.arrivals}
         together = {
             (row.order_key, row.sent_at) for row in case.messages if row.id in arrived and row.lane is Lane.THREAD
         }

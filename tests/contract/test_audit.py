@@ -28,7 +28,8 @@ from responder.errors import Permanent, StoreUnavailable, Temporary
 from responder.heartbeat_settings import DeadMansSwitch
 from responder.incident import Due, Incident
 from responder.ingest import News, tell_news
-from responder.records import Change, Keys, Lane, MessageRow, State, TimerRow, Writes
+from responder.records import Change, Keys, Lane, MessageRow, ScopeRow, State, TimerRow, Writes
+from responder.scopes import PAUSE
 from responder.timing import MINUTE, SECOND
 from tests.contract.test_heartbeat import START, Time, built, incidents
 from tests.fakes.server import FakeServer
@@ -149,6 +150,54 @@ async def test_an_open_incident_that_waits_for_nothing_is_found(tmp_path: Path) 
         assert reason.startswith(f"incident {name} on responder:test is open and waits for nothing")
         await app.store.submit(Puts("a", Writes(messages=(replace(page("m", time.now), incident=name),))))
         assert await audited(app, time) == (), "a message is on its way"
+
+
+def _counting_on(incident: Incident, due: Due) -> Incident:
+    return incident.model_copy(update={"agenda": (due,)})
+
+
+async def test_a_timer_that_the_store_has_lost_is_armed_again_and_told_at_once(tmp_path: Path) -> None:
+    time = Time()
+    async with built(tmp_path, time, "") as app:
+        name = await app.desk.submit(lambda shelf: Strands("s", shelf))
+        row = await app.store.incident(name)
+        assert row is not None
+        due = Due(kind="level", round=0, due=time.now + MINUTE)
+        await app.store.submit(Puts("a", Writes(incidents=(replace(row, fold=_counting_on(row.fold, due)),))))
+        (reason,) = await audited(app, time)
+        assert reason == f"the store had lost timers of incident {name} on responder:test; they are armed again"
+        assert (name, "level", 0) in await app.store.armed()
+        assert ("responder:audit", (reason,)) in [(i.target, i.problems) for i in await incidents(app)]
+        assert await audited(app, time) == ()
+
+
+async def test_a_pass_that_hangs_is_found(tmp_path: Path) -> None:
+    time = Time()
+    async with built(tmp_path, time) as app:
+        app.loops[1].busy_since = time.now
+        assert await audited(app, time, MINUTE) == ()
+        (reason,) = await audited(app, time, SECOND)
+        assert reason.startswith("the delivery loop has hung for more than 1m")
+
+
+def _resume(app: App, shelf: Any) -> SetPause:
+    return SetPause(app.desk.new_id(), paused=False, actor="anna", reason="mended", book=shelf)
+
+
+async def test_a_row_that_cannot_be_read_pauses_is_named_and_mended_by_resuming(tmp_path: Path) -> None:
+    time = Time()
+    async with built(tmp_path, time) as app:
+        await app.store.submit(Puts("a", Writes(scopes=(ScopeRow(PAUSE, "no JSON", time.now),))))
+        (reason,) = await audited(app, time)
+        assert reason.startswith("the store's row pause:global cannot be read: `responder resume`")
+        held = await app.announcer.pause()
+        assert held is not None
+        assert held.holds(time.now)
+        await app.desk.submit(lambda shelf: _resume(app, shelf))
+        assert await audited(app, time) == ()
+        mended = await app.announcer.pause()
+        assert mended is not None
+        assert not mended.holds(time.now)
 
 
 async def test_its_own_news_waits_for_a_person_and_is_nothing_to_find(tmp_path: Path) -> None:

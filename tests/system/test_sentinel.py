@@ -164,12 +164,12 @@ async def test_with_one_sentinel_lost_the_others_elect_and_nothing_is_done(dying
         dying.agree_with(3, others)
         dying.is_missed(others)
         ended = await acted(dying.performer(timeout="300ms"), plan)
-        assert (ended.outcome, "the Sentinel of the plan does not answer" in ended.detail) == (Outcome.TEMPORARY, True)
+        assert ended.outcome is Outcome.TEMPORARY, ended.detail
         dying.agree_with(2, others)
         eventually("they elect", lambda: dying.seen(others), lambda seen: _elected(seen, dying.master.port))
-        ended = await acted(dying.performer(timeout="300ms"), plan)
+        ended = await acted(dying.performer(timeout="2s"), plan)
         assert (ended.outcome, "has become the master since" in ended.detail) == (Outcome.OK, True), ended.detail
-        assert (await prepared(dying.performer(timeout="300ms"))).nothing_to_do is not None
+        assert (await prepared(dying.performer(timeout="2s"))).nothing_to_do is not None
     eventually("the lost one knows", lambda: set(dying.named()), lambda named: len(named) == 1)
     assert (await prepared(dying.performer())).nothing_to_do is not None
     assert (dying.told, dying.masters) == (0, list(set(dying.named())))

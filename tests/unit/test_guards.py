@@ -204,3 +204,18 @@ def test_an_alert_of_one_env_touches_no_service_of_another(
     incident = given.incident.model_copy(update={"episodes": {episode.fingerprint: episode}})
     verdict = by_gate(judge(replace(given, incident=incident, touched=touched), LOCAL), "env")
     assert verdict.answer is answer
+
+
+@pytest.mark.parametrize(
+    ("name", "gate", "answer"),
+    [
+        ("pause:global", "pause", Answer.WAIT),
+        (RUNS, "cooldown", Answer.DENY),
+        (f"lock:{TARGET}", "lock", Answer.DENY),
+    ],
+)
+def test_what_cannot_be_read_holds_back(name: str, gate: str, answer: Answer) -> None:
+    broken = replace(case(), scope={name: "no JSON"}.get)
+    verdicts = judge(broken, LOCAL)
+    assert (verdicts[-1].gate, verdicts[-1].answer) == (gate, answer)
+    assert "cannot be read" in verdicts[-1].reason
