@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from responder.recorded import Cause
 from responder.runbook import Approval, Limits, OnlyIf
 from responder.timing import MINUTE, SECOND
 from tests.acceptance.stage import START
+from tests.campaigns import __main__ as campaigns
 from tests.campaigns import escalation, outage, simulation, timers
 from tests.campaigns.edge import Paused
 from tests.campaigns.intents import Seen
@@ -66,6 +68,18 @@ def test_a_seed_tells_the_same_story_in_every_process() -> None:
     hashing = {**os.environ, "PYTHONHASHSEED": "12"}
     told = subprocess.run(command, cwd=CHECKOUT, env=hashing, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == here[1]
+
+
+def test_what_was_played_is_not_played_again(tmp_path: Path) -> None:
+    """A cut last line, and what other sources gave, do not count."""
+    progress, tally = tmp_path / "progress", simulation.Tally(Counter(worlds=50), ["wrong"])
+    assert campaigns.resumed(progress, "c4") == {}
+    campaigns.remember(progress, "c4", range(1, 51), tally)
+    progress.write_text(progress.read_text() + progress.read_text().replace(campaigns.sources(), "other") + '{"sour')
+    assert campaigns.resumed(progress, "c4") == {(1, 51): tally}
+    assert campaigns.resumed(progress, "c21") == {}
+    played = next(campaigns.simulated("c4", 1, 50, small=False, progress=progress))
+    assert (played.figures, played.failures) == ({"worlds": 50}, ["wrong"])
 
 
 # --- the judges themselves --------------------------------------------------------------------------------------------
