@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from responder.automation import Automation
 from responder.recorded import Cause
-from responder.runbook import Approval, Limits, OnlyIf
+from responder.runbook import Approval, Hours, Limits, OnlyIf
 from responder.timing import MINUTE, SECOND
 from tests.acceptance.stage import START
 from tests.campaigns import __main__ as campaigns
@@ -24,6 +25,7 @@ from tests.campaigns.intents import Seen
 from tests.campaigns.model import Told
 from tests.campaigns.safety import judge_safety
 from tests.campaigns.services import Write
+from tests.campaigns.watchers import Look
 from tests.provision import CHECKOUT
 
 SEEDS = int(os.environ.get("RESPONDER_SEEDS", "60"))
@@ -121,6 +123,13 @@ STRICTER: dict[str, Callable[[Seen], Seen]] = {
     "runs": lambda seen: _books(seen, limits=Limits.model_validate({"runs": "1 per 1d"})),
     "approval": _asking,
     "only_if": lambda seen: _books(seen, only_if=OnlyIf(check="nobody asked", expect="value > 1")),
+    "calendar": lambda seen: _books(seen, calendar=Hours(outside=("first", "second", "late"))),
+    "yields_to": lambda seen: _books(seen, yields_to=("r0", "r1", "r2")),
+    "alerts": lambda seen: replace(seen, watched=((Look(0, frozenset(), frozenset(), sure=True),),)),
+    "storm": lambda seen: replace(
+        seen,
+        automation=Automation.model_validate({"storm": {"incidents": 2, "within": "1h", "calm": "1h"}}),
+    ),
     "brake held back": lambda seen: _books(seen, brake=True),
 }
 
