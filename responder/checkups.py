@@ -26,7 +26,7 @@ from responder.kubernetes_connections import KubernetesConnection
 from responder.postgres_connections import PostgresConnection, PostgresSession, SqlCall
 from responder.redis_connections import RedisCall, RedisConnection
 from responder.redis_replies import Reply, list_of, text_of
-from responder.rights import RoleRule, Use, grants_of, roles_of, sent_to_servers, sentinel_rights
+from responder.rights import NEVER_SENT, SAMPLES, RoleRule, Use, grants_of, roles_of, sent_to_servers, sentinel_rights
 from responder.sentinel_connections import SentinelConnection
 from responder.timing import SECOND, humanize
 from responder.workloads import part
@@ -297,7 +297,8 @@ async def _postgres(connection: PostgresConnection, mine: Sequence[Use], now: Cl
             yield True, "its role has every right that the runbooks need"
     if connection.patroni is not None:
         (await connection.patroni.send(HttpCall("GET", "/cluster"), EACH)).checked(now())
-        yield True, "its Patroni answers"
+        yield True, "its Patroni answers GET /cluster, for which it asks nobody who they are"
+        yield None, "whether its Patroni takes our POST is not proven: that is known only when a promotion is sent"
     for one in _unused(mine):
         yield one
 
@@ -314,30 +315,8 @@ async def _granted(session: PostgresSession, grant: str) -> bool:
 
 Ask = Callable[[RedisCall], Any]
 
-_SAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "client|list": ("CLIENT", "LIST", "TYPE", "master"),
-    "exists": ("EXISTS", "{}"),
-    "getrange": ("GETRANGE", "{}", "0", "0"),
-    "hgetall": ("HGETALL", "{}"),
-    "hlen": ("HLEN", "{}"),
-    "hmget": ("HMGET", "{}", "responder"),
-    "info": ("INFO", "server"),
-    "latency|history": ("LATENCY", "HISTORY", "command"),
-    "publish": ("PUBLISH", "{}", "responder"),
-    "role": ("ROLE",),
-    "sentinel|ckquorum": ("SENTINEL", "CKQUORUM", "{}"),
-    "sentinel|failover": ("SENTINEL", "FAILOVER", "{}"),
-    "sentinel|get-master-addr-by-name": ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "{}"),
-    "sentinel|master": ("SENTINEL", "MASTER", "{}"),
-    "sentinel|replicas": ("SENTINEL", "REPLICAS", "{}"),
-    "set": ("SET", "{}", "1"),
-    "slowlog|get": ("SLOWLOG", "GET", "1"),
-    "ts.range": ("TS.RANGE", "{}", "-", "+", "COUNT", "1"),
-    "xrevrange": ("XREVRANGE", "{}", "+", "-", "COUNT", "1"),
-}
-"""A small example of each command that the actions send; {} is the key, the channel or the master."""
-_NEVER_SENT: Final = frozenset({"hgetall", "publish", "sentinel|failover", "set"})
-"""What changes something, or answers without a bound: the server may be asked about it, and is never sent it."""
+_NO_TIME: Final = "its clock was not compared: allow +time"
+_DRY_RUN: Final = "allow +acl|dryrun (Redis 7), and the server is asked instead"
 
 
 async def _redis(connection: RedisConnection, mine: Sequence[Use], now: Clock) -> Says:
@@ -360,7 +339,7 @@ async def _server(ask: Ask, username: str | None, sends: Sequence[tuple[str, str
         told = []  # the user may do other things, but not this
     time = int(text_of(told[0])) * SECOND + int(text_of(told[1])) if len(told) == 2 else None
     yield True, "it answers, and knows us"
-    yield _clock(time, 0, before, now()) if time is not None else (None, "its clock is not ours to read: allow +time")
+    yield _clock(time, 0, before, now()) if time is not None else (None, _NO_TIME)
     async for one in _allowed(ask, username, sends):
         yield one
 
@@ -372,9 +351,9 @@ async def _allowed(ask: Ask, username: str | None, sends: Sequence[tuple[str, st
     unknown: list[str] = []
     wrong = False
     for command, pattern in sends:
-        words = tuple(word.replace("{}", _example(pattern)) for word in _SAMPLES[command])
-        about = f"{command} {pattern}".strip() if "{}" in _SAMPLES[command] else command
-        if not dry and command in _NEVER_SENT:
+        words = tuple(word.replace("{}", _example(pattern)) for word in SAMPLES[command])
+        about = f"{command} {pattern}".strip() if "{}" in SAMPLES[command] else command
+        if not dry and command in NEVER_SENT:
             unknown.append(about)
             continue
         try:
@@ -389,7 +368,7 @@ async def _allowed(ask: Ask, username: str | None, sends: Sequence[tuple[str, st
         yield True, f"its user may do {'all' if not unknown else 'the rest of all'} that the runbooks do"
     if unknown:
         listed = ", ".join(dict.fromkeys(unknown))
-        yield None, f"known only when it is sent: {listed}; with +acl|dryrun it can be asked (Redis 7)"
+        yield None, f"not proven, since only doing it would show it: {listed}; {_DRY_RUN}"
 
 
 async def _dry(ask: Ask, user: str) -> bool:
@@ -416,14 +395,37 @@ async def _sentinels(connection: SentinelConnection, mine: Sequence[Use], now: C
     for patience in await _patience(connection, mine):
         yield patience
     address = await connection.master(EACH)
+    sent = sent_to_servers(mine, connection.name)
+    for one in await _behind_sentinels(connection, f"master {address}", address, sent, now):
+        yield one
+    told = await connection.replicas(EACH)
+    replicas = sorted({replica.address for views in told.values() for replica in views} - {address})
+    if not replicas:
+        yield None, "no Sentinel tells of a replica, so none was looked at: start one, or allow +sentinel|replicas"
+    # A replica inherits no users: one that is missing there would show only in the outage.
+    for found in await asyncio.gather(
+        *(_behind_sentinels(connection, f"replica {one}", one, sent, now) for one in replicas)
+    ):
+        for one in found:
+            yield one
+    for unused in _unused(mine):
+        yield unused
+
+
+async def _behind_sentinels(
+    connection: SentinelConnection, what: str, address: str, sends: Sequence[tuple[str, str]], now: Clock
+) -> list[tuple[bool | None, str]]:
+    """What is found about one server; one that is away or does not know us is a finding."""
 
     async def ask(call: RedisCall) -> Reply:
         return await connection.ask(address, call, EACH)
 
-    async for good, says in _server(ask, connection.service.username, sent_to_servers(mine, connection.name), now):
-        yield good, f"master {address}: {says}"
-    for unused in _unused(mine):
-        yield unused
+    try:
+        looked = _server(ask, connection.service.username, sends, now)
+        return [(good, f"{what}: {says}") async for good, says in looked]
+    except ResponderError as error:
+        cure = "each server has users of its own, so set ours there as well (responder rbac)"
+        return [(False, f"{what}: {error}; {cure}" if isinstance(error, Permanent) else f"{what}: {error}")]
 
 
 async def _sentinel(

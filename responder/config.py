@@ -261,6 +261,11 @@ class Config(Strict):
         """Every role that somebody has."""
         return frozenset(role for person in self.auth.people.values() for role in person.roles)
 
+    @property
+    def peers(self) -> frozenset[str]:
+        """The addresses of those below `alertmanagers`."""
+        return frozenset(peer.url for peer in self.alertmanagers)
+
 
 _SHOWN: Final = frozenset(
     {"name", "listen", "rules", "templates", "mode", "parameters", "types", "limits", "automation"}

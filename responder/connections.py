@@ -15,7 +15,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import os
 import secrets as secrets_of
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,6 +25,7 @@ from functools import lru_cache
 import httpx
 
 from responder import command_processes, kubernetes_connections, postgres_connections, redis_connections
+from responder.certificates import tls_context
 from responder.circuit_breakers import Breaker
 from responder.command_processes import CommandConnection
 from responder.contracts import Clock, Service
@@ -38,7 +38,6 @@ from responder.redaction import hide_known
 from responder.redis_connections import OpenWire, RedisConnection
 from responder.sentinel_connections import SentinelConnection
 from responder.services import (
-    ClientCertificate,
     CommandService,
     Endpoint,
     HttpService,
@@ -66,13 +65,8 @@ OpenTransport = Callable[[Endpoint], httpx.AsyncBaseTransport]
 """Opens a transport of one connection to a service."""
 
 
-@lru_cache(maxsize=32)
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    """Reading the authorities takes tens of milliseconds, so all connections share the result."""
-    try:
-        return ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
-    except OSError as error:
-        raise BadConfig(f"ca_file {ca_file!r} cannot be read ({error.strerror or type(error).__name__})") from None
+def _well_known() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)
 
 
 @lru_cache(maxsize=1)
@@ -81,31 +75,10 @@ def _trust_nobody() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def _client_trust(service: Endpoint, given: ClientCertificate) -> ssl.SSLContext:
-    """A context of its own, with our certificate as it is on disk now. Raises BadConfig."""
-    try:
-        written = tuple(os.stat(file).st_mtime_ns for file in (given.cert_file, given.key_file))
-        return _with_certificate(service.ca_file, given.cert_file, given.key_file, written)
-    except OSError as error:  # ssl.SSLError is one: a key that does not belong to its certificate
-        why = error.strerror or type(error).__name__
-        raise BadConfig(
-            f"client_certificate {given.cert_file!r} with {given.key_file!r} cannot be used ({why})"
-        ) from None
-
-
-@lru_cache(maxsize=32)
-def _with_certificate(ca_file: str | None, cert: str, key: str, _written: tuple[int, ...]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
-    context.load_cert_chain(cert, key, password="")
-    return context
-
-
 def _verification(service: Endpoint) -> ssl.SSLContext:
     if not service.url.startswith("https:"):
         return _trust_nobody()
-    if service.client_certificate is not None:
-        return _client_trust(service, service.client_certificate)
-    return _trust(service.ca_file)
+    return tls_context(service.ca_file, service.client_certificate, _well_known)
 
 
 def open_transport(service: Endpoint) -> httpx.AsyncBaseTransport:

@@ -166,7 +166,7 @@ def _promise_due(view: View, entry: escalation.DuePromise) -> Next:
     wanted, verify = entry.promise.run, view.runbook.verify if view.runbook else None
     if wanted is None:
         return Tell(fired)
-    if not escalation.armed(view.incident):
+    if not escalation.armed(view.incident) and not view.incident.superseded:
         return Tell(fired.model_copy(update={"held": f"no run acted, so {wanted} is for people to decide"}))
     timer = view.incident.machine.get(entry.key)
     if verify is None or view.runbook is None:
@@ -191,6 +191,11 @@ def _judged_promise(view: View, fired: f.MachineFired, wanted: str, verify: Veri
     if view.incident.watch_holds:
         told = explain(parse_expression(verify.expect), {"value": seen.value})
         return fired.model_copy(update={"held": f"fixed: {told}", "good": True, "page": ()})
+    by = view.incident.superseded
+    if by:
+        held = f"incident {by} superseded the run, so {wanted} is for people to decide"
+        page = fired.page or escalation.whom(view.incident, view.policy)
+        return fired.model_copy(update={"held": held, "page": page})
     return fired.model_copy(update={"runbook": wanted})
 
 

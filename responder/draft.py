@@ -17,11 +17,12 @@ from responder.cases import Touched
 from responder.decide import decide, people
 from responder.errors import Rejected
 from responder.escalation import agenda
+from responder.guards import superseded
 from responder.incident import Due, Incident, Run
 from responder.journal import apply, opened
 from responder.people_folds import copy
 from responder.policies import Policy
-from responder.recorded import Mode, Plan, Trigger, strictest
+from responder.recorded import Effect, Mode, Phase, Plan, Trigger, strictest
 from responder.records import (
     DeadLetterRow,
     EpisodeRow,
@@ -41,6 +42,7 @@ from responder.scopes import asked_of
 from responder.scoping import ScopeChange, openings_after, opens_after, scopes_after
 from responder.telling import AUTHOR, told
 from responder.timing import SECOND
+from responder.verification import cut_short
 from responder.view import Gather, Perform, Tell, View, WaitUntil
 
 TURNS = 200
@@ -371,6 +373,7 @@ class Draft:
         attempt = f"{incident_id}.{run.number}.{perform.step}.{number}"
         key = perform.again.key if perform.again else f"responder/{self.book.instance}/{attempt}"
         deadline = self.now + perform.timeout
+        supersedes = self._supersede(sheet.row.fold, run) if perform.plan.effect is not Effect.READ else ()
         self.record(
             incident_id,
             f.AttemptIntended(
@@ -385,11 +388,11 @@ class Draft:
                 epoch=sheet.row.epoch,
                 verdicts=perform.verdicts,
                 services=self._services(sheet.row.fold, run, perform.step),
+                supersedes=supersedes,
             ),
         )
         sheet.row = replace(sheet.row, lease_until=max(sheet.row.lease_until, deadline + GRACE))
-        while isinstance(told_now := people(self._view(incident_id)), Tell):
-            self.record(incident_id, told_now.fact)
+        self._tell_people(incident_id)
         doing = Intended(
             incident_id,
             perform.run,
@@ -403,6 +406,22 @@ class Draft:
             sheet.row.epoch,
         )
         return self._rest(incident_id, doing, deadline + GRACE, "deadline")
+
+    def _supersede(self, incident: Incident, run: Run) -> tuple[str, ...]:
+        """End the runs that only verify this one's target, in the transaction of the intent (docs/adr/0022)."""
+        others = superseded(incident, run, self.scope)
+        for held in others:
+            other = self.incident(held.incident).active_run
+            assert other is not None, "who holds a lock to verify has a run"
+            assert (other.number, other.phase) == (held.run, Phase.VERIFYING), "only what verifies is marked so"
+            self.record(held.incident, cut_short(held.run, incident, run))
+            self._tell_people(held.incident)
+            self._rest(held.incident, None, self.now, "work")  # all else is for its own worker, at once
+        return tuple(held.incident for held in others)
+
+    def _tell_people(self, incident_id: str) -> None:
+        while isinstance(told_now := people(self._view(incident_id)), Tell):
+            self.record(incident_id, told_now.fact)
 
     def _services(self, incident: Incident, run: Run, step: str) -> tuple[str, ...]:
         runbook = self.runbook_of(incident, run)

@@ -177,6 +177,8 @@ def armed(incident: Incident) -> bool:
     """A machine's next step arms only when a run acted or failed in auto mode (design 5.7)."""
     if incident.trigger is Trigger.SCHEDULE:
         return False  # what only reads calls for no machine (docs/adr/0011)
+    if incident.superseded:
+        return False  # it would go over the change of what superseded it (docs/adr/0022)
     tried = (StepStatus.DONE, StepStatus.RUNNING, StepStatus.FAILED, StepStatus.UNKNOWN)
     return any(
         run.mode is Mode.AUTO and (run.acted or any(s.status in tried for s in run.steps)) for run in incident.runs

@@ -275,6 +275,8 @@ class AttemptIntended(Recorded):
     verdicts: tuple[Verdict, ...] = ()
     services: tuple[str, ...] = ()
     """The services that it uses, whose changes are counted."""
+    supersedes: tuple[str, ...] = ()
+    """The incidents whose runs only verified this target, and end with this intent (docs/adr/0022)."""
 
 
 class NotYet(Recorded):
@@ -331,6 +333,8 @@ class RunEnded(Recorded):
     run: int
     result: Result
     why: str
+    superseded: str = ""
+    """The incident of a higher severity whose change ended the verification."""
 
 
 class Watched(Recorded):

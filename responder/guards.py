@@ -18,6 +18,7 @@ from responder.cases import Case, Gate, allow, ask, deny, limit, wait
 from responder.expressions import evaluate, explain, parse_expression
 from responder.fuses import changes, relapse, storm, success
 from responder.incident import Approval, Incident, Run
+from responder.policies import SEVERITIES, severity_rank
 from responder.recorded import AlertState, Answer, Cause, Effect, Mode, Observation, Trigger, Verdict
 from responder.runbook import Hours, Runbook
 from responder.scopes import (
@@ -25,6 +26,7 @@ from responder.scopes import (
     Lock,
     Opens,
     RunCount,
+    ScopeText,
     lock_name,
     opens_name,
     parsed,
@@ -179,6 +181,11 @@ def lock(case: Case) -> Verdict:
     others = () if body is None else body.without(case.incident.id, case.run.number)
     if not others:
         return allow("lock", f"{case.run.target} is free")
+    if superseded(case.incident, case.run, case.scope):
+        names = ", ".join(f"run {held.run} of incident {held.incident} ({held.severity})" for held in others)
+        return allow(
+            "lock", f"{case.run.target} is only being verified by {names}: {case.incident.severity} goes first"
+        )
     other = next((held for held in others if held.unknown), others[0])
     holder = f"run {other.run} of incident {other.incident}"
     if other.unknown:
@@ -187,6 +194,19 @@ def lock(case: Case) -> Verdict:
             case, deny("lock", f"{case.run.target} is locked: {holder} may or may not have changed it; {cure}")
         )
     return limit(case, wait("lock", f"{case.run.target} is locked by {holder}", case.now + RECHECK))
+
+
+def superseded(incident: Incident, run: Run, scope: ScopeText) -> tuple[Lock, ...]:
+    """Whose runs hold this one's target only to verify it, all of them for a lower severity than this one's: its
+    change ends them. Nobody, where anybody else holds it too. Only a severity that is known is higher than another, and
+    what is taken back never goes over what came after it (docs/adr/0022)."""
+    body = parsed(Lock, scope(lock_name(run.target)))
+    others = () if body is None else body.without(incident.id, run.number)
+    if run.takes_back or incident.severity not in SEVERITIES:
+        return ()
+    rank = severity_rank(incident.severity)
+    yielding = all(held.verifying and not held.unknown and severity_rank(held.severity) < rank for held in others)
+    return others if yielding else ()
 
 
 def asks_alerts(incident: Incident, run: Run, runbook: Runbook) -> bool:

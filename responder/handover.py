@@ -139,7 +139,8 @@ def _changes(target: str, top: InForce, now: int) -> Iterator[dict[str, Any]]:
 
 def _lock(target: str, lock: Lock) -> dict[str, Any]:
     since = format_time(lock.since)
-    return {"target": target, "incident": lock.incident, "run": lock.run, "since": since, "unknown": lock.unknown}
+    held = {"incident": lock.incident, "run": lock.run, "since": since}
+    return {"target": target, **held, "unknown": lock.unknown, "verifying": lock.verifying}
 
 
 def _timers(standing: Standing) -> Iterator[dict[str, Any]]:

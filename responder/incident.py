@@ -198,6 +198,8 @@ class Run(Recorded):
     evidence: tuple[EvidenceItem, ...] | None = None
     result: Result | None = None
     why: str = ""
+    superseded: str = ""
+    """The incident of a higher severity whose change ended the verification."""
     ended_at: int | None = None
 
     @property
@@ -364,6 +366,11 @@ class Incident(Recorded):
         """The run under way, or None."""
         run = self.run
         return run if run is not None and run.active else None
+
+    @property
+    def superseded(self) -> str:
+        """The incident that ended the verification of the latest run; empty when that run was not superseded."""
+        return next((run.superseded for run in reversed(self.runs) if not run.takes_back), "")
 
     @property
     def firing(self) -> tuple[Episode, ...]:

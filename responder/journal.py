@@ -247,9 +247,8 @@ def _step_ended(incident: Incident, fact: f.StepEnded, event: f.Event) -> Incide
 
 def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident:
     def change(run: Run) -> Run:
-        return cast(
-            Run, copy(run, phase=Phase.ENDED, result=fact.result, why=fact.why, ended_at=event.at, waits_until=None)
-        )
+        said = {"result": fact.result, "why": fact.why, "superseded": fact.superseded}
+        return cast(Run, copy(run, phase=Phase.ENDED, ended_at=event.at, waits_until=None, **said))
 
     after = _with_run(incident, fact.run, change)
     holds = fact.result in (Result.FIXED, Result.CONTAINED)

@@ -3,7 +3,8 @@
 Why the official library is used for its configuration only, and aiohttp beneath it directly: `kubernetes.aio` loads
 kubeconfigs, service accounts and exec plugins well, but its REST layer takes proxies from the environment, follows
 redirects with the credential, reads answers without a limit, and lets aiohttp send a DELETE again over a connection
-that the server had closed. Each of these is one parameter of aiohttp, none of them is one of the layer above it.
+that the server had closed. Each of these is a parameter or a small connector of aiohttp, none of them is a parameter of
+the layer above it (docs/adr/0023).
 
 A connection lasts for one request. Patches are rare, and a connection that nobody else used before leaves no doubt
 whether anything was sent. Nothing is tried twice here: only `decide` may.

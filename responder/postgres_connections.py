@@ -18,10 +18,11 @@ from functools import cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from responder.certificates import tls_context
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
 from responder.permits import ALL_IN_USE, permit
 from responder.redaction import hide_known
-from responder.services import PostgresService
+from responder.services import ClientCertificate, PostgresService
 from responder.timing import MILLISECOND, SECOND
 
 Rows = list[dict[str, Any]]
@@ -29,6 +30,7 @@ Rows = list[dict[str, Any]]
 
 _UNKNOWN_TO_IT = re.compile(
     r"authentication failed|no pg_hba\.conf entry|database \S+ does not exist|role \S+ does not"
+    r"|requires a valid client certificate"
 )
 """Refusals of a connection that do not pass by themselves; libpq gives them no code."""
 _PASSING = frozenset({"57P03", "53300", "53400", "55P03", "57014", "40001", "40P01", "25006"})
@@ -145,7 +147,7 @@ def _not_connected(error: Exception, place: str) -> ResponderError:
     """libpq tells why in words only; they hold addresses and names, no password."""
     said = " ".join(str(error).split())[:200]
     if _UNKNOWN_TO_IT.search(said):
-        cure = "check the service's `username`, `password` and database, and pg_hba.conf of the server"
+        cure = "check the service's `username`, `password`, `client_certificate` and database, and its pg_hba.conf"
         return Permanent(f"{place}: it does not let us in ({said}); {cure}")
     return Temporary(f"{place}: no connection ({said}); check that it runs, its address and its certificate")
 
@@ -204,7 +206,10 @@ class LibraryWire:
         """See SqlWire."""
         from psycopg.rows import dict_row
 
-        settings = _settings(self._service, self._patience, self._named)
+        service = self._service
+        if service.tls != "off" and (service.ca_file or service.client_certificate):
+            tls_context(service.ca_file, service.client_certificate)  # says what is wrong with a file; libpq hardly
+        settings = _settings(service, self._patience, self._named)
         self._connection = await _abandoning().connect(**settings, autocommit=True, row_factory=dict_row)
 
     async def ask(self, call: SqlCall) -> Rows:
@@ -237,6 +242,7 @@ def _settings(service: PostgresService, patience: float, named: str) -> dict[str
         "passfile": f"{os.devnull}/none",  # cannot exist; the device itself makes libpq print a warning each time
         "sslmode": "disable" if service.tls == "off" else "verify-full",
         "sslrootcert": "" if service.tls == "off" else service.ca_file or "system",
+        **_shown(service.client_certificate),
         "gssencmode": "disable",
         "channel_binding": "prefer",
         "target_session_attrs": service.session,
@@ -245,3 +251,10 @@ def _settings(service: PostgresService, patience: float, named: str) -> dict[str
         "client_encoding": "utf8",
         "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
     }
+
+
+def _shown(given: ClientCertificate | None) -> dict[str, str]:
+    """Our certificate, and never the one that libpq would find in the home of its user."""
+    if given is None:
+        return {"sslcertmode": "disable", "sslcert": "", "sslkey": ""}
+    return {"sslcertmode": "allow", "sslcert": given.cert_file, "sslkey": given.key_file, "sslpassword": ""}

@@ -8,6 +8,7 @@ reads evidence a few times an hour needs no pool, and a password that was rotate
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from responder.certificates import tls_context
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
 from responder.permits import ALL_IN_USE, permit
 from responder.redaction import hide_known
@@ -35,6 +37,7 @@ _CURES = {
     "OOM": "its memory is full (`maxmemory`); free some, or raise the limit",
 }
 """What a Sentinel or a server answers when it does nothing for now, by the code of the error, with the cure."""
+_TLS = re.compile(r"\[SSL: (\w+)\]")
 _NO_REPLY = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 """What redis-py raises, beside its own errors, over bytes that are no reply of Redis: a length that is no number, lists
 thousands deep."""
@@ -148,7 +151,11 @@ def _refused(error: Exception, place: str, lacking: str, *, changes: bool) -> Re
     lost = f"{place}: {lacking} ({type(error).__name__})"
     if changes:
         return Unknown(f"{lost}; the change may have happened")
-    return NoAnswer(f"{lost}; check that it runs, its address and certificate")
+    if "SSL" in said:
+        # It is alive: whoever took it for dead would replace it.
+        why = _TLS.search(said)
+        return Temporary(f"{lost}: TLS failed ({why[1] if why else said}): check `ca_file` and `client_certificate`")
+    return NoAnswer(f"{lost}; check that it runs, and its address")
 
 
 def _decoded(reply: Any, secret: str) -> Reply:
@@ -212,5 +219,8 @@ class LibraryWire:
             "driver_info": None,
         }
         if url.scheme == "rediss":
-            return SSLConnection(ssl_ca_certs=service.ca_file, **settings)
+            encrypted = SSLConnection(**settings)
+            # Its own context would believe the well-known authorities beside `ca_file`.
+            encrypted.ssl_context.context = tls_context(service.ca_file, service.client_certificate)
+            return encrypted
         return Connection(**settings)

@@ -165,6 +165,32 @@ def grants_of(uses: Iterable[Use], service: str) -> tuple[str, ...]:
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
 
+SAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "client|list": ("CLIENT", "LIST", "TYPE", "master"),
+    "exists": ("EXISTS", "{}"),
+    "getrange": ("GETRANGE", "{}", "0", "0"),
+    "hgetall": ("HGETALL", "{}"),
+    "hlen": ("HLEN", "{}"),
+    "hmget": ("HMGET", "{}", "responder"),
+    "info": ("INFO", "server"),
+    "latency|history": ("LATENCY", "HISTORY", "command"),
+    "publish": ("PUBLISH", "{}", "responder"),
+    "role": ("ROLE",),
+    "sentinel|ckquorum": ("SENTINEL", "CKQUORUM", "{}"),
+    "sentinel|failover": ("SENTINEL", "FAILOVER", "{}"),
+    "sentinel|get-master-addr-by-name": ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "{}"),
+    "sentinel|master": ("SENTINEL", "MASTER", "{}"),
+    "sentinel|replicas": ("SENTINEL", "REPLICAS", "{}"),
+    "set": ("SET", "{}", "1"),
+    "slowlog|get": ("SLOWLOG", "GET", "1"),
+    "ts.range": ("TS.RANGE", "{}", "-", "+", "COUNT", "1"),
+    "xrevrange": ("XREVRANGE", "{}", "+", "-", "COUNT", "1"),
+}
+"""A small example of each command that the actions send; {} is the key, the channel or the master."""
+NEVER_SENT: Final = frozenset({"hgetall", "publish", "sentinel|failover", "set"})
+"""What changes something, or answers without a bound: the server may be asked about it, and is never sent it."""
+
+
 @dataclass(frozen=True, slots=True)
 class AclRights:
     """What a user of Redis or of Sentinel must be allowed; keys and channels are patterns."""

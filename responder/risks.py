@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -25,6 +26,7 @@ from responder.recorded import Effect
 from responder.references import Surroundings
 from responder.render import has_placeholder, template_strings
 from responder.runbook import Runbook, Step, Verify, target_inputs
+from responder.services import AlertmanagerService
 from responder.timing import format_duration, parse_duration
 
 
@@ -45,6 +47,8 @@ class Code(StrEnum):
     """Nothing says who is told."""
     UNSAFE_STEP = "unsafe-step"
     """When the answer to a change is lost, nothing can find out whether it happened."""
+    UNHEARD_SILENCE = "unheard-silence"
+    """It silences alerts in an Alertmanager that is not among `alertmanagers`, so their end is never heard."""
     ACTS_BLIND = "acts-blind"
     """`act_and_page` on what is no brake: it acts without data."""
     ANY_ALERT = "any-alert"
@@ -202,6 +206,24 @@ def _no_freshness(subject: Subject) -> Iterator[Problem]:
             yield subject.document.at_key(("checks", name), message, hint)
 
 
+def _unheard_silence(subject: Subject) -> Iterator[Problem]:
+    """Alertmanager tells nothing of what is silenced, its end neither: only who asks it hears of that."""
+    configured = subject.around.configured
+    for index, step in subject.changing:
+        service = configured.services.get(str(step.with_.get("service")))
+        if not isinstance(service, AlertmanagerService) or _place(service.url) in map(_place, configured.peers):
+            continue
+        message = "the end of an alert that it silences is never heard: this one is not among `alertmanagers`"
+        hint = f"add `- url: {service.url}` below `alertmanagers:` in responder.yaml"
+        yield subject.document.at_value(("steps", index, "with", "service"), message, hint)
+
+
+def _place(url: str) -> tuple[str, str | None, int | None, str]:
+    """What two addresses of one API have in common."""
+    found = urlsplit(url)
+    return found.scheme, found.hostname, found.port, found.path.rstrip("/")
+
+
 def _acts_blind(subject: Subject) -> Iterator[Problem]:
     given = subject.runbook.only_if
     if given is not None and given.if_missing == "act_and_page" and subject.changing and not subject.brakes:
@@ -339,6 +361,7 @@ _RISKS: Final[tuple[tuple[Code, Risk], ...]] = (
     (Code.NO_RUN_LIMIT, _no_run_limit),
     (Code.NO_ESCALATION, _no_escalation),
     (Code.UNSAFE_STEP, _unsafe_step),
+    (Code.UNHEARD_SILENCE, _unheard_silence),
     (Code.ACTS_BLIND, _acts_blind),
     (Code.ANY_ALERT, _any_alert),
     (Code.UNRELATED_TARGET, _unrelated_target),

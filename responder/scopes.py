@@ -40,12 +40,17 @@ class Lock(Recorded):
     """A target's lock. `unknown`: nobody knows whether a change happened; a person settles it or unlocks.
 
     `beside`: who else holds it. A brake passes the locks of others, and from then on holds the target like them.
+    `verifying`: the run changes nothing any more and knows what it has done; one of a higher severity than `severity`
+    may supersede it (docs/adr/0022).
     """
 
     incident: str
     run: int
     since: int
     unknown: bool = False
+    verifying: bool = False
+    severity: str | None = None
+    """Of the incident, as long as the run verifies."""
     beside: tuple[Lock, ...] = ()
 
     @property

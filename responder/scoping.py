@@ -14,7 +14,7 @@ from typing import Any
 from responder import facts as f
 from responder.automation import AutomationStorm
 from responder.incident import Attempt, Due, Incident, Run
-from responder.recorded import Effect, Recorded, Result, StepStatus, Trigger
+from responder.recorded import Effect, Phase, Recorded, Result, StepStatus, Trigger
 from responder.runbook import Runbook
 from responder.scopes import (
     OPENINGS,
@@ -245,6 +245,25 @@ def _released(incident: Incident, run: Run, scope: ScopeText) -> Iterator[ScopeC
     yield _held(incident, run, scope, own.model_copy(update={"unknown": True}) if open_questions else None)
 
 
+def _verifying(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
+    """From here on a run of a higher severity may supersede it, unless anything of it is not known (docs/adr/0022)."""
+    run = incident.active_run
+    own = None if run is None else _own(incident, run, scope)
+    if run is None or own is None or own.unknown or run.takes_back or any(a.open or a.doubtful for a in run.attempts):
+        return
+    yield _held(incident, run, scope, own.model_copy(update={"verifying": True, "severity": incident.severity}))
+
+
+def _severity_rose(
+    incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText
+) -> Iterator[ScopeChange]:
+    """What it is verified for is worth more by now."""
+    run = incident.active_run
+    own = None if run is None or run.phase is not Phase.VERIFYING else _own(incident, run, scope)
+    if run is not None and own is not None and own.verifying:
+        yield _held(incident, run, scope, own.model_copy(update={"severity": incident.severity}))
+
+
 def _settled(incident: Incident, event: f.Event, runbook: Runbook | None, scope: ScopeText) -> Iterator[ScopeChange]:
     fact = event.fact
     assert isinstance(fact, f.Settled)
@@ -273,6 +292,8 @@ def _unlocked(incident: Incident, event: f.Event, runbook: Runbook | None, scope
 _RULES: dict[type[Any], Callable[[Incident, f.Event, Runbook | None, ScopeText], Iterator[ScopeChange]]] = {
     f.AttemptIntended: _intended,
     f.StepEnded: _step_ended,
+    f.Verifying: _verifying,
+    f.SeverityRose: _severity_rose,
     f.RunEnded: _run_ended,
     f.Settled: _settled,
     f.Unlocked: _unlocked,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from responder.errors import ResponderError, Temporary
 from responder.redis_connections import OpenWire, RedisCall, RedisConnection
 from responder.redis_replies import Reply, list_of, text_of
-from responder.sentinel_views import MasterView, Views, joined, master_view
+from responder.sentinel_views import MasterView, ReplicaView, Views, joined, master_view, replica_views
 from responder.services import RedisSentinelService
 
 
@@ -68,6 +68,12 @@ class SentinelConnection:
             else:
                 heard.append(master_view(name, reply))
         return Views(tuple(heard), silent)
+
+    async def replicas(self, timeout: float) -> dict[str, tuple[ReplicaView, ...]]:
+        """The replicas that each Sentinel tells of. Raises nothing: who does not answer is left out."""
+        given = await self._each(RedisCall(("SENTINEL", "REPLICAS", self.service.master)), timeout)
+        each = zip(self.service.sentinels, given, strict=True)
+        return {name: replica_views(reply) for name, reply in each if not isinstance(reply, ResponderError)}
 
     async def close(self) -> None:
         """Nothing is kept open."""

@@ -66,6 +66,16 @@ class ReplicaView:
     silent_for: int
     info_age: int
     link_down_for: int
+    follows: bool
+    """It has said itself that it is a replica. A Sentinel takes an old master for one before it has asked it."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is called down, or is silent for as long as bars it from being chosen (sentinelSelectSlave)."""
+        # Every entry begins as disconnected; after a ping's time it is none.
+        cut_off = "disconnected" in self.flags and self.silent_for > _PING * MILLISECOND
+        down = not self.flags.isdisjoint({"s_down", "o_down"})
+        return down or cut_off or self.silent_for > 5 * _PING * MILLISECOND
 
 
 def master_view(sentinel: str, reply: Reply) -> MasterView:
@@ -97,6 +107,7 @@ def replica_views(reply: Reply) -> tuple[ReplicaView, ...]:
             silent_for=_time(found, "last-ok-ping-reply"),
             info_age=_time(found, "info-refresh"),
             link_down_for=_time(found, "master-link-down-time"),
+            follows=found.get("role-reported") == "slave" and found.get("master-host", "?") not in {"", "?"},
         )
         for found in map(_fields, list_of(reply))
     )
@@ -272,6 +283,17 @@ def obstacle(views: Views, *, planned: bool, patience: int, apart: int | None) -
         said = f"the last failover (epoch {views.epoch}) may be only {humanize(views.quiet_for)} old"
         return Obstacle(f"{said}; two are {humanize(least)} apart: look why it is down again", least - views.quiet_for)
     return None
+
+
+# --- whether the old master is out of the way -------------------------------------------------------------------------
+
+
+def yielded(old: str, views: Views, known: Mapping[str, Sequence[ReplicaView]]) -> int:
+    """How many Sentinels see that the server at `old` takes no writes any more: it has said that it is a replica, or is
+    gone for them too. `known`: the replicas by the Sentinel that tells of them. One that still names it as the master
+    counts when it calls it down."""
+    as_replica = sum(any(r.address == old and (r.follows or r.gone) for r in told) for told in known.values())
+    return as_replica + sum(view.address == old and view.down for view in views.heard)
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ class ClientCertificate(Strict):
     cert_file: str
     """PEM file of our certificate, with those between it and its authority."""
     key_file: str
-    """PEM file of its key, without a password."""
+    """PEM file of its key, without a password. For PostgreSQL nobody but us may read it (0600, or 0640 of root)."""
 
 
 class Endpoint(Service):
@@ -185,6 +185,8 @@ class RedisService(Service):
     """The user's password."""
     ca_file: str | None = None
     """PEM file of the authorities that sign its certificate, instead of the well-known ones."""
+    client_certificate: ClientCertificate | None = None
+    """Our certificate. Redis asks for one over TLS unless it has `tls-auth-clients no`."""
     connections: Annotated[int, Field(ge=1, le=64)] = 8
     """Commands in flight at most; each has a connection of its own."""
     timeout: Duration = 5 * SECOND
@@ -196,6 +198,8 @@ class RedisService(Service):
             raise ValueError("`username` needs its `password`: {env: NAME} or {file: PATH}")
         if self.ca_file is not None and not self.url.startswith("rediss:"):
             raise ValueError("`ca_file` needs TLS: write the address with rediss://")
+        if self.client_certificate is not None and not self.url.startswith("rediss:"):
+            raise ValueError("a `client_certificate` needs TLS: write the address with rediss://")
         return self
 
 
@@ -237,6 +241,8 @@ class RedisSentinelService(Service):
     """Sentinels and servers speak TLS. Their certificates must name the addresses that the Sentinels tell."""
     ca_file: str | None = None
     """PEM file of the authorities that sign their certificates, instead of the well-known ones."""
+    client_certificate: ClientCertificate | None = None
+    """Our certificate, shown to Sentinels and servers. They ask for one unless they have `tls-auth-clients no`."""
     connections: Annotated[int, Field(ge=1, le=64)] = 8
     """Commands in flight at most to one Sentinel or server; each has a connection of its own."""
     timeout: Duration = 5 * SECOND
@@ -254,6 +260,8 @@ class RedisSentinelService(Service):
             raise ValueError("`sentinel_username` needs its `sentinel_password`: {env: NAME} or {file: PATH}")
         if self.ca_file is not None and not self.tls:
             raise ValueError("`ca_file` needs TLS: write `tls: true`")
+        if self.client_certificate is not None and not self.tls:
+            raise ValueError("a `client_certificate` needs TLS: write `tls: true`")
         return self
 
     def sentinel(self, address: str) -> RedisService:
@@ -270,6 +278,7 @@ class RedisSentinelService(Service):
             username=username,
             password=password,
             ca_file=self.ca_file,
+            client_certificate=self.client_certificate,
             connections=self.connections,
             timeout=format_duration(self.timeout),
         )
@@ -370,6 +379,8 @@ class PostgresService(Service):
     """`off` sends everything readable: only on a network of one's own, and without a password that matters."""
     ca_file: str | None = None
     """PEM file of the authorities that sign its certificate, instead of the well-known ones."""
+    client_certificate: ClientCertificate | None = None
+    """Our certificate, where pg_hba.conf asks for one (`cert`, or `clientcert=verify-full`)."""
     session: Literal["any", "primary", "standby"] = "any"
     """What the server must be (libpq's `target_session_attrs`); another one is not spoken to."""
     patroni: PatroniApi | None = None
@@ -382,9 +393,11 @@ class PostgresService(Service):
     """No statement waits longer for a lock."""
 
     @model_validator(mode="after")
-    def _authority_needs_tls(self) -> PostgresService:
+    def _certificates_need_tls(self) -> PostgresService:
         if self.ca_file is not None and self.tls == "off":
             raise ValueError("`ca_file` needs TLS: remove `tls: off`")
+        if self.client_certificate is not None and self.tls == "off":
+            raise ValueError("a `client_certificate` needs TLS: remove `tls: off`")
         return self
 
 

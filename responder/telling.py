@@ -132,6 +132,8 @@ def has_line(fact: f.Fact) -> bool:
     """True for a fact that gets a line in the thread. A success is told by the step's end, not twice."""
     if isinstance(fact, f.AlertFired):
         return fact.joined
+    if isinstance(fact, f.AttemptIntended):
+        return bool(fact.supersedes)
     if isinstance(fact, f.AttemptEnded):
         first = fact.not_yet is not None and fact.not_yet.tried == 1  # the root shows how it goes on
         return fact.outcome is not Outcome.OK or first

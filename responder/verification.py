@@ -102,6 +102,13 @@ def _not_held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEn
     return f.RunEnded(run=run.number, result=Result.INEFFECTIVE, why=f"{told} did not hold within {within}")
 
 
+def cut_short(number: int, by: Incident, change: Run) -> f.RunEnded:
+    """How a run ends whose target is changed for a higher severity before it was verified (docs/adr/0022). Nobody can
+    tell any more what it did by itself, so it is never harmful and undoes nothing."""
+    why = f"superseded by incident {by.id} ({by.severity}: {by.title}), which changes {change.target}"
+    return f.RunEnded(run=number, result=Result.UNVERIFIED, why=why, superseded=by.id)
+
+
 def _seen_value(run: Run, verify: Verify) -> JsonValue:
     seen = run.observations.get(verify.check)
     return None if seen is None else seen.value

@@ -17,12 +17,14 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
 import psycopg
 import redis
+import trustme
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -256,13 +258,40 @@ class Alertmanager(_HttpServer):
         ]
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: of an authority, and of a certificate for 127.0.0.1 that it has signed, with its key."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> "Certificates":
+        """New ones, in this folder."""
+        authority, made = trustme.CA(), cls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+        issued = authority.issue_cert("127.0.0.1", "localhost", common_name="responder")
+        authority.cert_pem.write_to_path(made.ca)
+        issued.cert_chain_pems[0].write_to_path(made.cert)
+        issued.private_key_pem.write_to_path(made.key)
+        made.key.chmod(0o600)
+        return made
+
+
 class Redis(Server):
-    """A Redis without persistence; `replica_of` makes it follow another one."""
+    """A Redis without persistence; `replica_of` makes it follow another one. With `tls` it speaks nothing else, also to
+    others, and asks everybody for a certificate."""
 
     program = "redis-server"
 
-    def __init__(self, replica_of: "Redis | None" = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        replica_of: "Redis | None" = None,
+        settings: Mapping[str, str] | None = None,
+        tls: Certificates | None = None,
+    ) -> None:
         super().__init__()
+        self.tls = tls
         followed = {"replicaof": f"127.0.0.1 {replica_of.port}"} if replica_of else {}
         at_once = {"repl-diskless-sync-delay": "0", "shutdown-timeout": "0"}
         self._write({"save": '""', "appendonly": "no", **at_once, **followed, **(settings or {})})
@@ -275,10 +304,23 @@ class Redis(Server):
     def client(self) -> "redis.Redis":
         """A new synchronous connection that answers text; close it (it is a context manager)."""
         once = Retry(NoBackoff(), 0)  # the library's own retries take seconds to see a server that is down
-        return redis.Redis(host="127.0.0.1", port=self.port, decode_responses=True, socket_timeout=1, retry=once)
+        tls: dict[str, Any] = {}
+        if self.tls is not None:
+            files = {"ssl_ca_certs": self.tls.ca, "ssl_certfile": self.tls.cert, "ssl_keyfile": self.tls.key}
+            tls = {"ssl": True, **{name: str(path) for name, path in files.items()}}
+        return redis.Redis(host="127.0.0.1", port=self.port, decode_responses=True, socket_timeout=1, retry=once, **tls)
+
+    def _listening(self) -> dict[str, str]:
+        if self.tls is None:
+            return {"port": str(self.port)}
+        files = {"ca-cert": self.tls.ca, "cert": self.tls.cert, "key": self.tls.key}
+        return {
+            "port": "0", "tls-port": str(self.port), "tls-replication": "yes",
+            **{f"tls-{name}-file": str(path) for name, path in files.items()},
+        }  # fmt: skip
 
     def _write(self, settings: Mapping[str, str]) -> None:
-        every = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder), **settings}
+        every = {**self._listening(), "bind": "127.0.0.1", "dir": str(self.folder), **settings}
         (self.folder / "redis.conf").write_text("".join(f"{key} {value}\n" for key, value in every.items()))
 
     def _command(self) -> list[str]:
@@ -291,7 +333,7 @@ class Redis(Server):
 
 class Sentinel(Redis):
     """Watches `master` under `name`; agrees alone when `quorum` is 1. `down_after` and `failover_timeout` in
-    milliseconds; `settings` are further lines of its configuration."""
+    milliseconds; `settings` are further lines of its configuration. It speaks TLS where the master does."""
 
     program = "redis-sentinel"
 
@@ -304,10 +346,10 @@ class Sentinel(Redis):
         failover_timeout: int = 2000,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(tls=master.tls)
         watched = {"down-after-milliseconds": down_after, "failover-timeout": failover_timeout}
-        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}"]
-        lines += [f"{key} {value}" for key, value in (settings or {}).items()]
+        every = {**self._listening(), "bind": "127.0.0.1", "dir": str(self.folder), **(settings or {})}
+        lines = [f"{key} {value}" for key, value in every.items()]
         lines += [f"sentinel monitor {name} 127.0.0.1 {master.port} {quorum}"]
         lines += [f"sentinel {key} {name} {value}" for key, value in watched.items()]
         (self.folder / "redis.conf").write_text("".join(f"{line}\n" for line in lines))

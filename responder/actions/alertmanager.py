@@ -33,7 +33,8 @@ Silence = Mapping[str, Any]
 class AlertmanagerSilence(Action):
     """Silence alerts in Alertmanager for a short time.
 
-    - `service`: a service of kind `alertmanager`, which should stand below `alertmanagers:` as well.
+    - `service`: a service of kind `alertmanager`, whose url must stand below `alertmanagers:` as well: Alertmanager
+      does not tell the end of what is silenced, so only who asks it hears of that. `lint` warns (`unheard-silence`).
     - `matchers`: label → value, each exactly; `alertname` must be among them. Placeholders may stand in values.
     - `for`: how long, at least 1m and at most 4h.
     - `comment`: why, for whoever finds it.

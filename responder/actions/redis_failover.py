@@ -32,6 +32,7 @@ from responder.sentinel_views import (
     nobody_fit,
     obstacle,
     replica_views,
+    yielded,
 )
 from responder.timing import SECOND, format_duration
 from responder.written import Duration
@@ -85,9 +86,11 @@ class RedisFailover(RedisStep):
 
     Effect class `probed`. It is sent through one Sentinel, the first of the service's that answers, so that a second
     one sent at the same time is refused. Success: a majority of the Sentinels name a new address, ROLE there says
-    master, a write succeeds there, and the old master is a replica or cannot be reached. Give the step a `timeout` of
-    30s: of a master that works the Sentinels need ten seconds to tell it. After a lost answer the address and the
-    epoch tell whether it happened. There is no undo: the way back is another failover, with the same losses.
+    master, a write succeeds there, and the old master says that it is a replica. Where we do not reach it, a majority
+    of the Sentinels must see that it is one, or not reach it either (SENTINEL REPLICAS: `s_down`, or no answer for
+    5 s): a network that is cut between us and it alone proves nothing. Give the step a `timeout` of 30s: of a master
+    that works the Sentinels need ten seconds to tell it. After a lost answer the address and the epoch tell whether it
+    happened. There is no undo: the way back is another failover, with the same losses.
 
     What Sentinels do not tell, and so nobody looks at: failovers that were tried and failed; how much a master that is
     down had not sent yet. When a Sentinel has restarted lately, the last failover counts as that recent.
@@ -334,10 +337,19 @@ class RedisFailover(RedisStep):
         try:
             old = await _role(sentinels, before.address, timeout)
         except NoAnswer:
-            return ""
+            return await _not_yielded(sentinels, before.address, views, timeout)
         except ResponderError as error:
             return f"the old master {before.address} cannot be checked ({error})"
         return "" if old == "slave" else f"the old master {before.address} still says that it is {old}"
+
+
+async def _not_yielded(sentinels: SentinelConnection, old: str, views: Views, timeout: float) -> str:
+    """What is missing for an old master that we do not reach: it may be that only we do not. Raises nothing."""
+    count = yielded(old, views, await sentinels.replicas(timeout))
+    if count >= views.needed:
+        return ""
+    seen = f"only {count} of {views.total} Sentinels see that it is gone or a replica ({views.needed} must)"
+    return f"we do not reach the old master {old}, and {seen}: clients may still write to it"
 
 
 def _before(plan: Plan) -> _Before:

@@ -14,6 +14,7 @@ from responder.cli.output import (
     count,
     counted_down,
     heading,
+    held_by,
     moment,
     now_of,
     paper,
@@ -129,7 +130,7 @@ def _locks(locks: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
     yield heading("locked targets")
     rows = [
         (text(one["target"]), text(one["incident"][:SHORT]), text(ago(moment(one["since"]) or now, now)),
-         word("unknown") if one["unknown"] else text(f"run {one['run']}"))
+         word("unknown") if one["unknown"] else text(held_by(one)))
         for one in locks
     ]  # fmt: skip
     yield table(("TARGET", "INCIDENT", "SINCE", "WHY"), rows)

@@ -54,6 +54,11 @@ def text(value: object, style: str = "") -> Text:
     return Text().append(plain(value), style)
 
 
+def held_by(lock: Mapping[str, Any]) -> str:
+    """Which run holds a lock, and whether a higher severity need not wait for it."""
+    return f"run {lock['run']}{', verifying' if lock.get('verifying') else ''}"
+
+
 def word(value: str | None) -> Text:
     """A status, severity, outcome or result, in its colour."""
     return text(value or "-", _STYLES.get(value or "", ""))

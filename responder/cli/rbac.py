@@ -55,13 +55,22 @@ class Grants:
 
 @dataclass(frozen=True, slots=True)
 class AclUser:
-    """A user of Redis. `of`: `servers` or `sentinels`; `named`: the configuration names the user."""
+    """A user of Redis. `of`: `servers` or `sentinels`; `named`: the configuration names the user; `optional`: what for
+    -> the command that allows it as well."""
 
     service: str
     of: str
     named: bool
     line: str
+    optional: Mapping[str, str]
 
+
+_DRY: Final = {"acl|dryrun": "so that `responder doctor` can prove each right without using it (Redis 7)"}
+_FOR_DOCTOR: Final[Mapping[str, Mapping[str, str]]] = {
+    "servers": {"time": "so that `responder doctor` can compare the clocks", **_DRY},
+    "sentinels": {"sentinel|replicas": "so that `responder doctor` can look at the replicas", **_DRY},
+}
+"""What no runbook needs, and why it is worth having."""
 
 Found = Role | Grants | AclUser
 
@@ -147,7 +156,10 @@ def _user(service: str, of: str, username: str | None, rights: AclRights) -> Ite
     """`default` is whoever names no user: it must not lose what others need of it."""
     named = username not in (None, "default")
     if rights:
-        yield AclUser(service, of, named, rights.line(username if named and username else USER))
+        name = username if named and username else USER
+        asked = {why: right for right, why in _FOR_DOCTOR[of].items() if right not in rights.commands}
+        optional = {why: f"ACL SETUSER {name} +{right}" for why, right in asked.items()}
+        yield AclUser(service, of, named, rights.line(name), optional)
 
 
 _FINDERS: Final[Mapping[str, Any]] = {"kubernetes": _roles, "postgres": _grants, "redis": _users}
@@ -198,7 +210,8 @@ def _acl(user: AclUser, _subject: str) -> str:
     key = "sentinel_username" if user.of == "sentinels" else "username"
     where = "every Sentinel" if user.of == "sentinels" else "every server"
     lacking = "" if user.named else f"\n# it names no user: add `{key}: {USER}` with its password to the service"
-    return f"# service {user.service}: on {where}{lacking}\n{user.line}"
+    optional = "".join(f"\n# optional, {why}:\n# {line}" for why, line in user.optional.items())
+    return f"# service {user.service}: on {where}{lacking}\n{user.line}{optional}"
 
 
 _WRITERS: Final[Mapping[str, Any]] = {"kubernetes": _role, "postgres": _sql, "redis": _acl}

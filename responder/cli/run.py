@@ -270,7 +270,8 @@ def _has_line(event: dict[str, Any]) -> bool:
     """As in the thread: what another line says is not told twice."""
     from responder.telling import SILENT
 
-    return event["kind"] not in SILENT and (event["kind"], event["fact"].get("outcome")) != ("attempt_ended", "ok")
+    silent = event["kind"] in SILENT and (event["kind"] == "paged" or not event["fact"].get("supersedes"))
+    return not silent and (event["kind"], event["fact"].get("outcome")) != ("attempt_ended", "ok")
 
 
 def _ended(asked: Asked, incident: dict[str, Any], run: dict[str, Any]) -> int:

@@ -13,6 +13,7 @@ from responder.cli.output import (
     clock,
     count,
     heading,
+    held_by,
     moment,
     now_of,
     paper,
@@ -97,7 +98,7 @@ def _locks(locks: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
 
 def _lock(lock: dict[str, Any], now: int) -> tuple[RenderableType, ...]:
     short = lock["incident"][:SHORT]
-    why = text(f"run {lock['run']}")
+    why = text(held_by(lock))
     if lock["unknown"]:
         why = word("unknown").append_text(text(f" outcome of run {lock['run']}: responder incident {short}"))
     return (text(lock["target"]), text(short), text(ago(moment(lock["since"]) or now, now)), why)

@@ -1,8 +1,8 @@
 """C15: incidents, the lock of a target, approvals and the pause, against a model that fits on one page.
 
-Two runbooks change one target; one of them asks two people first. Every transaction that the engine would make is made
-here one by one, so that people, alerts and a death also come while a change is under way. After each of them the model
-says where every run stands, who holds the lock and what was sent.
+Three runbooks change one target; one of them asks two people first, and one, for a lower severity, is verified. Every
+transaction that the engine would make is made here one by one, so that people, alerts and a death also come while a
+change is under way. After each of them the model says where every run stands, who holds the lock and what was sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from responder.alert import Limits, parse_notification
 from responder.commands import Command, SetPause, pending_approval
@@ -27,7 +27,7 @@ from responder.errors import Rejected
 from responder.incident import Incident
 from responder.ingest import Doubtful, Ingest
 from responder.operations import Ended, Learned, Report, Tick
-from responder.recorded import AlertsSeen, Effect, Outcome, Result
+from responder.recorded import AlertsSeen, Effect, Observation, Outcome, Phase, Result
 from responder.records import NotificationRow, Operation, open_key
 from responder.rules import Rules
 from responder.timing import HOUR, SECOND, format_time
@@ -36,7 +36,8 @@ from tests.builders import Ledger, a_plan, a_runbook, call_step, rules_of
 
 EXAMPLES = int(os.environ.get("RESPONDER_EXAMPLES", "30"))
 TARGET = "desk"
-NAMES = ("asks", "acts")
+NAMES = ("asks", "acts", "looks")
+SEVERITIES = {"asks": "critical", "acts": "critical", "looks": "high"}
 PEOPLE = ("alice", "bob", "carol")
 OUTCOMES = {Outcome.OK: "over", Outcome.PERMANENT: "over", Outcome.TEMPORARY: "over", Outcome.UNKNOWN: "unknown"}
 NEVER = "0001-01-01T00:00:00Z"
@@ -44,13 +45,15 @@ NEVER = "0001-01-01T00:00:00Z"
 
 @cache
 def rules() -> Rules:
-    """Neither is verified, so that a run ends with its change."""
+    """One is verified, until it is good; a run of the others ends with its change."""
     asking = call_step(approval={"role": "operator", "people": 2, "within": "12h"}, timeout="10m")
     asks = a_runbook(runbook="asks", match="asks", target=TARGET, steps=[asking], verify=None, checks=None)
     acts = a_runbook(
         runbook="acts", match="acts", target=TARGET, steps=[call_step(timeout="10m")], verify=None, checks=None
     )
-    return rules_of(asks, acts)
+    verify = {"check": "risk", "expect": "value < 1", "within": "1h"}
+    looks = a_runbook(runbook="looks", match="looks", target=TARGET, steps=[call_step(timeout="10m")], verify=verify)
+    return rules_of(asks, acts, looks)
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
@@ -58,12 +61,13 @@ def rules() -> Rules:
 
 @dataclass
 class Case:
-    """Where the incident of one runbook stands: `none`, `waits`, `asked`, `acts`, `over`, `unknown`."""
+    """Where the incident of one runbook stands: `none`, `waits`, `asked`, `acts`, `verifies`, `over`, `unknown`."""
 
     stands: str = "none"
     firing: bool = False
     yes: set[str] = field(default_factory=set)
     taken: bool = False
+    settled: bool = False
 
 
 @dataclass
@@ -86,11 +90,13 @@ class Model:
             case.stands = "waits"
         elif self.lock is not None and self.lost:
             self._ends(name, "over")
-        elif self.lock is not None:
+        elif self.lock is not None and not (self.cases[self.lock].stands == "verifies" and name != "looks"):
             case.stands = "waits"
         elif name == "asks" and len(case.yes) < 2:
             case.stands = "asked"
         else:
+            if self.lock is not None:
+                self._ends(self.lock, "over")
             case.stands, self.lock, self.lost = "acts", name, False
             self.sent[name] += 1
 
@@ -112,16 +118,27 @@ class Model:
         """What has not begun is left; what is over closes."""
         case = self.cases[name]
         case.firing = False
-        if case.stands not in ("none", "acts"):
+        if case.stands not in ("none", "acts", "verifies"):
             self._ends(name, "over")
 
     def ends(self, name: str, outcome: Outcome) -> None:
         """The change is over, one way or another."""
         stands = OUTCOMES[outcome]
         self.lost = stands == "unknown"
+        if name == "looks" and outcome in (Outcome.OK, Outcome.UNKNOWN):
+            self.cases[name].stands, self.cases[name].settled = "verifies", False
+            return
         if not self.lost:
             self.lock = None
         self._ends(name, stands)
+
+    def helps(self) -> None:
+        """The check is good: what is verified is over, and only what nobody knows keeps the lock."""
+        if self.cases["looks"].stands != "verifies":
+            return
+        if self.lock == "looks" and (not self.lost or self.cases["looks"].settled):
+            self.lock = None
+        self._ends("looks", "over")
 
     def stops(self, name: str) -> None:
         """Nothing more is done; what is under way goes on."""
@@ -143,6 +160,7 @@ class Machine(RuleBasedStateMachine):
         self.worker = Worker("life-1", alone=True)
         self.doing: dict[str, Intended] = {}
         self.sent = dict.fromkeys(NAMES, 0)
+        self.good = False
         self._numbers = count(1)
 
     def _id(self) -> str:
@@ -165,12 +183,22 @@ class Machine(RuleBasedStateMachine):
         if isinstance(following, Intended):
             self.doing[incident.runbook or ""] = following
             self.sent[incident.runbook or ""] += 1
+            self._looks_after()
         elif isinstance(following, Gather):
             nobody = AlertsSeen(observed_at=self.ledger.state.now, nobody="nobody is asked")
             plan = a_plan(Effect.UNSAFE) if following.step else None
-            learned = Learned(plan=plan, alerts=nobody if following.alerts else None)
+            now, value = self.ledger.state.now, 0.5 if self.good or following.watch else 2.0
+            seen = tuple(Observation(check=c, value=value, observed_at=now, asked_at=now) for c in following.checks)
+            learned = Learned(seen, plan, alerts=nobody if following.alerts else None)
             report = Report(self._id(), incident.id, following, learned, turn.epoch, self.shelf, self.worker)
             self._take(self.ledger.do(report))
+
+    def _looks_after(self) -> None:
+        """What was superseded is looked at at once, as the timers of the engine do."""
+        incident = self._incident("looks")
+        now = self.ledger.state.now
+        if incident is not None and any(due.kind == "work" and due.due <= now for due in incident.agenda):
+            self._do(partial(Tick, self._id(), incident.id, self.shelf, self.worker))
 
     def _says(self, name: str, verb: str, actor: str = "alice", **more: Any) -> bool:
         """Whether it made sense."""
@@ -189,7 +217,7 @@ class Machine(RuleBasedStateMachine):
         now = format_time(self.ledger.state.now)
         alert = {
             "status": "firing" if firing else "resolved",
-            "labels": {"alertname": name, "severity": "critical"},
+            "labels": {"alertname": name, "severity": SEVERITIES[name]},
             "annotations": {},
             "startsAt": now,
             "endsAt": NEVER if firing else now,
@@ -208,6 +236,13 @@ class Machine(RuleBasedStateMachine):
             self._take(turn)
 
     # --- rules --------------------------------------------------------------------------------------------------------
+
+    @initialize(outcome=st.sampled_from([None, Outcome.OK, Outcome.OK, Outcome.UNKNOWN]))
+    def begins(self, outcome: Outcome | None) -> None:
+        """Mostly one of them is verified already: what comes to that is not met by chance alone."""
+        if outcome is not None:
+            self.fires("looks")
+            self.ends(outcome)
 
     @rule(name=st.sampled_from(NAMES))
     def fires(self, name: str) -> None:
@@ -256,6 +291,18 @@ class Machine(RuleBasedStateMachine):
             elif self.model.cases[name].stands == "waits":
                 self.model.looks(name)
 
+    @rule()
+    def helps(self) -> None:
+        """The check is good at the next look."""
+        self.ledger.after(6 * SECOND)
+        incident, self.good = self._incident("looks"), True
+        if incident is not None:
+            self._do(partial(Tick, self._id(), incident.id, self.shelf, self.worker))
+        self.good = False
+        self.model.helps()
+        if self.model.cases["looks"].stands == "waits":
+            self.model.looks("looks")
+
     @rule(actor=st.sampled_from(PEOPLE))
     def approves(self, actor: str) -> None:
         incident = self._incident("asks")
@@ -293,12 +340,15 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def cancels(self, name: str) -> None:
-        makes_sense = self.model.cases[name].stands in ("waits", "asked", "acts")
+        makes_sense = self.model.cases[name].stands in ("waits", "asked", "acts", "verifies")
         assert self._says(name, "cancel") is makes_sense
         self.model.stops(name)
 
     @precondition(lambda self: self.doing)
     @rule(outcome=st.sampled_from([Outcome.UNKNOWN, Outcome.OK, Outcome.PERMANENT, Outcome.TEMPORARY]))
+    def comes_to_its_end(self, outcome: Outcome) -> None:
+        self.ends(outcome)
+
     def ends(self, outcome: Outcome) -> None:
         """The change that is under way ends."""
         name, doing = self.doing.popitem()
@@ -321,16 +371,20 @@ class Machine(RuleBasedStateMachine):
         unsettled = incident.unsettled if incident is not None else ()
         if unsettled:
             assert self._says(name, "settle", attempt=unsettled[-1].id, applied=applied)
+            self.model.cases[name].settled = True
             if self.model.lost and self.model.lock == name and self._holder() is None:
                 self.model.lock = None
 
     @rule(name=st.sampled_from(NAMES))
     def unlocks(self, name: str) -> None:
         model = self.model
-        makes_sense = model.cases[name].stands != "none" and model.lock is not None and model.lost
+        held = model.lock is not None and (model.lost or model.cases[model.lock].stands == "verifies")
+        makes_sense = model.cases[name].stands != "none" and held
         assert self._says(name, "unlock") is makes_sense
         if makes_sense:
-            model.lock = None
+            model.lock, model.lost = None, False
+            if model.cases[name].stands == "waits":
+                model.looks(name)
 
     # --- what must be the same ----------------------------------------------------------------------------------------
 
@@ -354,6 +408,8 @@ class Machine(RuleBasedStateMachine):
             return "unknown" if last.result is Result.UNKNOWN else "over"
         if run.open_attempt is not None:
             return "acts"
+        if run.phase is Phase.VERIFYING:
+            return "verifies"
         return "asked" if pending_approval(incident) is not None and run.waits_until is None else "waits"
 
     @invariant()

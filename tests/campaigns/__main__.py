@@ -27,6 +27,7 @@ from typing import Any
 
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.campaigns import escalation, network, outage, simulation, timers
+from tests.campaigns.network_scenes import SUBJECTS
 from tests.campaigns.report import Result, as_json, table
 from tests.crash.running import Campaign as Crash
 from tests.provision import CHECKOUT
@@ -51,7 +52,8 @@ def outages(seed: int, *, small: bool) -> list[outage.Setting]:
 
 def c9(seed: int, seeds: int | None, *, small: bool) -> Iterator[Result]:
     """`seeds`: another number of cases than 5,000. Each process has servers of its own."""
-    count, began, whole = 1_000 if small else seeds or 5_000, time.monotonic(), network.Tally()
+    count = network.ROUNDS * len(SUBJECTS) if small else seeds or 5_000
+    began, whole = time.monotonic(), network.Tally()
     size = min(network.BATCH, -(-count // CORES))
     last = seed + count
     with ProcessPoolExecutor(CORES) as pool:

@@ -1,8 +1,9 @@
 """C9: the servers behind the proxy, what is asked of them, and the ledger of what they have done.
 
 HTTP, Prometheus, Alertmanager and Kubernetes are the world of the contract of actions, served over TCP; Redis, its
-Sentinel and PostgreSQL are real. Redis tells its own ledger: whoever listens hears each message and each write. A
-statement that is cancelled in PostgreSQL begins again, so a second cancel would be seen.
+Sentinel and PostgreSQL are real, except where somebody takes over (`network_promotions`). Redis tells its own ledger:
+whoever listens hears each message and each write. A statement that is ended in PostgreSQL begins again, so a second end
+would be seen.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import redis.asyncio
 import trustme
 
 from responder.actions import ACTIONS
-from responder.connections import Connections, open_transport
+from responder.connections import Connections, Openers, open_transport
 from responder.contracts import Secret, Service
 from responder.perform import Performer
 from responder.recorded import Effect
@@ -36,7 +37,10 @@ from responder.services import (
     RedisService,
 )
 from responder.wall_clock import wall_clock
+from tests.campaigns import network_promotions as promotions
+from tests.campaigns.network_faults import TIMEOUT
 from tests.campaigns.network_origin import Origin
+from tests.campaigns.network_promotions import FAILOVER, OF_TWO, PLANNED, PROMOTION
 from tests.contract.action_world import MEMBERS, NOW, PARAMETERS, Member, World
 from tests.contract.sql_world import TOKEN
 from tests.fakes.proxy import FaultProxy, Line
@@ -48,6 +52,9 @@ MASTER = "mymaster"
 _OVER_HTTP = ("http.", "parameter.", "prometheus.", "alertmanager.", "kubernetes.")
 _ABSENT = {"redis.timeseries_range"}
 """Not played: Debian's Redis has no time series module."""
+FAILOVER_TIMEOUT = TIMEOUT * 6
+"""Seconds that a failover has, whose page asks for 30 s instead of ten. It is twice that in proportion, for some twenty
+questions share it."""
 _OVER_TLS = ("reduce", "unsafe", "query", "silence", "scale", "restart")
 
 
@@ -58,6 +65,20 @@ class Subject:
     name: str
     protocol: str
     member: Member
+    served: str = ""
+    """By what, where that is not the protocol's usual server."""
+    timeout: float = TIMEOUT
+    """Seconds that its step has."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether nobody can tell that a change whose answer was lost did not happen: it may still come."""
+        return self.member.action == "postgres.promote"
+
+    @property
+    def ends(self) -> bool:
+        """Whether it needs somebody whose statement it ends."""
+        return self.member.action == "postgres.terminate_queries"
 
 
 def _subjects() -> dict[str, Subject]:
@@ -71,9 +92,18 @@ def _subjects() -> dict[str, Subject]:
         watched = replace(member, with_={**member.with_, "service": "trading-redis"})
         found.append(Subject(f"{name}, Sentinel", "redis", watched))
     found.append(Subject("redis Sentinels", "redis", MEMBERS["redis Sentinels"]))
-    found += [Subject(n, "postgres", MEMBERS[n]) for n in ("sql replication", "sql long queries", "sql pool")]
+    readers = ("sql replication", "sql long queries", "sql pool", "sql statements")
+    found += [Subject(n, "postgres", MEMBERS[n]) for n in readers]
     ends = MEMBERS["sql terminate"]
-    found.append(Subject("sql cancel", "postgres", replace(ends, with_={**ends.with_, "older_than": "1s"})))
+    for how in ("cancel", "terminate"):
+        ended = replace(ends, with_={**ends.with_, "older_than": "1s", "how": how})
+        found.append(Subject(f"sql {how}", "postgres", ended))
+    found.append(Subject("failover", "redis", FAILOVER, "sentinels", FAILOVER_TIMEOUT))
+    found.append(Subject("failover, planned", "redis", PLANNED, "sentinels", FAILOVER_TIMEOUT))
+    found.append(Subject("Patroni, failover", "http", PROMOTION, "patroni"))
+    found.append(Subject("Patroni, switchover", "http", PROMOTION, "patroni that leads"))
+    found.append(Subject("promote", "postgres", PROMOTION, "standbys"))
+    found.append(Subject("promote, one of two", "postgres", OF_TWO, "standbys"))
     return {one.name: one for one in found}
 
 
@@ -97,10 +127,11 @@ class Scene:
 
 @dataclass
 class Victim:
-    """A session whose statement is to be cancelled; `role` is its own."""
+    """A session whose statement is to be ended; `role` is its own. It begins another one, as reports do that are tried
+    again."""
 
     role: str
-    cancelled: int = 0
+    ended: int = 0
 
 
 @dataclass
@@ -124,8 +155,10 @@ class Ground:
         if "redis" in self.servers:
             await self._start_redis()
         if "postgres" in self.servers:
-            self.postgres = await self._started(Postgres(settings={"max_connections": "400"}))
-            for statement in ("CREATE ROLE responder LOGIN", *ACTIONS["postgres.terminate_queries"].grants):
+            settings = {"max_connections": "400", "shared_preload_libraries": "pg_stat_statements"}
+            self.postgres = await self._started(Postgres(settings=settings))
+            grants = ACTIONS["postgres.terminate_queries"].grants
+            for statement in ("CREATE ROLE responder LOGIN", "CREATE EXTENSION pg_stat_statements", *grants):
                 self.postgres.execute(statement.format(role="responder"))
         return self
 
@@ -191,13 +224,20 @@ class Ground:
                 await asyncio.sleep(0.1)
 
     async def _suffer(self, victim: Victim) -> None:
+        while True:
+            await self._session(victim)
+
+    async def _session(self, victim: Victim) -> None:
         where = f"postgresql://{victim.role}@{self.postgres.address}/postgres?application_name=monthly"
         async with await psycopg.AsyncConnection.connect(where, autocommit=True) as session:
             while True:
                 try:
                     await session.execute("SELECT pg_sleep(600)")
                 except psycopg.errors.QueryCanceled:
-                    victim.cancelled += 1
+                    victim.ended += 1
+                except psycopg.errors.AdminShutdown:
+                    victim.ended += 1
+                    return
 
     # --- scenes -------------------------------------------------------------------------------------------------------
 
@@ -206,7 +246,9 @@ class Ground:
         """The servers, the proxies and the services of one case. `lasting`: connections serve several requests."""
         async with AsyncExitStack() as stack:
             made = {"redis": self._on_redis, "postgres": self._on_postgres}.get(subject.protocol)
-            if made is not None:
+            if subject.served:
+                yield await _promoted(subject, line, stack, lasting=lasting)
+            elif made is not None:
                 yield await made(subject, line, seed, stack)
             else:
                 yield await self._over_http(subject, line, stack, lasting=lasting)
@@ -219,7 +261,7 @@ class Ground:
         proxy = FaultProxy(line, origin.port, self.trust if tls else None, self.stranger)
         await stack.enter_async_context(proxy)
         url = f"http{'s' if tls else ''}://127.0.0.1:{proxy.port}"
-        performer = await _performer(_http_services(url, self.ca_file), stack, lambda: NOW)
+        performer = await _performer(_http_services(url, self.ca_file), stack, line, lambda: NOW)
 
         async def changes() -> int:
             await asyncio.sleep(0.02)  # what was passed on at the last moment is being done
@@ -247,7 +289,7 @@ class Ground:
         elif subject.member.action == "redis.write_test":
             with_["key"] = f"written-{seed}-{proxy.port}"
             said = f"__keyspace@0__:{with_['key']}"
-        performer = await _performer(services, stack, wall_clock)
+        performer = await _performer(services, stack, line, wall_clock)
         return Scene(performer, replace(subject.member, with_=with_), lambda: self._heard(said))
 
     async def _on_postgres(self, subject: Subject, line: Line, seed: int, stack: AsyncExitStack) -> Scene:
@@ -256,7 +298,7 @@ class Ground:
         services: dict[str, Service] = {
             "db": PostgresService(url=url, username="responder", tls="off", timeout="10s"),
         }
-        performer = await _performer(services, stack, wall_clock)
+        performer = await _performer(services, stack, line, wall_clock)
         if subject.member.reads:
             return Scene(performer, subject.member, _nothing)
         victim = self._victims.pop(0)
@@ -264,9 +306,29 @@ class Ground:
 
         async def changes() -> int:
             await asyncio.sleep(0.05)  # the victim has to hear of it
-            return victim.cancelled
+            return victim.ended
 
         return Scene(performer, member, changes)
+
+
+async def _promoted(subject: Subject, line: Line, stack: AsyncExitStack, *, lasting: bool) -> Scene:
+    member = subject.member
+    if subject.served == "sentinels":
+        stage = await promotions.sentinels(member, line, stack)
+    elif subject.served == "standbys":
+        stage = await promotions.standbys(member, line, stack)
+    else:
+        leads = subject.served == "patroni that leads"
+        stage = await promotions.patroni(line, stack, leads=leads, lasting=lasting)
+    performer = await _performer(stage.services, stack, line, wall_clock, stage.openers)
+
+    async def changes() -> int:
+        await asyncio.sleep(0.02)  # what was passed on at the last moment is being done
+        while stage.busy():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        return stage.changes()
+
+    return Scene(performer, member, changes, stage.effects, unexpected=stage.unexpected)
 
 
 async def _nothing() -> int:
@@ -287,10 +349,20 @@ def _http_services(url: str, ca_file: str) -> dict[str, Service]:
     }
 
 
-async def _performer(services: Mapping[str, Service], stack: AsyncExitStack, clock: Callable[[], int]) -> Performer:
-    connections = Connections(services, open_transport)
+async def _performer(
+    services: Mapping[str, Service],
+    stack: AsyncExitStack,
+    line: Line,
+    clock: Callable[[], int],
+    openers: Openers | None = None,
+) -> Performer:
+    connections = Connections(services, open_transport, openers or Openers())
     stack.push_async_callback(_closed, connections)
-    return Performer(ACTIONS, connections.connect, PARAMETERS, clock, asyncio.sleep)
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds * line.pace * TIMEOUT / 10)  # in proportion, as the timeouts are
+
+    return Performer(ACTIONS, connections.connect, PARAMETERS, clock, sleep)
 
 
 async def _closed(connections: Connections) -> None:

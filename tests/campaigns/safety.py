@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 
 from responder import facts as f
 from responder.incident import Run
-from responder.recorded import Answer, Outcome, ProbeAnswer, Result, StepStatus
+from responder.policies import SEVERITIES
+from responder.recorded import Answer, Cause, Effect, Outcome, ProbeAnswer, Result, StepStatus
 from responder.records import Sending
 from responder.timing import DAY, MINUTE, SECOND
 from responder.written import Rate
 from tests.campaigns import listed, together, words
 from tests.campaigns.intents import BACK, Change, Seen
 from tests.campaigns.services import KELLY
+from tests.invariants import Case
 
 PASSED_BY_BRAKES = frozenset(
     {"calendar", "cooldown", "runs", "ineffective", "lock", "changes", "storm", "relapse", "success"}
@@ -157,6 +159,84 @@ def _unlocked(seen: Seen, target: str, since: int, until: int) -> bool:
     )
 
 
+def _superseded(seen: Seen) -> Iterator[str]:
+    """A run that only verified ends for a higher severity alone, with its change, and undoes nothing after that."""
+    cases = {case.row.id: case for case in seen.found.cases}
+    begun = {(c.at, c.case.row.id, name): c for c in seen.changes for name in c.event.fact.supersedes}  # type: ignore[union-attr]
+    ended = {
+        (event.at, event.fact.superseded, case.row.id): event
+        for case in cases.values()
+        for event in case.events
+        if isinstance(event.fact, f.RunEnded) and event.fact.superseded
+    }
+    yield from (f"superseded: {key} stands in one of two journals only" for key in begun.keys() ^ ended.keys())
+    for key in begun.keys() & ended.keys():
+        yield from (f"superseded: {begun[key]}: {said}" for said in _wrongly(begun[key], cases[key[2]], ended[key]))
+
+
+def _wrongly(by: Change, case: Case, end: f.Event) -> Iterator[str]:
+    assert isinstance(end.fact, f.RunEnded)
+    before = [event.fact for event in case.events if event.seq < end.seq]
+    number, mine = end.fact.run, _severity(by.case, by.event.seq)
+    if mine is None or SEVERITIES.index(mine) <= SEVERITIES.index(_severity(case, end.seq) or SEVERITIES[-1]):
+        yield f"{mine} over {_severity(case, end.seq)}"
+    if by.run.cause in BACK:
+        yield "what takes back goes over nothing"
+    if not any(isinstance(fact, f.Verifying) and fact.run == number for fact in before):
+        yield "it was not being verified"
+    run = next(run for run in case.incident.runs if run.number == number)
+    if run.target != by.run.target or run.cause in BACK:
+        yield f"it was run {number} on {run.target}, because of {run.cause}"
+    ends = {fact.attempt: fact.outcome for fact in before if isinstance(fact, f.AttemptEnded)}
+    probed = {fact.attempt: fact.answer for fact in before if isinstance(fact, f.Probed)}
+    for one in run.attempts:
+        lost = ends.get(one.id, Outcome.UNKNOWN) is Outcome.UNKNOWN and one.plan.effect is not Effect.READ
+        if one.id not in ends or (lost and probed.get(one.id, ProbeAnswer.UNCLEAR) is ProbeAnswer.UNCLEAR):
+            yield f"nobody knows what became of {one.id}"
+    undone = [r for r in case.incident.runs if r.cause is Cause.UNDO and r.restores in {a.id for a in run.attempts}]
+    if end.fact.result is not Result.UNVERIFIED or undone:
+        yield f"it ended {end.fact.result}, and was undone {len(undone)} times"
+
+
+def _severity(case: Case, seq: int) -> str | None:
+    """What it was worth then, None where nobody can say."""
+    said: str | None = None
+    for event in case.events:
+        if event.seq < seq and isinstance(event.fact, f.Opened | f.SeverityRose):
+            said = event.fact.severity
+    return said if said in SEVERITIES else None
+
+
+def _kept_waiting(seen: Seen) -> Iterator[str]:
+    """What is more severe waits for no run that only verifies, and of which all is known."""
+    for case in seen.found.cases:
+        runs = {run.number: run for run in case.incident.runs}
+        for event in case.events:
+            if not isinstance(event.fact, f.Waiting) or event.fact.verdicts[-1].gate != "lock":
+                continue
+            run, mine = runs[event.fact.run], _severity(case, event.seq)
+            held = [
+                c for c in seen.changes if c.run is not run and c.run.target == run.target and _under_way(c, event.at)
+            ]
+            if run.cause in BACK or mine is None or not held:
+                continue
+            if all(_yields(change, event.at, SEVERITIES.index(mine)) for change in held):
+                yield f"kept waiting: {case.row.id} ({mine}) for {held[0]}, which only verifies"
+
+
+def _under_way(change: Change, at: int) -> bool:
+    return change.at < at and (change.run.ended_at is None or change.run.ended_at > at)
+
+
+def _yields(change: Change, at: int, rank: int) -> bool:
+    verifying = [e for e in change.case.events if isinstance(e.fact, f.Verifying) and e.fact.run == change.run.number]
+    begun = bool(verifying) and verifying[0].at < at
+    doubt = any(s.status is StepStatus.UNKNOWN for s in change.run.steps) or any(a.settled for a in change.run.attempts)
+    last = max((e.seq for e in change.case.events if e.at <= at), default=0) + 1
+    theirs = _severity(change.case, last) or SEVERITIES[-1]
+    return begun and not doubt and SEVERITIES.index(theirs) < rank
+
+
 def _unknowns(seen: Seen) -> Iterator[str]:
     """What may have happened is not told to have failed or to be left out, whatever a later attempt was answered."""
     for change in seen.changes:
@@ -264,6 +344,8 @@ RULES: tuple[Callable[[Seen], Iterable[str]], ...] = (
     _runs,
     _changes,
     _one_at_a_time,
+    _superseded,
+    _kept_waiting,
     _unknowns,
     words.pauses,
     words.stopped,

@@ -84,7 +84,12 @@ def play(campaign: str, seed: int) -> Played:
     """The world of a seed."""
     rules, config = rule_set(seed % SETS)
     count = sum(1 for name in rules.runbooks if name != "halt")
-    world = World(rules, config, lot(seed, count, races=campaign == "c21"))
+    return judged(World(rules, config, lot(seed, count, races=campaign == "c21")))
+
+
+def judged(world: World) -> Played:
+    """Play it and judge it."""
+    config = world.config
     with _errors(world.failing):
         world.run()
     found = asyncio.run(read_found(world.store, _ledger(world)))
@@ -94,7 +99,7 @@ def play(campaign: str, seed: int) -> Played:
     writes, paused = tuple(world.platform.writes), tuple(world.edge.paused)
     watched = tuple(tuple(one.history) for one in world.watchers.all)
     order = world.store.order
-    seen = Seen(found, rules, config.automation, writes, parameter.floor, total, paused, watched, order)
+    seen = Seen(found, world.rules, config.automation, writes, parameter.floor, total, paused, watched, order)
     wrong = (*world.failing, *(line for line in judge(found) if _is_wrong(line, found)), *judge_safety(seen))
     return Played(world, found, seen, wrong)
 
@@ -200,6 +205,8 @@ def _counted(played: Played) -> Iterator[str]:
             kind = event.fact.kind
             if kind in ("refused", "waiting", "approved", "settled", "taken_over", "machine_fired"):
                 yield kind.replace("_", " ")
+            if getattr(event.fact, "superseded", ""):
+                yield "runs superseded"
         yield from (f"runs {run.result}" for run in case.incident.runs if run.mode is not Mode.OBSERVE)
 
 

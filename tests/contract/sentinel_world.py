@@ -23,7 +23,10 @@ class Watched:
     `progress`: who is failing over. `stale`: Sentinels that go on naming the old master. `silent`: addresses that
     nobody reaches. `priority` of both replicas; `link_down_for` (seconds) of the near one. `link_up_but_quiet_for`
     (seconds): its link is up, and so long nothing came. `refusal`: what the next SENTINEL FAILOVER is answered with.
-    `converts`: an old master that is alive becomes a replica. `busy`: it answers, and says that it cannot now."""
+    `converts`: an old master that is alive becomes a replica. `busy`: it answers, and says that it cannot now.
+    `cuts_us_off`: from the failover on we do not reach it, while the Sentinels do. `miss_it`: Sentinels that see that a
+    dead old master is gone; the others have only just begun to ask it. `lost_for` (milliseconds): for how long they
+    have had no answer of it, their own flag not set yet."""
 
     down: frozenset[str] = frozenset(SENTINELS)
     down_for: int = 30_000
@@ -40,6 +43,9 @@ class Watched:
     link_down_for: int = 30
     link_up_but_quiet_for: int | None = None
     busy: bool = False
+    cuts_us_off: bool = False
+    miss_it: frozenset[str] = frozenset(SENTINELS)
+    lost_for: int | None = None
     quorum: bool = True
     tilt: bool = False
     refusal: str = ""
@@ -72,7 +78,7 @@ class Watched:
     def _sentinel(self, address: str, words: tuple[str, ...]) -> Any:
         answers: dict[str, Callable[[], Any]] = {
             "MASTER": lambda: self._master(address),
-            "REPLICAS": self._replicas,
+            "REPLICAS": lambda: self._replicas(address),
             "CKQUORUM": self._ckquorum,
             "GET-MASTER-ADDR-BY-NAME": lambda: [part.encode() for part in self._named(address).split(":")],
             "FAILOVER": lambda: self._failover(address),
@@ -99,7 +105,9 @@ class Watched:
             **({"s-down-time": self.down_for, "o-down-time": self.down_for} if down else {}),
         })  # fmt: skip
 
-    def _replicas(self) -> Any:
+    def _replicas(self, sentinel: str) -> Any:
+        master = self._named(sentinel)
+        known = ((FAR, HELD - 500), (NEAR, HELD), (MASTER, HELD))
         return [
             _flat(
                 {
@@ -111,11 +119,23 @@ class Watched:
                     "slave-repl-offset": offset,
                     "last-ok-ping-reply": 100,
                     "info-refresh": 300,
+                    "role-reported": "slave",
+                    "master-host": master.split(":")[0],
                     "master-link-down-time": 0 if self.link_up_but_quiet_for else self.link_down_for * 1000,
+                    **(self._old(sentinel) if address == MASTER else {}),
                 }
             )
-            for address, offset in ((FAR, HELD - 500), (NEAR, HELD))
+            for address, offset in known
+            if address != master
         ]
+
+    def _old(self, sentinel: str) -> dict[str, object]:
+        """The old master in the place of a replica. A Sentinel takes it for one until it has asked it."""
+        if self.alive:
+            return {} if self.converts else {"role-reported": "master", "master-host": "?"}
+        if self.lost_for is not None:
+            return {"master-host": "?", "last-ok-ping-reply": self.lost_for}
+        return {"master-host": "?", **({"flags": "s_down,slave"} if sentinel in self.miss_it else {})}
 
     def _ckquorum(self) -> Any:
         if not self.quorum:
@@ -128,6 +148,8 @@ class Watched:
         self.told.append(sentinel)
         if self.obeys:
             self.new, self.epoch, self.quiet_for = NEAR, self.epoch + 1, 0
+        if self.cuts_us_off:
+            self.silent.add(MASTER)
         return b"OK"
 
     # --- servers ------------------------------------------------------------------------------------------------------

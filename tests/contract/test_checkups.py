@@ -19,7 +19,7 @@ from responder.checkups import SKEW, Finding, Needs, apart, looked_over
 from responder.connections import Connections, open_transport
 from responder.contracts import Parameter, Secret, Service
 from responder.redis_steps import RedisStep
-from responder.rights import uses_of
+from responder.rights import SAMPLES, uses_of
 from responder.runbook import Runbook
 from responder.services import (
     AlertmanagerService,
@@ -37,6 +37,7 @@ from tests.fakes.kubernetes import TOKEN, ApiServer, Cluster
 from tests.fakes.kubernetes_objects import NAMESPACE
 from tests.fakes.server import FakeServer, HangsUp
 from tests.servers import Alertmanager, Postgres, Prometheus, Redis, Sentinel, free_port
+from tests.system.patience import eventually
 
 PASSWORD = "s3cret-password-of-a-test"
 SECRET = Secret("env PASSWORD", lambda: PASSWORD)
@@ -170,12 +171,31 @@ async def test_a_database_that_is_not_there_or_lets_nobody_in_is_found(database:
     assert (unknown[0], "it does not let us in" in unknown[1]) == (False, True)
 
 
+async def test_that_patroni_answers_a_question_does_not_prove_that_it_takes_an_order(database: Postgres) -> None:
+    async with Asked() as patroni:
+        service = at_database(database, patroni={"url": patroni.url, "member": "db-1"})
+        found = await looked(service, needs(PROMOTE))
+    assert (True, "its Patroni answers GET /cluster, for which it asks nobody who they are") in found
+    unproven = "whether its Patroni takes our POST is not proven: that is known only when a promotion is sent"
+    assert (None, unproven) in found
+
+
+class Asked(FakeServer):
+    """A Patroni that must be told nothing."""
+
+    def __init__(self) -> None:
+        super().__init__([Route("/cluster", self._cluster)])
+
+    async def _cluster(self, _request: Request) -> Response:
+        return JSONResponse({"members": []})
+
+
 def test_every_grant_and_every_command_of_the_actions_can_be_asked_about() -> None:
     for action in ACTIONS.values():
         for grant in action.grants:
             assert any(pattern.fullmatch(grant) for pattern, _ in checkups._PRIVILEGES), grant
         if issubclass(action, RedisStep):
-            assert {*action.commands, *action.sentinel_commands} <= checkups._SAMPLES.keys()
+            assert {*action.commands, *action.sentinel_commands} <= SAMPLES.keys()
 
 
 # --- Redis ------------------------------------------------------------------------------------------------------------
@@ -221,11 +241,11 @@ async def test_each_right_that_is_missing_is_found_by_a_dry_run(cache: Redis, ta
 async def test_without_a_dry_run_what_reads_is_read_and_the_rest_is_said_to_be_unknown(cache: Redis) -> None:
     allow(cache, RIGHTS)
     found = await looked(at_cache(cache), needs(GET, WRITE, SAY))
-    unknown = "known only when it is sent: set responder:write-test, publish param.reload; "
+    unknown = "not proven, since only doing it would show it: set responder:write-test, publish param.reload; "
     assert found[1:] == [
-        (None, "its clock is not ours to read: allow +time"),
+        (None, "its clock was not compared: allow +time"),
         (True, "its user may do the rest of all that the runbooks do"),
-        (None, f"{unknown}with +acl|dryrun it can be asked (Redis 7)"),
+        (None, f"{unknown}allow +acl|dryrun (Redis 7), and the server is asked instead"),
     ]
     allow(cache, RIGHTS.replace("+getrange", ""))
     (says,) = bad(await looked(at_cache(cache), needs(GET, WRITE, SAY)))
@@ -256,6 +276,34 @@ async def test_every_sentinel_is_looked_at_and_no_failover_is_sent() -> None:
         one_gone = service.model_copy(update={"sentinels": (sentinel.address, gone)})
         assert any(gone in says for says in bad(await looked(one_gone, failover)))
         assert "FAILOVER" not in sentinel.log.read_text()
+
+
+async def test_a_replica_without_our_user_is_found_before_it_is_the_master() -> None:
+    """A replica inherits no users, and a failover asks INFO, ROLE and SET of it."""
+    with Redis() as master, Redis(replica_of=master) as replica, Sentinel(master) as sentinel:
+        rights = "~responder:* -@all +info +role +set +time +acl|dryrun"
+        allow(master, rights)
+        service = RedisSentinelService(
+            sentinels=(sentinel.address,), master="mymaster", username="responder", password=SECRET
+        )
+        with sentinel.client() as client:
+            eventually("it knows the replica", lambda: client.sentinel_slaves("mymaster"), bool)
+        failover = needs(("redis.failover", {"service": "it", "after": "0s"}), retry={"attempts": 2})
+        (says,) = bad(await looked(service, failover))
+        assert says.startswith(f"replica {replica.address}: ")
+        assert "it does not know us" in says
+        assert "each server has users of its own, so set ours there as well (responder rbac)" in says
+        allow(replica, rights.replace(" +set", ""))
+        (says,) = bad(await looked(service, failover))
+        assert (says.startswith(f"replica {replica.address}: "), "allow +set" in says) == (True, True), says
+        allow(replica, rights)
+        found = await looked(service, failover)
+        assert bad(found) == []
+        assert (True, f"replica {replica.address}: its user may do all that the runbooks do") in found
+        assert (True, f"replica {replica.address}: {AGREES}") in found
+        replica.kill()
+        (says,) = bad(await looked(service, failover))
+        assert says.startswith(f"replica {replica.address}: ")
 
 
 async def test_a_failover_that_gives_up_before_the_sentinels_notice_is_found() -> None:

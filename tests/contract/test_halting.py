@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import time as machine
 from pathlib import Path
 
 from responder.app import App
@@ -34,14 +34,13 @@ async def test_a_file_system_that_hangs_pauses_within_a_second_and_holds_up_noth
     async with built(tmp_path, time, f"automation: {{pause_file: {path}}}") as app:
         os.mkfifo(path)
         for _ in range(3):
-            began = machine.monotonic()
             halted = await looked(app, time)
-            assert machine.monotonic() - began < 30
             assert halted is not None
             assert halted.endswith("cannot be read (its file system does not answer)")
         path.open("w").close()  # it answers, and says nothing
         path.unlink()
-        while await looked(app, time) is not None:
-            assert machine.monotonic() - began < 30
+        async with asyncio.timeout(30):
+            while await looked(app, time) is not None:
+                pass
         assert await looked(app, time) is None
     assert EVERY < SECOND

@@ -228,6 +228,19 @@ async def test_sentinels_have_a_user_of_their_own(install: Any) -> None:
             assert ended.outcome is Outcome.OK, (name, ended.detail)
 
 
+async def test_what_doctor_would_like_to_have_is_optional_and_works(cache: Redis, install: Any) -> None:
+    where = f"{{kind: redis, url: 'redis://{cache.address}/3', username: responder, password: {SECRET}}}"
+    printed = install(f"  cache: {where}\n", READINGS, CHANGES).printed("--redis").splitlines()
+    optional = [line.removeprefix("# ") for line in printed if line.startswith("# ACL ")]
+    assert optional == ["ACL SETUSER responder +time", "ACL SETUSER responder +acl|dryrun"]
+    (needed,) = [line for line in printed if line.startswith("ACL ")]
+    with cache.client() as admin, redis.Redis(port=cache.port, username="responder", password=PASSWORD) as ours:
+        for line in (needed.replace("PASSWORD", PASSWORD), *optional):
+            admin.execute_command(*line.split())
+        assert ours.time()
+        assert ours.acl_dryrun("responder", "SET", "responder:write-test", "1")
+
+
 def test_who_names_no_user_is_told_to_name_one(install: Any) -> None:
     """`default` is everybody's: its rights are not taken away."""
     installed = install("  cache: {kind: redis, url: 'redis://cache:6379'}\n", READINGS)

@@ -18,12 +18,12 @@ from responder.contracts import Secret
 from responder.errors import Permanent, Temporary, Unknown
 from responder.perform import Ended, Performer
 from responder.recorded import Outcome
-from responder.redis_connections import LibraryWire, RedisCall, RedisConnection
+from responder.redis_connections import LibraryWire, NoAnswer, RedisCall, RedisConnection
 from responder.runbook import Runbook, Step
 from responder.services import RedisService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
-from tests.servers import Redis, free_port
+from tests.servers import Certificates, Redis, free_port
 
 PASSWORD = "s3cret-redis-password"
 RIGHTS = "+exists +getrange +hlen +hgetall +hmget +xrevrange +info +slowlog|get +latency|history +client|list"
@@ -334,6 +334,41 @@ async def test_over_tls_only_a_known_authority_is_believed(tmp_path: Path) -> No
         bad = await read(RedisService(url=url, ca_file=str(tmp_path / "other.pem")), "redis.info")
         assert bad.outcome is Outcome.TEMPORARY
         assert "nothing was sent" in bad.detail
+
+
+async def test_a_redis_that_asks_for_a_certificate_gets_ours(tmp_path: Path) -> None:
+    """Redis asks for one over TLS unless it is told otherwise; a certificate that was rotated is the one shown."""
+    made = Certificates.made(tmp_path)
+    with Redis(tls=made) as server:
+        url, ours = f"rediss://127.0.0.1:{server.port}", {"cert_file": str(made.cert), "key_file": str(made.key)}
+        service = RedisService.model_validate({"url": url, "ca_file": str(made.ca), "client_certificate": ours})
+        assert (await read(service, "redis.info", section="clients")).outcome is Outcome.OK
+        without = await read(service.model_copy(update={"client_certificate": None}), "redis.info")
+        assert (without.outcome, "`client_certificate`" in without.detail) == (Outcome.TEMPORARY, True), without.detail
+        kept = made.cert.read_bytes(), made.key.read_bytes()
+        (tmp_path / "other").mkdir()
+        other = Certificates.made(tmp_path / "other")
+        made.cert.write_bytes(other.cert.read_bytes())
+        made.key.write_bytes(other.key.read_bytes())
+        strange = await read(service, "redis.info")
+        assert (strange.outcome, "TLS failed" in strange.detail) == (Outcome.TEMPORARY, True), strange.detail
+        made.cert.write_bytes(kept[0])
+        made.key.write_bytes(kept[1])
+        assert (await read(service, "redis.info", section="clients")).outcome is Outcome.OK
+        made.key.unlink()
+        gone = await read(service, "redis.info")
+        assert "client_certificate" in gone.detail
+        assert "No such file" in gone.detail
+
+
+async def test_a_server_that_refuses_our_certificate_is_not_said_to_be_silent(tmp_path: Path) -> None:
+    """Whoever takes it for dead would replace it."""
+    made = Certificates.made(tmp_path)
+    with Redis(tls=made) as server:
+        service = RedisService(url=f"rediss://127.0.0.1:{server.port}", ca_file=str(made.ca))
+        with pytest.raises(Temporary) as caught:
+            await RedisConnection("cache", service, LibraryWire).send(RedisCall(("PING",)), 5.0)
+        assert not isinstance(caught.value, NoAnswer)
 
 
 def test_an_unknown_name_is_refused() -> None:

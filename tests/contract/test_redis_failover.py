@@ -220,6 +220,58 @@ async def test_what_is_not_seen_to_have_succeeded_is_unknown(watched: dict[str, 
     assert at.watched.told == [ONE]
 
 
+WORKS: dict[str, Any] = {"down": frozenset(), "alive": True, "cuts_us_off": True}
+"""A master that works, and that we do not reach any more once the failover has begun."""
+
+
+@pytest.mark.parametrize(
+    ("member", "watched", "says"),
+    [
+        (FAILOVER, {"alive": True, "converts": False, "silent": {MASTER}}, 0),
+        (FAILOVER, {"miss_it": frozenset()}, 0),
+        (FAILOVER, {"miss_it": frozenset({ONE})}, 1),
+        (FAILOVER, {"lost_for": 4_000}, 0),
+        (PLANNED, {**WORKS, "converts": False}, 0),
+    ],
+)
+async def test_that_we_alone_do_not_reach_the_old_master_proves_nothing(
+    member: Member, watched: dict[str, Any], says: int
+) -> None:
+    at = world(**watched)
+    plan = await prepare(at, member)
+    ended = await act(at, member, plan)
+    assert (ended.outcome, at.watched.told) == (Outcome.UNKNOWN, [ONE])
+    assert f"we do not reach the old master {MASTER}, and only {says} of 3 Sentinels" in ended.detail
+    answer, detail = await probed(at, plan)
+    assert (answer, f"only {says} of 3 Sentinels" in detail) == (ProbeAnswer.UNCLEAR, True), detail
+
+
+@pytest.mark.parametrize(
+    ("member", "watched"),
+    [
+        (FAILOVER, {"miss_it": frozenset({ONE, TWO})}),
+        (FAILOVER, {"lost_for": 6_000}),
+        (FAILOVER, {"stale": frozenset({THREE}), "miss_it": frozenset({ONE})}),
+        (FAILOVER, {"alive": True, "silent": {MASTER}}),
+        (PLANNED, WORKS),
+    ],
+)
+async def test_where_we_do_not_reach_the_old_master_the_word_of_a_majority_counts(
+    member: Member, watched: dict[str, Any]
+) -> None:
+    at = world(**watched)
+    ended = await act(at, member, await prepare(at, member))
+    assert (ended.outcome, at.watched.told) == (Outcome.OK, [ONE]), ended.detail
+
+
+async def test_a_new_master_whose_predecessor_may_still_take_writes_is_not_said_to_be_all() -> None:
+    at = world()
+    plan = await prepare(at, FAILOVER)
+    at.watched.new, at.watched.epoch, at.watched.miss_it = NEAR, 4, frozenset({ONE})
+    ended = await act(at, FAILOVER, plan)
+    assert (ended.outcome, at.watched.told) == (Outcome.TEMPORARY, []), ended.detail
+
+
 # --- what a probe may say ---------------------------------------------------------------------------------------------
 
 

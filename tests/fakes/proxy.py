@@ -79,6 +79,8 @@ class Line:
     fault: Fault | None = None
     at: int = 0
     lasts: bool = False
+    pace: float = 1.0
+    """By how much what is slow is slower, for the sake of a busy machine."""
     connections: int = 0
     exchanges: int = 0
     struck: int = 0
@@ -245,7 +247,7 @@ class _Carried:
                 if fault.how is not How.DELAY:
                     await _done(fault, self.reader, self.writer, self.line)
                     return
-                if await _gone_within(fault.seconds, self.reader, into := bytearray(data)):
+                if await _gone_within(fault.seconds * self.line.pace, self.reader, into := bytearray(data)):
                     return
                 data, self.fault = bytes(into), None
             self.to_server.write(data)
@@ -259,7 +261,7 @@ class _Carried:
                 if fault.how is not How.DELAY:
                     await _done(fault, self.reader, self.writer, self.line, data)
                     return
-                await asyncio.sleep(fault.seconds)
+                await asyncio.sleep(fault.seconds * self.line.pace)
             self.writer.write(self.replace(data))
             await self.writer.drain()
 
@@ -294,7 +296,7 @@ async def _done(
         for byte in answer:
             writer.write(bytes([byte]))
             await writer.drain()
-            await asyncio.sleep(fault.seconds)
+            await asyncio.sleep(fault.seconds * line.pace)
         writer.close()
     elif fault.how is How.ENDLESS:
         writer.write(fault.data)
@@ -333,6 +335,11 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     its_socket = writer.get_extra_info("socket")
     its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def unheard() -> socket.socket:
+    """A port where nobody listens, and nobody else will while it is open: who connects is refused."""
+    return _bound(0)
 
 
 def _bound(port: int) -> socket.socket:

@@ -31,11 +31,11 @@ from responder.perform import Ended, Performer
 from responder.recorded import Plan
 from responder.redis_connections import LibraryWire, OpenWire
 from responder.runbook import Runbook, Step
-from responder.services import RedisSentinelService
+from responder.services import RedisSentinelService, RedisService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
 from tests.provision import CHECKOUT
-from tests.servers import Redis, Sentinel, Server, free_port
+from tests.servers import Certificates, Redis, Sentinel, Server, free_port
 from tests.system.patience import eventually
 
 NAME: Final = "trading"
@@ -59,11 +59,12 @@ class Watched:
     """A context manager. One Sentinel never calls the master down, and all three would have to before they fail over:
     a dead master stays dead until somebody acts."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Certificates | None = None) -> None:
         self._stack = ExitStack()
+        self._tls = tls
         user = {"user": f"responder on >{PASSWORD} {SERVER_RIGHTS}", "repl-ping-replica-period": "1"}
-        self.master = Redis(settings=user)
-        self.replicas = [Redis(replica_of=self.master, settings=user) for _ in range(2)]
+        self.master = Redis(settings=user, tls=tls)
+        self.replicas = [Redis(replica_of=self.master, settings=user, tls=tls) for _ in range(2)]
         self.sentinels: list[Sentinel] = []
 
     def __enter__(self) -> Self:
@@ -188,6 +189,9 @@ class Watched:
             "sentinel_password": Secret("env SENTINEL_PASSWORD", lambda: SENTINEL_PASSWORD),
             "timeout": "2s",
         }
+        if self._tls is not None:
+            pair = {"cert_file": str(self._tls.cert), "key_file": str(self._tls.key)}
+            ours |= {"tls": True, "ca_file": str(self._tls.ca), "client_certificate": pair}
         return RedisSentinelService.model_validate({**ours, **fields})
 
     def performer(self, opener: OpenWire = LibraryWire, **fields: Any) -> Performer:
@@ -235,6 +239,28 @@ def stopping(sentinel: Sentinel) -> OpenWire:
             return await super().ask(words)
 
     return Stopping
+
+
+def cut_off(watched: Watched) -> OpenWire:
+    """Connections by which the old master is not reached any more once a Sentinel was told, though it works."""
+    told = False
+
+    class CutOff(LibraryWire):
+        def __init__(self, service: RedisService, patience: float) -> None:
+            super().__init__(service, patience)
+            self._lost = told and service.url.endswith(watched.master.address)
+
+        async def connect(self) -> None:
+            if self._lost:
+                raise redis.ConnectionError("the network between")
+            await super().connect()
+
+        async def ask(self, words: tuple[str, ...]) -> Any:
+            nonlocal told
+            told = told or words[:2] == ("SENTINEL", "FAILOVER")
+            return await super().ask(words)
+
+    return CutOff
 
 
 async def prepared(performer: Performer, **with_: Any) -> Plan:

@@ -233,6 +233,38 @@ def test_a_post_that_nobody_could_ask_after() -> None:
     assert unsafe(STOP, API.replace("MORE", ", idempotency_keys: false"))
 
 
+SILENCE = """runbook: hush
+title: Hush
+match: [Lag, 'env="prod"']
+target: am
+steps:
+  - id: hush
+    action: alertmanager.silence
+    with: {service: am, matchers: {alertname: Lag}, for: 15m, comment: rebuilt}
+    timeout: 5s
+"""
+AM = "services: {am: {kind: alertmanager, env: prod, url: 'http://am-1:9093/'}}\nalertmanagers: [MORE]\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "unheard"),
+    [
+        ("", True),
+        ("{url: 'http://am-2:9093'}", True),
+        ("{url: 'http://am-1:9093/alertmanager'}", True),
+        ("{url: 'http://am-2:9093'}, {url: 'http://AM-1:9093'}", False),
+        ("{url: 'http://am-1:9093/'}", False),
+    ],
+)
+def test_a_silence_in_an_alertmanager_that_nobody_asks_what_fires(asked: str, unheard: bool) -> None:
+    """Alertmanager does not tell the end of what is silenced (contracts.md A5)."""
+    read = read_config("responder.yaml", AM.replace("MORE", asked), REAL, Environment({}, Path("/")))
+    found = entry("0.yaml", SILENCE)
+    around = Surroundings(REAL, read, {"hush"}, {"default"})
+    told = [p for p in risks_of(Subject(found.runbook, found.document, around)) if p.code == Code.UNHEARD_SILENCE]
+    assert [(p.line, "add `- url: http://am-1:9093`" in p.hint) for p in told] == ([(8, True)] if unheard else [])
+
+
 # --- what only the set shows ------------------------------------------------------------------------------------------
 
 
