@@ -95,8 +95,8 @@ bench: $(INSTALLED) ## the measurements of docs/performance.md; takes the machin
 	@$(RUN) benchmarks
 
 .PHONY: reliability
-reliability: $(INSTALLED) ## the campaigns of docs/reliability.md; takes minutes
-	@$(RUN) tests.campaigns
+reliability: $(INSTALLED) ## the campaigns of docs/reliability.md, large: takes days; goes on where it was broken off
+	@$(RUN) tests.campaigns --progress .reliability.jsonl
 
 .PHONY: mutation
 mutation: $(INSTALLED) ## small changes of the guards: does a test notice each? takes minutes
@@ -120,7 +120,7 @@ lock: ## requirements.lock from pyproject.toml (needs uv)
 
 .PHONY: clean
 clean: ## removes what was made here, the virtual environment and the test servers too
-	@rm -rf $(VENV) .servers build dist htmlcov .coverage .coverage.* .hypothesis
+	@rm -rf $(VENV) .servers build dist htmlcov .coverage .coverage.* .hypothesis .reliability.jsonl
 	@rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

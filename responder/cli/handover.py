@@ -111,14 +111,14 @@ def _in_force(changes: list[dict[str, Any]]) -> Iterator[RenderableType]:
     yield heading("changes still in force")
     rows = []
     for one in changes:
-        values = f"{_value(one['value'])}, was {_value(one['before'])}, {_span(one['lasted'])}"
+        values = f"{value_told(one['value'])}, was {value_told(one['before'])}, {_span(one['lasted'])}"
         beneath = "; beneath a later change" if one["beneath_another"] else ""
         cure = f"responder restore {one['incident'][:SHORT]}{beneath}"
         rows.append((text(one["target"]), text(values), text(cure)))
     yield table(("TARGET", "VALUE", "TO PUT IT BACK"), rows)
 
 
-def _value(value: Any) -> str:
+def value_told(value: Any) -> str:
     """`0.1`; what is unknown as a question mark."""
     return "?" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
 

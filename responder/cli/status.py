@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from responder.cli.client import Asked, asks
+from responder.cli.handover import value_told
 from responder.cli.incidents import incident_table
 from responder.cli.output import (
     SHORT,
     ago,
+    clock,
     count,
     heading,
     held_by,
@@ -20,6 +22,7 @@ from responder.cli.output import (
     text,
     word,
 )
+from responder.timing import humanize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,9 +60,10 @@ def told(status: dict[str, Any], url: str, now: int) -> Iterator[RenderableType]
         until = f", until {one['until'][:19]}Z" if one.get("until") else ""
         yield text(f"{one['what']} is paused by {one['actor']} {since}{until}: {one['reason']}", "yellow")
     yield text("")
-    yield from _incidents(status["incidents"], now)
+    yield from _incidents(status["incidents"], status.get("open", len(status["incidents"])), now)
     yield from _locks(status["locks"], now)
     yield from _changes(status["in_force"], now)
+    yield from _timers(status.get("timers", []), now)
 
 
 def _automation(status: dict[str, Any], now: int) -> Text:
@@ -73,11 +77,15 @@ def _automation(status: dict[str, Any], now: int) -> Text:
     return text(f"{said} To go on: responder resume", "bold yellow")
 
 
-def _incidents(incidents: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
-    yield heading(f"{count(len(incidents), 'open incident')}")
+def _incidents(incidents: list[dict[str, Any]], total: int, now: int) -> Iterator[RenderableType]:
+    """`total`: how many are open; the answer has not more than the latest 500."""
+    total = max(total, len(incidents))
+    yield heading(f"{count(total, 'open incident')}")
     if not incidents:
         return
     yield incident_table(incidents, now)
+    if total > len(incidents):
+        yield text(f"and {total - len(incidents):,} more: responder incidents --status open", "bold yellow")
 
 
 def _locks(locks: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
@@ -102,5 +110,34 @@ def _changes(changes: list[dict[str, Any]], now: int) -> Iterator[RenderableType
     yield text("")
     yield heading("changes in force")
     for change in changes:
-        yield text(f"{change['preview']}, {ago(moment(change['since']) or now, now)}; to put it back:")
-        yield text(f"  responder restore {change['incident'][:SHORT]}")
+        beneath: dict[str, Any] | None = change
+        while beneath is not None:
+            later = "" if beneath is change else "; beneath the change above"
+            yield text(f"{_change(beneath, change.get('target', ''), now)}{later}; to put it back:")
+            yield text(f"  responder restore {beneath['incident'][:SHORT]}")
+            beneath = beneath.get("beneath")
+
+
+def _change(change: dict[str, Any], target: str, now: int) -> str:
+    """`risk-api/kelly_fraction 0.1, was 0.25, 3h 00m`; what has no value is told as it was previewed."""
+    lasted = humanize(max(0, now - (moment(change["since"]) or now)))
+    if change.get("value") is None:
+        return f"{change['preview']}, {lasted}"
+    return f"{target} {value_told(change['value'])}, was {value_told(change.get('before'))}, {lasted}"
+
+
+NEXT = 3
+"""Timers that are told; the JSON has more."""
+
+
+def _timers(timers: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
+    timers = [one for one in timers if one.get("what")]  # what has no words does not matter to people
+    if not timers:
+        return
+    yield text("")
+    yield heading("what comes by itself next")
+    rows = []
+    for one in timers[:NEXT]:
+        at = moment(one["at"]) or now
+        rows.append((text(clock(at, now)), text(ago(at, now)), text(one["incident"][:SHORT]), text(one["what"])))
+    yield table(("AT", "IN", "INCIDENT", "WHAT"), rows)

@@ -87,6 +87,7 @@ class Api:
                 "rules": {"hash": desk.shelf.current.hash, "runbooks": len(desk.shelf.current.runbooks)},
                 **await self._pauses(now),
                 "halted": desk.shelf.halted,
+                "open": await desk.store.open_incidents(),
                 "incidents": [{**summary(i), "waits_for": waits_for(i, now)} for i in opened],
                 "locks": await self._scopes("lock:", Lock),
                 "in_force": await self._scopes("in_force:", InForce),
@@ -132,5 +133,8 @@ def limit_of(text: str) -> int:
 
 
 def _upcoming(incidents: list[Incident]) -> list[dict[str, Any]]:
-    dues = sorted((d.due, i.id, d.kind, d.round) for i in incidents for d in i.agenda)
-    return [{"incident": i, "kind": kind, "round": number, "at": moment(at)} for at, i, kind, number in dues[:UPCOMING]]
+    dues = sorted((d.due, i.id, d.kind, d.round, d.what) for i in incidents for d in i.agenda)
+    return [
+        {"incident": i, "kind": kind, "round": number, "at": moment(at), "what": what}
+        for at, i, kind, number, what in dues[:UPCOMING]
+    ]

@@ -1,4 +1,4 @@
-"""`python -m tests.campaigns [--small] [--seed N] [--json FILE] [NAME …]`: plays them, prints a table.
+"""`python -m tests.campaigns [--small] [--seed N] [--progress FILE] [NAME …]`: plays them, prints a table.
 
 Exit status 1 when something was wrong; the first failures are told with how to play them again alone. Batches of C4,
 C9, C11 and C21 and settings of C10 run in as many processes as there are cores.
@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
+import json
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from tests.campaigns import escalation, network, outage, simulation, timers
 from tests.campaigns.network_scenes import SUBJECTS
 from tests.campaigns.report import Result, as_json, table
 from tests.crash.running import Campaign as Crash
+from tests.provision import CHECKOUT
 from tests.servers import Postgres
 
 CORES = len(os.sched_getaffinity(0))
@@ -99,17 +104,72 @@ def c12(seed: int, incidents: int | None, *, small: bool) -> Iterator[Result]:
     yield Result("C12", f"{setting.timers:,} timers", seed, time.monotonic() - began, figures, failures)
 
 
-def simulated(name: str, seed: int, seeds: int | None, *, small: bool) -> Iterator[Result]:
-    """C4 or C21. `seeds`: another number of them than 20,000."""
-    count, began, whole = 60 if small else seeds or 20_000, time.monotonic(), simulation.Tally()
+def simulated(
+    name: str, seed: int, seeds: int | None, *, small: bool, progress: Path | None = None
+) -> Iterator[Result]:
+    """C4 or C21. `seeds`: another number of them than 1,000,000. What `progress` has already is not played again."""
+    count, began, whole = seeds or (60 if small else 1_000_000), time.monotonic(), simulation.Tally()
     last = seed + count
     batches = [range(first, min(first + simulation.BATCH, last)) for first in range(seed, last, simulation.BATCH)]
+    known = resumed(progress, name)
+    for done in batches:
+        if (done.start, done.stop) in known:
+            whole.add(known[done.start, done.stop])
+    waiting = [one for one in batches if (one.start, one.stop) not in known]
     with ProcessPoolExecutor(CORES) as pool:
-        for tally in pool.map(simulation.batch, repeat(name), batches):
+        for played, tally in zip(waiting, pool.map(simulation.batch, repeat(name), waiting), strict=True):
             whole.add(tally)
+            remember(progress, name, played, tally)
     figures = simulation.figures(whole)
     yield Result(name.upper(), f"{count:,} seeds", seed, time.monotonic() - began, figures, whole.failures)
 
+
+@cache
+def sources() -> str:
+    """What the worlds of today depend on: a result of other sources is not taken for one of these."""
+    files = sorted(path for folder in ("responder", "tests") for path in (CHECKOUT / folder).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def remember(progress: Path | None, name: str, played: range, tally: simulation.Tally) -> None:
+    """Write down, a line a batch, what a run that is broken off need not play again."""
+    if progress is None:
+        return
+    line = {"sources": sources(), "campaign": name, "first": played.start, "last": played.stop}
+    with progress.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**line, "counts": tally.counts, "failures": tally.failures}) + "\n")
+
+
+def resumed(progress: Path | None, name: str) -> dict[tuple[int, int], simulation.Tally]:
+    """The batches that an earlier run of the same sources has played. A line that was cut by a crash counts as none."""
+    found: dict[tuple[int, int], simulation.Tally] = {}
+    if progress is None or not progress.exists():
+        return found
+    today = sources()
+    for text in progress.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if (line["sources"], line["campaign"]) == (today, name):
+            found[line["first"], line["last"]] = simulation.Tally(Counter(line["counts"]), line["failures"])
+    return found
+
+
+def c15(seed: int, examples: int | None, *, small: bool) -> Iterator[Result]:
+    """The state machine. `examples`: another number of them than 2,000."""
+    count, began = examples or (30 if small else 2_000), time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}", C15]
+    given = {**os.environ, "RESPONDER_EXAMPLES": str(count)}
+    ran = subprocess.run(command, cwd=CHECKOUT, env=given, capture_output=True, text=True, check=False)
+    said = ran.stdout.strip().splitlines() or [ran.stderr.strip()]
+    failures = [] if ran.returncode == 0 else ["\n".join(said)]
+    yield Result("C15", f"{count:,} examples", seed, time.monotonic() - began, {"pytest": said[-1]}, failures)
+
+
+C15 = "tests/acceptance/test_state_machine.py"
+KILLS = 20
+"""Seeds of C1 when it is large: some 15,000 kills on both stores together."""
 
 CRASHES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "c1": ("campaign", ("--pairs", "4", "--stride", "16"), ("--pairs", "0", "--stride", "1")),
@@ -124,7 +184,8 @@ CRASHES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 def crashed(name: str, seed: int, seeds: int | None, *, small: bool) -> Iterator[Result]:
     """C1, C2, C5, C6 and C13, on each store. `seeds`: so many of them, one after the other."""
     module, few, many = CRASHES[name]
-    for number in range(seed, seed + (1 if small else seeds or 1)):
+    many_seeds = KILLS if name == "c1" else 1
+    for number in range(seed, seed + (1 if small else seeds or many_seeds)):
         with Postgres() as server, tempfile.TemporaryDirectory(prefix="responder-campaign-") as folder:
             stores = {"PostgreSQL": ""} if name == "c6" else {"SQLite": "sqlite", "PostgreSQL": server.database()}
             for store, url in stores.items():
@@ -146,6 +207,7 @@ CAMPAIGNS: dict[str, Callable[..., Iterator[Result]]] = {
     "c10": c10,
     "c11": c11,
     "c12": c12,
+    "c15": c15,
     "c21": partial(simulated, "c21"),
 }
 
@@ -160,10 +222,13 @@ def main() -> int:
     parser.add_argument(
         "--seeds",
         type=int,
-        help="another number of worlds of C4 and C21, of cases of C9; so many seeds of C1, C2, C5, C6, C13",
+        help="another number of worlds of C4 and C21, cases of C9, examples of C15; seeds of C1, C2, C5, C6, C13",
     )
     parser.add_argument(
         "--only", metavar="SEED[:NUMBER]", help="the world or case of a seed, or one incident of C11, alone"
+    )
+    parser.add_argument(
+        "--progress", type=Path, metavar="FILE", help="keep the batches of C4 and C21 there, and go on from it"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     given = parser.parse_args()
@@ -175,8 +240,9 @@ def main() -> int:
         return _alone(given.names[0] if given.names else "c11", given.only)
     results: list[Result] = []
     for name in given.names or list(CAMPAIGNS):
-        size = given.seeds if name in (*simulation.NAMES, *CRASHES, "c9") else given.incidents
-        results += CAMPAIGNS[name](given.seed, size, small=given.small)
+        size = given.seeds if name in (*simulation.NAMES, *CRASHES, "c9", "c15") else given.incidents
+        more = {"progress": given.progress} if name in simulation.NAMES else {}
+        results += CAMPAIGNS[name](given.seed, size, small=given.small, **more)
     return _told(results, given.json)
 
 

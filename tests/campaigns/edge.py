@@ -59,9 +59,9 @@ class Edge:
 
     async def both(self, truncated: int = 0, **alert: str) -> None:
         """One resolves and another of its name fires, in one notification."""
-        other = {**alert, "instance": "b" if alert["instance"] == "a" else "a"}
-        entries = [self._entry(_labels(alert), firing=False), self._entry(_labels(other), firing=True)]
-        await self._post(entries, truncated)
+        fires, ends = said("both", alert)
+        entries = [self._entry(labels, firing=False) for labels in ends]
+        await self._post([*entries, *(self._entry(labels, firing=True) for labels in fires)], truncated)
 
     async def all_resolve(self) -> None:
         """Whatever fires in an incident resolves."""
@@ -184,6 +184,17 @@ _FITS: Mapping[str, Callable[[Incident], object]] = {
     "cancel": lambda incident: incident.active_run,
 }
 """Whom a word is about where it makes sense; where it makes none it is said about any."""
+
+
+Labels = Mapping[str, str]
+
+
+def said(what: str, alert: Mapping[str, Any]) -> tuple[tuple[Labels, ...], tuple[Labels, ...]]:
+    """What fires and what ends when an alert fires, resolves, or both: another one of its name comes instead of it."""
+    this = _labels(alert)
+    if what == "both":
+        return ({**this, "instance": "b" if this["instance"] == "a" else "a"},), (this,)
+    return ((this,), ()) if what in ("fires", "fire") else ((), (this,))
 
 
 def _labels(alert: Mapping[str, str]) -> dict[str, str]:

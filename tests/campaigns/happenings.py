@@ -92,7 +92,8 @@ def _happening(chance: random.Random, runbooks: int, at: int, *, people: bool = 
 
 _ANYTHING = {
     "fires": 22, "resolves": 14, "both": 3, "garbage": 1, "person": 34, "pause": 6, "resume": 5, "dark": 3, "blind": 3,
-    "stale": 2, "light": 5, "value": 10, "by_hand": 5, "pagers": 3, "dies": 9,
+    "stale": 2, "light": 5, "value": 10, "by_hand": 5, "pagers": 3, "dies": 9, "silence": 5, "restart": 3, "cut": 3,
+    "untold_end": 3, "untold_fire": 2,
 }  # fmt: skip
 _AMONG_PEOPLE = {**_ANYTHING, "person": 70, "pause": 14, "resume": 10, "fires": 16, "resolves": 16}
 
@@ -129,6 +130,11 @@ def _nothing(chance: random.Random, runbooks: int) -> dict[str, Any]:
     return {}
 
 
+def _watcher(chance: random.Random, most: int) -> dict[str, Any]:
+    """One of the two Alertmanagers, for a while."""
+    return {"which": chance.randrange(2), "seconds": chance.randrange(1, most)}
+
+
 _GIVEN: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "fires": _alert,
     "resolves": _alert,
@@ -143,6 +149,14 @@ _GIVEN: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "light": _nothing,
     "value": _value,
     "by_hand": lambda chance, runbooks: {"to": chance.choice((0.3, 0.2, 0.05))},
+    "silence": lambda chance, runbooks: {
+        "name": f"A{chance.randrange(runbooks)}",
+        "seconds": chance.choice((5, 40, 90)),
+    },
+    "restart": lambda chance, runbooks: _watcher(chance, 30),
+    "cut": lambda chance, runbooks: _watcher(chance, 60),
+    "untold_end": _alert,
+    "untold_fire": _alert,
     "pagers": lambda chance, runbooks: {"down": chance.randrange(5, 100) * SECOND},
     "dies": lambda chance, runbooks: {"down": chance.choice((1, SECOND, 15 * SECOND, 70 * SECOND))},
 }

@@ -17,6 +17,7 @@ from responder.rules import Rules
 from responder.runbook import Runbook, Step
 from tests.campaigns.edge import Paused
 from tests.campaigns.services import Write
+from tests.campaigns.watchers import Look
 from tests.invariants import Case, Found
 
 BACK = (Cause.RESTORE, Cause.UNDO)
@@ -71,10 +72,14 @@ class Seen:
     floor: float
     total: float
     paused: tuple[Paused, ...]
+    watched: tuple[tuple[Look, ...], ...]
+    """What each Alertmanager said, and from when on."""
+    order: Mapping[str, int]
+    """Event -> its place among all events: much is written in the same microsecond."""
 
     @cached_property
     def changes(self) -> list[Change]:
-        """Every intent to change something, in the order of time."""
+        """Every intent to change something, in the order in which they were written."""
         made = []
         for case, run, attempt in self.found.attempts():
             if attempt.plan.effect is Effect.READ:
@@ -82,7 +87,7 @@ class Seen:
             event = next(e for e in case.events if getattr(e.fact, "attempt", None) == attempt.id)
             runbook = self.rules.runbooks[run.runbook]
             made.append(Change(case, run, attempt, event, runbook, runbook.step(attempt.step)))
-        return sorted(made, key=lambda change: (change.at, change.attempt.id))
+        return sorted(made, key=lambda change: self.order[change.event.id])
 
     @cached_property
     def by_key(self) -> Mapping[str, Change]:

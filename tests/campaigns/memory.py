@@ -16,6 +16,7 @@ from responder.incident import Due, Incident
 from responder.recorded import LIVE
 from responder.records import (
     HAND_OVER,
+    EpisodeRow,
     IncidentRow,
     Keys,
     Lane,
@@ -45,7 +46,8 @@ class Memory(Store):
         self._events: dict[str, list[Event]] = {}
         self._timers: dict[tuple[str, str, int], TimerRow] = {}
         self._places: dict[str, int] = {}
-        self._ids: set[str] = set()
+        self.order: dict[str, int] = {}
+        """Event -> its place among all events, in the order in which they were written."""
 
     def now(self) -> int:
         """See Store."""
@@ -100,9 +102,9 @@ class Memory(Store):
             self._places.setdefault(message.id, len(self._places))
         self._state.messages.update({m.id: m for m in writes.renewed if m.id not in known})
         for event in writes.events:
-            if event.id in self._ids:
+            if event.id in self.order:
                 raise AssertionError(f"event {event.id} is written twice")
-            self._ids.add(event.id)
+            self.order[event.id] = len(self.order)
             self._events.setdefault(event.incident, []).append(event)
         for timer in writes.timers:
             if timer.gone:
@@ -137,10 +139,12 @@ class Memory(Store):
         before: str | None = None,
         namespace: str | None = None,
     ) -> list[IncidentRow]:
-        """See Store; all of a status and target."""
-        if before is not None or namespace not in (None, LIVE):
-            raise Rejected("this store keeps one namespace and knows no pages")
+        """See Store."""
+        if namespace not in (None, LIVE):
+            raise Rejected("this store keeps one namespace")
         found = [row for row in reversed(self._rows()) if target in (None, row.fold.target)]
+        if before is not None:
+            found = found[[row.id for row in found].index(before) + 1 :]
         if status is not None:
             found = [row for row in found if (not row.closed if status == "open" else row.fold.status == status)]
         return found[:limit]
@@ -202,6 +206,15 @@ class Memory(Store):
         """See Store."""
         found = [m for m in self._state.messages.values() if m is not None and m.incident == incident_id]
         return sorted(found, key=lambda m: self._places[m.id])
+
+    async def firing_episodes(self) -> list[EpisodeRow]:
+        """See Store."""
+        found = [row for row in self._state.episodes.values() if row is not None and row.firing]
+        return sorted(found, key=lambda row: row.fingerprint)
+
+    async def receivers(self, since: int) -> set[str]:
+        """See Store; all of a simulated world is told by one."""
+        return {"responder"}
 
     async def scopes(self, prefix: str = "") -> list[ScopeRow]:
         """See Store."""

@@ -22,8 +22,16 @@ from tests.campaigns.services import KELLY
 
 SETS = 200
 """Different sets of rules; loading one costs as much as playing a world."""
+EAGER = 0.3
+"""The share of sets whose runbooks have no limits of their own and are verified at once: they run again and again."""
 TARGETS = (KELLY, KELLY, "trading", "desk")
 PEOPLE = ("alice", "bob", "carol")
+HOURS: Mapping[str, tuple[str, str]] = {
+    "first": ("14:00", "14:01"),
+    "second": ("14:01", "14:02"),
+    "late": ("14:02", "15:00"),
+}
+"""Calendars, open from a minute until before another one of a world's day (UTC): it begins at 14:00."""
 CUT = {"parameter": KELLY, "reason": "too much risk"}
 
 
@@ -55,9 +63,9 @@ def _config(chance: random.Random) -> Config:
         **some(chance, 0.4, changes=rates(chance, 4)),
         **some(chance, 0.3, changes_per_service=rates(chance, 3)),
         **some(chance, 0.3, changes_per_runbook=rates(chance, 3)),
-        **some(chance, 0.3, storm={"incidents": 3, "within": "1m", "calm": "30s"}),
-        **some(chance, 0.3, relapse={"within": "2m", "count": chance.randint(1, 2), "memory": "1h"}),
-        **some(chance, 0.3, success={"share": 0.5, "runs": 2, "rest": "1m"}),
+        **some(chance, 0.3, storm={"incidents": chance.randint(2, 3), "within": "1m", "calm": "30s"}),
+        **some(chance, 0.3, relapse={"within": "2m", "count": chance.choice((1, 1, 2)), "memory": "1h"}),
+        **some(chance, 0.3, success={"share": chance.choice((0.5, 1.0)), "runs": 2, "rest": "1m"}),
     }
     text = f"mode: auto\n{SETTINGS}\nautomation: {json.dumps(automation)}\n"
     return read_config("responder.yaml", text, CATALOGUE, Environment({}, shipped_rules(), check_secrets=False))
@@ -71,7 +79,11 @@ def _files(chance: random.Random) -> dict[str, str]:
     ]
     if any(p.get("run") for book in books for p in book.get("unless_fixed", {}).values()):
         books.append(_halt(chance))
+    if chance.random() < EAGER:
+        books = [_eager(book) for book in books]
     written: dict[str, Any] = {f"{book['runbook']}.yaml": book for book in books}
+    hours = {name: {"days": "mon-sun", "from": a, "to": b, "timezone": "UTC"} for name, (a, b) in HOURS.items()}
+    written["calendars.yaml"] = {"calendars": hours}
     written["policies.yaml"] = {"policies": {"ladder": _ladder(chance)}, "default": "ladder"}
     return {name: json.dumps(value) for name, value in written.items()}
 
@@ -108,6 +120,7 @@ def _runbook(chance: random.Random, number: int, target: str) -> dict[str, Any]:
         **some(chance, 0.2, finish_once_started=True),
         **some(chance, 0.15 if number else 0, yields_to="r0"),
         **some(chance, 0.5, unless_fixed=_promises(chance)),
+        **some(chance, 0.25, calendar=_calendar(chance)),
     }
 
 
@@ -124,6 +137,22 @@ def _verify(chance: random.Random) -> dict[str, Any]:
         "hold": chance.choice((0, "10s")),
         **some(chance, 0.3, harmful="value > before + 0.2"),
     }
+
+
+_LEFT_OUT = ("limits", "only_if", "calendar", "unless_fixed", "yields_to")
+
+
+def _eager(book: dict[str, Any]) -> dict[str, Any]:
+    steps = [{key: part for key, part in step.items() if key != "approval"} for step in book["steps"][:1]]
+    verify = {"check": "risk", "expect": "value < 1", "settle": 0, "within": "5s", "hold": 0}
+    rest = {key: part for key, part in book.items() if key not in _LEFT_OUT}
+    return {**rest, "mode": "auto", "steps": steps, "verify": verify} if book["runbook"] != "halt" else book
+
+
+def _calendar(chance: random.Random) -> dict[str, Any]:
+    name = chance.choice(tuple(HOURS))
+    hours = {"within": [name]} if chance.random() < 0.5 else {"outside": [name]}
+    return {**hours, "otherwise": chance.choice(("wait", "deny", "ask"))}
 
 
 def _limits(chance: random.Random) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from responder.recorded import Answer, Cause, Effect, Outcome, ProbeAnswer, Resu
 from responder.records import Sending
 from responder.timing import DAY, MINUTE, SECOND
 from responder.written import Rate
-from tests.campaigns import words
+from tests.campaigns import listed, together, words
 from tests.campaigns.intents import BACK, Change, Seen
 from tests.campaigns.services import KELLY
 from tests.invariants import Case
@@ -351,6 +351,15 @@ RULES: tuple[Callable[[Seen], Iterable[str]], ...] = (
     words.stopped,
     words.called_for,
     words.approvals,
+    together.storm,
+    together.relapse,
+    together.success,
+    together.yields,
+    together.calendar,
+    listed.asked,
+    listed.refused,
+    listed.ended,
+    listed.unheard,
     _brakes,
     _machines,
     _evidence,

@@ -97,7 +97,9 @@ def judged(world: World) -> Played:
     total = parameter.total_per_day
     assert total is not None
     writes, paused = tuple(world.platform.writes), tuple(world.edge.paused)
-    seen = Seen(found, world.rules, config.automation, writes, parameter.floor, total, paused)
+    watched = tuple(tuple(one.history) for one in world.watchers.all)
+    order = world.store.order
+    seen = Seen(found, world.rules, config.automation, writes, parameter.floor, total, paused, watched, order)
     wrong = (*world.failing, *(line for line in judge(found) if _is_wrong(line, found)), *judge_safety(seen))
     return Played(world, found, seen, wrong)
 
@@ -112,7 +114,7 @@ def _ledger(world: World) -> Ledger:
         calls=tuple(world.platform.calls),
         messages=tuple(world.sent),
         accepted=(*fired, *ended),
-        unexpected=tuple(world.platform.unexpected),
+        unexpected=(*world.platform.unexpected, *(path for one in world.watchers.all for path in one.unexpected)),
         totals={f"parameter:{KELLY}": parameter.total_per_day or 0.0},
     )
 

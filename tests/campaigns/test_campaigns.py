@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Any
 
 import pytest
 
+from responder.automation import Automation
 from responder.recorded import Cause
-from responder.runbook import Approval, Limits, OnlyIf
+from responder.runbook import Approval, Hours, Limits, OnlyIf
 from responder.timing import MINUTE, SECOND
 from tests.acceptance.stage import START
+from tests.campaigns import __main__ as campaigns
 from tests.campaigns import escalation, outage, simulation, timers
 from tests.campaigns.edge import Paused
 from tests.campaigns.intents import Seen
 from tests.campaigns.model import Told
 from tests.campaigns.safety import judge_safety
 from tests.campaigns.services import Write
+from tests.campaigns.watchers import Look
 from tests.provision import CHECKOUT
 
 SEEDS = int(os.environ.get("RESPONDER_SEEDS", "60"))
@@ -68,6 +72,18 @@ def test_a_seed_tells_the_same_story_in_every_process() -> None:
     assert told.stdout.splitlines()[-1] == here[1]
 
 
+def test_what_was_played_is_not_played_again(tmp_path: Path) -> None:
+    """A cut last line, and what other sources gave, do not count."""
+    progress, tally = tmp_path / "progress", simulation.Tally(Counter(worlds=50), ["wrong"])
+    assert campaigns.resumed(progress, "c4") == {}
+    campaigns.remember(progress, "c4", range(1, 51), tally)
+    progress.write_text(progress.read_text() + progress.read_text().replace(campaigns.sources(), "other") + '{"sour')
+    assert campaigns.resumed(progress, "c4") == {(1, 51): tally}
+    assert campaigns.resumed(progress, "c21") == {}
+    played = next(campaigns.simulated("c4", 1, 50, small=False, progress=progress))
+    assert (played.figures, played.failures) == ({"worlds": 50}, ["wrong"])
+
+
 # --- the judges themselves --------------------------------------------------------------------------------------------
 
 
@@ -107,6 +123,13 @@ STRICTER: dict[str, Callable[[Seen], Seen]] = {
     "runs": lambda seen: _books(seen, limits=Limits.model_validate({"runs": "1 per 1d"})),
     "approval": _asking,
     "only_if": lambda seen: _books(seen, only_if=OnlyIf(check="nobody asked", expect="value > 1")),
+    "calendar": lambda seen: _books(seen, calendar=Hours(outside=("first", "second", "late"))),
+    "yields_to": lambda seen: _books(seen, yields_to=("r0", "r1", "r2")),
+    "alerts": lambda seen: replace(seen, watched=((Look(0, frozenset(), frozenset(), sure=True),),)),
+    "storm": lambda seen: replace(
+        seen,
+        automation=Automation.model_validate({"storm": {"incidents": 2, "within": "1h", "calm": "1h"}}),
+    ),
     "brake held back": lambda seen: _books(seen, brake=True),
 }
 

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 from pydantic import PrivateAttr
 
 from responder.actions import ACTIONS
-from responder.config import Config
+from responder.config import Config, Reconciling
 from responder.contracts import Message, Notifier
 from responder.desk import Desk, Shelf
 from responder.draft import Worker
 from responder.engine.delivery import Delivery, Destinations
 from responder.engine.loops import Loop
-from responder.engine.runs import Nobody, Runs
+from responder.engine.reconcile import Reconcile, Uncounted
+from responder.engine.runs import Runs
 from responder.engine.timers import Timers
 from responder.errors import Temporary
 from responder.perform import Performer
@@ -33,10 +34,11 @@ from responder.store import Committed
 from responder.timing import MINUTE, SECOND
 from responder.virtual_time import VirtualClock, VirtualLoop
 from tests.acceptance.stage import START
-from tests.campaigns.edge import Edge
+from tests.campaigns.edge import Edge, said
 from tests.campaigns.happenings import Happening, Lot
 from tests.campaigns.memory import Memory
 from tests.campaigns.services import HIGH, LOW, Platform
+from tests.campaigns.watchers import Watchers
 from tests.invariants import Sent
 
 Answer = TypeVar("Answer")
@@ -44,8 +46,12 @@ QUIET = 6 * MINUTE
 """How long nothing happens at the end before the world is judged, at most."""
 MOST_OPERATIONS = 5_000
 """Of one world; usual are fewer than a hundred."""
+RECONCILING = Reconciling.model_validate({"every": "1m", "settle": "30s"})
 PAGERS = ("first", "second", "boss")
 FROM_ALERTMANAGER = frozenset({"fires", "resolves", "both", "garbage"})
+OF_THE_WATCHERS = frozenset({"silence", "restart", "cut"})
+UNTOLD = frozenset({"untold_end", "untold_fire"})
+"""Prometheus says it to the Alertmanagers, and no notification of it comes."""
 OF_THE_PLATFORM = frozenset({"dark", "blind", "stale", "light", "value", "by_hand"})
 
 
@@ -92,7 +98,7 @@ class Life:
     """One life of the process."""
 
     desk: Desk
-    loops: tuple[Loop, Loop]
+    loops: tuple[Loop, Loop, Loop]
     runs: Runs
     delivery: Delivery
 
@@ -115,6 +121,7 @@ class World:
         self.platform = Platform(self.clock, chance, lot.faulty, lot.helps, {**watches, "halted": "trading"}, lot.kelly)
         self.platform.values = dict.fromkeys(("risk0", "risk1", "risk2", "halted"), HIGH)
         self.performer = Performer(ACTIONS, self.platform.connect, config.parameters, self.clock, sleep)
+        self.watchers = Watchers(self.clock, self._later)
         self.edge = Edge(self.clock, lambda: self._alive.desk)
         self.sent: list[Sent] = []
         self.failing: list[str] = []
@@ -144,7 +151,7 @@ class World:
         self._main = asyncio.current_task()
         self._boot()
         for happening in self.lot.happenings:
-            loop.call_at(happening.at / SECOND, self._begin, happening)
+            loop.call_at(happening.at / SECOND, self._comes, happening)
         await sleep((self.lot.happenings[-1].at + SECOND) / SECOND)
         await sleep(max(0, self._back_at + 2 * SECOND - self.clock()) / SECOND)
         await self._quiet()
@@ -167,15 +174,20 @@ class World:
         pagers: dict[str, Notifier] = {name: Pager.of(self._arriving(name)) for name in PAGERS}
         delivery = Delivery(desk, Destinations(pagers, lambda name, values: "", None), lambda: 0.0)
         runs = Runs(desk, self.performer, delivery.ask)
-        runs.alertmanagers = Nobody(desk, "assumed to fire")
+        runs.alertmanagers = self.watchers.asked()
+        reconcile = Reconcile(desk, self.watchers.asked, RECONCILING, lambda alert: False, Uncounted())
         desk.on_turn = runs.take
         timers = Timers(desk)
-        loops = Loop("timers", timers.work, desk.now, MINUTE), Loop("delivery", delivery.work, desk.now, MINUTE)
+        loops = (
+            Loop("timers", timers.work, desk.now, MINUTE),
+            Loop("delivery", delivery.work, desk.now, MINUTE),
+            Loop("reconcile", reconcile.work, desk.now, MINUTE),
+        )
         delivery.wake = loops[1].wake
         self._life = Life(desk, loops, runs, delivery)
         self._spawn(self._goes_on(timers, loops))
 
-    async def _goes_on(self, timers: Timers, loops: tuple[Loop, Loop]) -> None:
+    async def _goes_on(self, timers: Timers, loops: tuple[Loop, ...]) -> None:
         await timers.recover()
         await asyncio.gather(*(loop.run() for loop in loops))
 
@@ -224,6 +236,30 @@ class World:
         if not task.cancelled() and task.exception() is not None:
             self.failing.append(f"{type(task.exception()).__name__}: {task.exception()}")
 
+    def _later(self, lasts: int, work: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(lasts / SECOND, work)
+
+    def _comes(self, happening: Happening) -> None:
+        """What is told twice because nobody took it happens once."""
+        what, given = happening.what, happening.given
+        if what in OF_THE_WATCHERS:
+            self._to_the_watchers(what, given)
+            return
+        if what in FROM_ALERTMANAGER | UNTOLD and what != "garbage":
+            fires, ends = said(what.removeprefix("untold_"), given)
+            self.watchers.hear(fires, ends)
+        if what not in UNTOLD:
+            self._begin(happening)
+
+    def _to_the_watchers(self, what: str, given: dict[str, Any]) -> None:
+        lasts = int(given["seconds"]) * SECOND
+        if what == "silence":
+            self.watchers.silence(given["name"], lasts)
+        elif what == "restart":
+            self.watchers.restart(given["which"], lasts)
+        else:
+            self.watchers.cut(given["which"], lasts)
+
     def _begin(self, happening: Happening) -> None:
         """Alertmanager sends again what nobody took; people who find nobody there go away."""
         if happening.what in OF_THE_PLATFORM:
@@ -260,11 +296,14 @@ class World:
     async def _quiet(self) -> None:
         """All goes well, nobody says anything any more but what they are asked; mostly the alerts are over too."""
         self.platform.heal()
+        self.watchers.heal()
         self._pagers_up_at = 0
         for scope in sorted({paused.scope for paused in self.edge.paused}):
             await self.edge.resume(scope)
         if self.lot.seed % 4:
             self.platform.values = dict.fromkeys(self.platform.values, LOW)
+            for watcher in self.watchers.all:
+                watcher.ends_all()
             await self.edge.all_resolve()
         end = self.clock() + QUIET
         await sleep(40)

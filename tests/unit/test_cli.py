@@ -344,6 +344,38 @@ def test_the_status_says_first_what_is_wrong(capsys: pytest.CaptureFixture[str])
     assert max(map(len, lines)) <= 80
 
 
+def test_the_status_says_what_is_in_force_what_comes_next_and_how_many_more(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    beneath = {"value": 0.25, "before": 0.4, "since": "2026-11-20T13:04:47Z", "incident": "aaaabbbbcccc", "preview": ""}
+    kelly = {"target": "kelly", "value": 0.1, "before": 0.25, "since": "2026-11-20T14:04:47Z", "preview": ""}
+    timers = [
+        {"at": f"2026-11-20T17:05:{n}7Z", "incident": "3f2a9c1d77aa", "kind": "level", "what": f"L{n} is paged"}
+        for n in range(1, 6)
+    ]
+    status = {
+        "version": "0.1.0",
+        "rules": {"hash": "0123456789", "runbooks": 2},
+        "unready": [],
+        "pause": None,
+        "open": 1_501,
+        "incidents": [incident()],
+        "locks": [],
+        "in_force": [{**kelly, "incident": "3f2a9c1d77aa", "beneath": beneath}],
+        "timers": timers,
+    }
+    out = paper()
+    for part in status_told(status, "http://127.0.0.1:9099", NOW):
+        out.print(part)
+    said = capsys.readouterr().out
+    assert "kelly 0.1, was 0.25, 3h 00m; to put it back:" in said
+    assert "kelly 0.25, was 0.4, 4h 00m; beneath the change above" in said
+    assert "responder restore aaaabbbb" in said
+    assert "and 1,500 more: responder incidents --status open" in said
+    assert [f"L{n} is paged" in said for n in range(1, 6)] == [True, True, True, False, False]
+    assert max(map(len, said.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("at", "said"),
     [(NOW, "17:04:47"), (NOW + 1, "17:04:47"), (NOW - DAY, "2026-11-19 17:04:47"), (NOW + DAY, "2026-11-21 17:04:47")],

@@ -219,3 +219,12 @@ def test_what_cannot_be_read_holds_back(name: str, gate: str, answer: Answer) ->
     verdicts = judge(broken, LOCAL)
     assert (verdicts[-1].gate, verdicts[-1].answer) == (gate, answer)
     assert "cannot be read" in verdicts[-1].reason
+
+
+def test_the_order_of_the_gates_is_fixed() -> None:
+    """The order of the reasons that people see, and of who is asked before anything outside is (design 5.5)."""
+    assert [gate.__name__ for gate in LOCAL] == [
+        "pause", "mode", "env", "cooldown", "runs", "ineffective", "lock", "storm", "relapse", "success", "calendar",
+        "yields",
+    ]  # fmt: skip
+    assert [gate.__name__ for gate in INFORMED] == ["alerts", "evidence", "budget", "changes"]
