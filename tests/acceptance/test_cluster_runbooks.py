@@ -332,7 +332,7 @@ def test_an_unhealthy_release_is_undone_and_that_wakes_the_engineer_on_call_alon
         stage.fires(UNHEALTHY)
         stage.at("6:00")
         assert (acted(stage), image(cluster, "trading-app")) == (["patch deployments trading-app"], "trading:1.0")
-        assert stage.incident.result is None
+        assert [run.result for run in stage.incident.runs] == [None]
         stage.at("45:00")
         assert stage.incident.result is Result.FIXED
         # The alert still fires here, which is told after a while.
