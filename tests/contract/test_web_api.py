@@ -290,7 +290,7 @@ async def test_a_failure_that_nobody_foresaw_is_answered(tmp_path: Path) -> None
 
 def test_every_number_of_a_fact_is_a_time_a_duration_or_a_count() -> None:
     """A new field in microseconds must be named in `TIMES` or `DURATIONS`, or the API would show it raw."""
-    counts = {"run", "number", "round", "index", "epoch", "count", "people", "asked"}
+    counts = {"run", "number", "round", "index", "epoch", "count", "people", "asked", "tried", "of"}
     found, waiting = set(), [*get_args(get_args(f.Fact)[0]), Lock, Pause, InForce]
     seen: set[type[Recorded]] = set()
     while waiting:
