@@ -303,7 +303,7 @@ async def test_the_wrong_kind_of_server_is_not_spoken_to(server: Postgres) -> No
 async def test_an_unknown_database_and_tls_that_is_not_there(server: Postgres) -> None:
     gone = await read(user(server, url=f"postgresql://{server.address}/gone"), "postgres.pool_usage")
     assert gone.outcome is Outcome.PERMANENT
-    assert "check the service's `username`, `password` and database" in gone.detail
+    assert "check the service's `username`, `password`, `client_certificate` and database" in gone.detail
     plain = await read(user(server, tls="verify-full"), "postgres.pool_usage")
     assert plain.outcome is Outcome.TEMPORARY
     assert "nothing was sent" in plain.detail
