@@ -182,4 +182,4 @@ def test_a_replay_of_what_helps_ends_well(capsys: pytest.CaptureFixture[str]) ->
     example = str(shipped_rules() / "nse-equities" / "_responder.example.yaml")
     words = ["platform=nse-equities", "env=prod", "severity=critical"]
     assert run(["replay", "--config", example, "--alert", "RedisMasterDown", *words]) == 0
-    assert "redis-master-down: fixed" in capsys.readouterr().out
+    assert "redis-master-down: fixed" in " ".join(capsys.readouterr().out.split())

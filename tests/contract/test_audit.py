@@ -199,9 +199,6 @@ async def test_a_row_that_cannot_be_read_pauses_is_named_and_mended_by_resuming(
         assert held.holds(time.now)
         await app.desk.submit(lambda shelf: _resume(app, shelf))
         assert await audited(app, time) == ()
-        mended = await app.announcer.pause()
-        assert mended is not None
-        assert not mended.holds(time.now)
 
 
 async def test_its_own_news_waits_for_a_person_and_is_nothing_to_find(tmp_path: Path) -> None:

@@ -3,198 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
-from pydantic import JsonValue, PrivateAttr
+from pydantic import JsonValue
 
 from responder import facts as f
-from responder.contracts import Message, Notifier
-from responder.desk import Desk, Shelf
-from responder.draft import Draft, Worker
-from responder.engine.delivery import Became, Delivery, Destinations
+from responder.draft import Worker
+from responder.engine.delivery import Became
 from responder.engine.emergency import AGAIN, Emergency
 from responder.errors import Permanent, Temporary, Unknown
 from responder.messages import MessageTemplates
-from responder.notifiers import message_templates
-from responder.policies import Level, Policy
-from responder.recorded import Mode
-from responder.records import Change, Keys, Lane, MessageRow, Sending, State, Writes
-from responder.rules import Rules
-from responder.store import open_store
+from responder.records import Lane, MessageRow, Sending
 from responder.telling import root_id
 from responder.timing import MINUTE, SECOND
-
-T0 = 1_795_183_351 * SECOND
-TEMPLATES = message_templates(None)
-POLICY = Policy(chat=("chat",), levels=(Level(name="L1", after=0, page=("pager",)),))
-MOVING = Policy(chat=("chat",), levels=(Level(name="L1", after=0, page=("pager",), escalation_policy="PRISK"),))
-RULES = Rules(hash="h", runbooks={}, policies={"p": POLICY, "moving": MOVING}, by_severity={}, default_policy="p")
-
-
-class Recording(Notifier):
-    """A destination that keeps what it was sent; `troubles` are raised first, `gate` holds it up."""
-
-    kind: str = "recording"
-    replays: ClassVar[bool] = False
-    _sent: list[Message] = PrivateAttr(default_factory=list)
-    _tried: int = PrivateAttr(default=0)
-    _troubles: deque[Exception] = PrivateAttr(default_factory=deque)
-    _gate: asyncio.Event | None = PrivateAttr(default=None)
-
-    @property
-    def sent(self) -> list[str]:
-        return [m.kind if m.kind != "thread" else m.text for m in self._sent]
-
-    async def send(self, message: Message) -> str:
-        self._tried += 1
-        if self._gate is not None:
-            await self._gate.wait()
-        if self._troubles:
-            raise self._troubles.popleft()
-        self._sent.append(message)
-        return '{"ts": "1"}' if message.kind == "root" else ""
-
-
-class Chat(Recording):
-    chats: ClassVar[bool] = True
-    pace: ClassVar[int] = SECOND
-
-
-class Choosy(Chat):
-    """Will neither send a root again nor a problem."""
-
-    def passes_over(self, template: str, sent: bool) -> bool:
-        return sent if template == "root" else template == "story/problem_found"
-
-
-class Pager(Recording):
-    pages: ClassVar[bool] = True
-
-
-class LastResort(Recording):
-    replays: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class Happens:
-    """Records facts as the engine does; the first may open the incident."""
-
-    id: str
-    facts: Sequence[f.Fact]
-    book: Shelf
-
-    def reads(self) -> Keys:
-        return Keys()
-
-    def apply(self, state: State) -> Change[None]:
-        draft = Draft(self.id, state, self.book)
-        for fact in self.facts:
-            if isinstance(fact, f.Opened):
-                draft.open(fact)
-            else:
-                draft.record("i1", fact)
-        return Change(draft.writes(), None)
-
-
-@dataclass(frozen=True)
-class Put:
-    """Writes a row of the outbox directly."""
-
-    id: str
-    row: MessageRow
-
-    def reads(self) -> Keys:
-        return Keys()
-
-    def apply(self, state: State) -> Change[None]:
-        return Change(Writes(messages=(self.row,)), None)
-
-
-@dataclass
-class Bench:
-    """A store, a desk, a delivery and three destinations under one clock."""
-
-    chat: Chat = field(default_factory=Chat)
-    pager: Pager = field(default_factory=Pager)
-    last: LastResort = field(default_factory=LastResort)
-    templates: MessageTemplates = TEMPLATES
-    now: int = T0
-    became: list[Became] = field(default_factory=list)
-    numbers: int = 0
-
-    def __post_init__(self) -> None:
-        self.store = open_store("sqlite://", lambda: self.now)
-        self.desk = self.another_desk(Worker("a", alone=True))
-        self.delivery = self.another(self.desk)
-
-    def another_desk(self, worker: Worker) -> Desk:
-        async def no_rules(rules_hash: str) -> None:
-            return None
-
-        return Desk(self.store, Shelf(RULES, "main"), worker, self.new_id, no_rules)
-
-    def another(self, desk: Desk) -> Delivery:
-        notifiers = {"chat": self.chat, "pager": self.pager, "last": self.last}
-        delivery = Delivery(desk, Destinations(notifiers, self.templates.render, "last"), lambda: 0.0)
-        delivery.on_end = lambda row, became: self.became.append(became)
-        return delivery
-
-    def new_id(self) -> str:
-        self.numbers += 1
-        return f"op{self.numbers}"
-
-    async def happens(self, *facts: f.Fact) -> None:
-        await self.desk.submit(lambda shelf: Happens(self.new_id(), facts, shelf))
-
-    async def run(self, span: int) -> None:
-        """Pass after pass, time jumping to what is due next, until `span` (µs) is over."""
-        end = self.now + span
-        while True:
-            due = await self.delivery.work(self.now)
-            if self.delivery.busy:
-                await self.delivery.idle(None)
-            elif due is None or due > end:
-                break
-            else:
-                self.now = max(self.now, due)
-        self.now = end
-
-    async def begun(self, ready: Callable[[], bool]) -> None:
-        """One pass, then the event loop's turns until something is so."""
-        await self.delivery.work(self.now)
-        while not ready():
-            await asyncio.wait({asyncio.ensure_future(_nothing())})
-
-    async def rows(self) -> dict[str, MessageRow]:
-        return {m.id: m for m in await self.store.messages_of("i1")}
-
-    async def kinds(self) -> list[str]:
-        return [e.fact.kind for e in await self.store.events("i1")]
-
-
-async def _nothing() -> None:
-    return None
-
-
-OPENED = f.Opened(
-    id="i1",
-    runbook=None,
-    rules_hash="h",
-    policy="p",
-    target="risk-api/kelly_fraction",
-    title="VaR above its limit",
-    severity="critical",
-    mode=Mode.AUTO,
-    labels={},
-    inputs={},
+from tests.unit.delivery_parts import (
+    CLOSED,
+    LEVEL,
+    OPENED,
+    PROBLEM,
+    T0,
+    TEMPLATES,
+    Bench,
+    Chat,
+    Choosy,
+    Pager,
+    Put,
 )
-LEVEL = f.LevelReached(round=0, index=0, name="L1", page=("pager",), why="nobody has it")
-CLOSED = f.Closed(why="all alerts resolved")
-PROBLEM = f.ProblemFound(problem="no runbook matches", urgent=False)
 
 
 async def test_the_thread_waits_for_its_root_and_keeps_its_order() -> None:
@@ -393,130 +228,6 @@ async def test_after_an_outage_the_latest_page_tells_for_those_before_it() -> No
     assert [(m.kind, m.key[-4:]) for m in bench.pager._sent] == [("page", "l0.1"), ("resolve", "l0.0")]
     states = {m.order_key[-4:]: m.state for m in await bench.store.messages_of("i1") if m.template == "page"}
     assert states["l0.0"] is Sending.DROPPED
-
-
-SECOND_LEVEL = f.LevelReached(round=0, index=1, name="L2", page=("pager",), why="not fixed")
-
-
-async def test_a_page_replaces_the_one_before_it_at_the_same_destination() -> None:
-    bench = Bench()
-    await bench.happens(OPENED, LEVEL)
-    await bench.run(SECOND)
-    await bench.happens(SECOND_LEVEL)
-    await bench.run(SECOND)
-    first, second, ended = bench.pager._sent
-    assert [(m.kind, m.key) for m in (second, ended)] == [("page", second.key), ("resolve", first.key)]
-    assert ended.text.endswith("goes on: a later page of the same incident has replaced this one")
-    await bench.happens(CLOSED)
-    await bench.run(SECOND)
-    assert [m.key for m in bench.pager._sent if m.kind == "resolve"] == [first.key, second.key]
-
-
-class HoldsOn(Pager):
-    """Takes pages, and will not end the ones before them."""
-
-    async def send(self, message: Message) -> str:
-        if message.kind == "resolve" and self._troubles:
-            self._tried += 1
-            raise self._troubles.popleft()
-        self._sent.append(message)
-        return ""
-
-
-async def test_a_page_that_was_taken_is_delivered_whatever_becomes_of_the_one_before() -> None:
-    bench = Bench(pager=HoldsOn())
-    bench.pager._troubles.extend([Temporary("429")] * 9)
-    await bench.happens(OPENED, LEVEL)
-    await bench.run(SECOND)
-    await bench.happens(SECOND_LEVEL)
-    await bench.run(3 * MINUTE)
-    assert bench.pager.sent == ["page", "page"], "each was triggered once"
-    assert bench.last.sent == [], "nobody else is woken"
-    await bench.run(10 * MINUTE)
-    assert bench.pager.sent == ["page", "page", "resolve"]
-    assert (await bench.kinds()).count("page_accepted") == 2
-
-
-async def test_the_one_before_that_may_not_be_ended_is_told() -> None:
-    bench = Bench(pager=HoldsOn())
-    bench.pager._troubles.append(Permanent("no"))
-    await bench.happens(OPENED, LEVEL)
-    await bench.run(SECOND)
-    await bench.happens(SECOND_LEVEL)
-    await bench.run(MINUTE)
-    assert bench.pager.sent == ["page", "page"]
-    assert (await bench.kinds()).count("message_dead") == 1
-    assert any("a page is still open" in line and line.endswith("no") for line in bench.chat.sent)
-
-
-async def test_what_ends_a_replaced_page_waits_behind_every_page() -> None:
-    bench = Bench()
-    await bench.happens(OPENED, LEVEL)
-    await bench.run(SECOND)
-    await bench.happens(SECOND_LEVEL)
-    await bench.begun(lambda: "page" in bench.pager.sent[1:])
-    await bench.delivery.idle(None)
-    [row] = [m for m in (await bench.rows()).values() if m.template == "resolve"]
-    assert (row.lane, row.rank) == (Lane.PAGE, -2)
-
-
-class Mover(Pager):
-    """Gives its incidents to other escalation policies; `_moves` are what becomes of the tries."""
-
-    takes: ClassVar[frozenset[str]] = frozenset({"move"})
-    _moves: deque[Exception] = PrivateAttr(default_factory=deque)
-
-    async def send(self, message: Message) -> str:
-        if message.kind == "move" and self._moves:
-            raise self._moves.popleft()
-        return await super().send(message)
-
-
-async def test_an_incident_is_moved_to_its_level_after_the_page_however_long_it_takes() -> None:
-    bench = Bench(pager=Mover())
-    bench.pager._troubles.append(Temporary("503"))
-    assert isinstance(bench.pager, Mover)
-    bench.pager._moves.extend([Temporary("not there yet")] * 4)
-    await bench.happens(OPENED.model_copy(update={"policy": "moving"}), LEVEL)
-    await bench.run(MINUTE)
-    [page, move] = bench.pager._sent
-    assert (page.kind, move.kind, move.key, move.level, move.lane) == ("page", "move", page.key, "PRISK", "thread")
-    assert move.attempt == 5
-    await bench.happens(CLOSED)
-    await bench.run(MINUTE)
-    assert bench.pager.sent == ["page", "move", "resolve"]
-
-
-async def test_a_move_that_is_a_persons_to_do_is_told_to_the_whole_channel() -> None:
-    bench = Bench(pager=Mover())
-    assert isinstance(bench.pager, Mover)
-    bench.pager._moves.append(Permanent("move it by hand"))
-    await bench.happens(OPENED.model_copy(update={"policy": "moving"}), LEVEL)
-    await bench.run(MINUTE)
-    [line] = [m for m in bench.chat._sent if m.event is not None and m.event.fact.kind == "message_dead"]
-    assert (line.text, line.broadcast) == ("pager: move it by hand", True)
-    assert bench.pager.sent == ["page"]
-
-
-async def test_what_somebody_has_or_a_later_page_tells_is_not_moved() -> None:
-    for fact in (f.Acknowledged(note=""), SECOND_LEVEL, CLOSED):
-        bench = Bench(pager=Mover())
-        assert isinstance(bench.pager, Mover)
-        bench.pager._moves.extend([Temporary("not there yet")] * 3)
-        await bench.happens(OPENED.model_copy(update={"policy": "moving"}), LEVEL)
-        await bench.run(0)
-        await bench.happens(fact)
-        await bench.run(MINUTE)
-        assert "move" not in bench.pager.sent
-        [row] = [m for m in (await bench.rows()).values() if m.template == "move"]
-        assert (row.state, row.error) == (Sending.DROPPED, "its page is answered, replaced or over")
-
-
-async def test_a_pager_that_moves_nothing_is_not_asked_to() -> None:
-    bench = Bench()
-    await bench.happens(OPENED.model_copy(update={"policy": "moving"}), LEVEL)
-    await bench.run(MINUTE)
-    assert "move" not in {m.template for m in (await bench.rows()).values()}
 
 
 async def test_a_broken_template_costs_the_form_not_the_message() -> None:

@@ -35,7 +35,7 @@ mode: auto
 limits: {cooldown: 10m, runs: 3 per 6h}
 escalation: default
 checks:
-  up: {action: prometheus.query, with: {service: metrics, query: max(up), freshness: up}}
+  up: {action: prometheus.query, with: {service: metrics, query: 'max(up{env="prod"})', freshness: 'up{env="prod"}'}}
 steps:
   - id: move
     action: redis.failover
