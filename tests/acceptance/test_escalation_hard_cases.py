@@ -21,7 +21,7 @@ from responder.timing import HOUR, MINUTE, SECOND
 from tests.acceptance.stage import RISK, Stage, alert, halting, own, playing, risky
 from tests.acceptance.test_escalation import NO_RUN, STORM, approving
 from tests.builders import a_runbook, call_step
-from tests.unit.test_delivery import CLOSED, LEVEL, OPENED, PROBLEM, Bench, Merging
+from tests.unit.delivery_parts import CLOSED, LEVEL, OPENED, PROBLEM, Bench, Merging
 
 WARNING = {**RISK, "severity": "warning"}
 CRITICAL = {**RISK, "severity": "critical", "instance": "b"}

@@ -67,6 +67,10 @@ class Choosy(Chat):
         return sent if template == "root" else template == "story/problem_found"
 
 
+class Merging(Chat):
+    merges: ClassVar[bool] = True
+
+
 class Pager(Recording):
     pages: ClassVar[bool] = True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
 
 import pytest
 from pydantic import JsonValue
@@ -25,8 +24,8 @@ from tests.unit.delivery_parts import (
     T0,
     TEMPLATES,
     Bench,
-    Chat,
     Choosy,
+    Merging,
     Pager,
     Put,
 )
@@ -199,10 +198,6 @@ async def test_what_is_passed_over_takes_no_turn() -> None:
     await bench.happens(*(f.Acknowledged(note=f"a{n}") for n in range(4)))
     await bench.run(0)
     assert len(bench.chat.sent[1:]) == 2, "the root took one of three turns, the others are left for what is sent"
-
-
-class Merging(Chat):
-    merges: ClassVar[bool] = True
 
 
 async def test_many_lines_that_wait_leave_as_one_message() -> None:
