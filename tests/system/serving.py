@@ -20,7 +20,7 @@ from tests.provision import CHECKOUT
 from tests.servers import Server, free_port
 from tests.system.outside import CHANNEL, TOKEN, Outside
 
-PAGERS = ("trading-oncall", "quant", "devops", "pm", "risk", "cto", "cro")
+PAGERS = ("trading-oncall", "quant", "devops", "pm", "risk", "cto", "cro", "edge-risk-second", "quant-emergency")
 
 
 class Responder(Server):
