@@ -21,7 +21,7 @@ from responder.errors import StoreUnavailable, Temporary
 from responder.incident import Incident
 from responder.records import Change, Keys, ScopeRow, State, Writes
 from responder.rules import Rules
-from responder.scopes import PAUSE, PAUSES, Pause, pause_of, paused_what
+from responder.scopes import PAUSES, Pause, pause_of, paused_what
 from responder.timing import SECOND, format_time
 
 LOG = logging.getLogger("responder.engine")
@@ -113,7 +113,7 @@ class Announcer:
         known = await self.pauses()
         switches = {name: f"{pause.paused}@{pause.at}" for name, pause in known.items()}
         before, self._switches = self._switches, switches
-        for name, switch in switches.items() if before is not None else ():
+        for name, switch in switches.items():
             if before is not None and switch != before.get(name, "") and await self._mine(name, switch):
                 self.say(switched(paused_what(name), known[name]))
         return now + LOOK
@@ -125,10 +125,6 @@ class Announcer:
         """Every pause, of all, a runbook or a service, by its scope: as it stands, or as it was when it ended."""
         found = ((row.name, pause_of(row.body)) for row in await self._desk.store.scopes(PAUSES))
         return {name: pause for name, pause in found if pause is not None}
-
-    async def pause(self) -> Pause | None:
-        """The pause of all automation, as it stands or as it was when it ended."""
-        return (await self.pauses()).get(PAUSE)
 
     async def _sent(self, name: str, notifier: Notifier, message: Message) -> None:
         for wait in (*WAITS, None):

@@ -6,7 +6,8 @@ Reads only, each a few statements outside transactions. What changes something i
 from __future__ import annotations
 
 import re
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from responder import __version__
 from responder.incident import Incident
 from responder.recorded import LIVE, Recorded
+from responder.records import ScopeRow
 from responder.scopes import PAUSE, PAUSES, InForce, Lock, legible, pause_of, paused_what, unreadable
 from responder.web.access import Refusal, as_json, reader
 from responder.web.parts import Parts
@@ -32,9 +34,6 @@ _id: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 def is_id(text: str) -> bool:
     """Whether this can be the id of an incident or a notification, or its beginning."""
     return _id.fullmatch(text) is not None
-
-
-Body = TypeVar("Body", bound=Recorded)
 
 
 class Api:
@@ -80,41 +79,42 @@ class Api:
         desk = self._parts.desk
         opened = [row.fold for row in await desk.store.incidents("open", None, MOST, namespace=LIVE)]
         now = desk.now()
+        scopes = await desk.store.scopes()
+        unread = [f"the store's row {row.name} cannot be read" for row in scopes if unreadable(row.name, row.body)]
         return as_json(
             {
                 "version": __version__,
                 "now": moment(now),
                 "rules": {"hash": desk.shelf.current.hash, "runbooks": len(desk.shelf.current.runbooks)},
-                **await self._pauses(now),
+                **_pauses(scopes, now),
                 "halted": desk.shelf.halted,
                 "open": await desk.store.open_incidents(),
                 "incidents": [{**summary(i), "waits_for": waits_for(i, now)} for i in opened],
-                "locks": await self._scopes("lock:", Lock),
-                "in_force": await self._scopes("in_force:", InForce),
+                "locks": _bodies(scopes, "lock:", Lock),
+                "in_force": _bodies(scopes, "in_force:", InForce),
                 "timers": _upcoming(opened),
                 "next_timer_at": moment(await desk.store.next_timer_due(now, desk.worker.id)),
                 "next_message_at": moment(await desk.store.next_message_due()),
                 "store": {"oldest_wait": desk.store.oldest_wait()},
-                "unready": [*self._parts.unready(), *await self._unreadable()],
+                "unready": [*self._parts.unready(), *unread],
                 **self._parts.health(),
             }
         )
 
-    async def _pauses(self, now: int) -> dict[str, Any]:
-        """The pause of everything, and those of single runbooks and services."""
-        rows = await self._parts.desk.store.scopes(PAUSES)
-        held = {r.name: shown(body) for r in rows if (body := pause_of(r.body)) is not None and body.holds(now)}
-        single = [{**held[name], "what": paused_what(name)} for name in held if name != PAUSE]
-        return {"pause": held.get(PAUSE), "paused": single}
 
-    async def _unreadable(self) -> list[str]:
-        rows = await self._parts.desk.store.scopes()
-        return [f"the store's row {r.name} cannot be read" for r in rows if unreadable(r.name, r.body)]
+def _pauses(scopes: Iterable[ScopeRow], now: int) -> dict[str, Any]:
+    """The pause of everything, and those of single runbooks and services."""
+    pauses = ((row.name, pause_of(row.body)) for row in scopes if row.name.startswith(PAUSES))
+    held = {name: shown(pause) for name, pause in pauses if pause is not None and pause.holds(now)}
+    single = [{**held[name], "what": paused_what(name)} for name in held if name != PAUSE]
+    return {"pause": held.get(PAUSE), "paused": single}
 
-    async def _scopes(self, prefix: str, model: type[Body]) -> list[dict[str, Any]]:
-        rows = await self._parts.desk.store.scopes(prefix)
-        bodies = ((r.name.removeprefix(prefix), legible(model, r.body)) for r in rows)
-        return [{**shown(body), "target": target} for target, body in bodies if body is not None]
+
+def _bodies(scopes: Iterable[ScopeRow], prefix: str, model: type[Recorded]) -> list[dict[str, Any]]:
+    """The scopes of one kind, each with the target that its name ends in."""
+    rows = (row for row in scopes if row.name.startswith(prefix))
+    bodies = ((row.name.removeprefix(prefix), legible(model, row.body)) for row in rows)
+    return [{**shown(body), "target": target} for target, body in bodies if body is not None]
 
 
 async def find(parts: Parts, prefix: str) -> Incident:

@@ -194,11 +194,11 @@ async def test_a_row_that_cannot_be_read_pauses_is_named_and_mended_by_resuming(
         await app.store.submit(Puts("a", Writes(scopes=(ScopeRow(PAUSE, "no JSON", time.now),))))
         (reason,) = await audited(app, time)
         assert reason.startswith("the store's row pause:global cannot be read: `responder resume`")
-        held = await app.announcer.pause()
-        assert held is not None
+        held = (await app.announcer.pauses())[PAUSE]
         assert held.holds(time.now)
         await app.desk.submit(lambda shelf: _resume(app, shelf))
         assert await audited(app, time) == ()
+        assert not (await app.announcer.pauses())[PAUSE].holds(time.now)
 
 
 async def test_its_own_news_waits_for_a_person_and_is_nothing_to_find(tmp_path: Path) -> None:
