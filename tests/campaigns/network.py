@@ -376,8 +376,12 @@ async def campaign(seeds: range, servers: frozenset[str] = frozenset({"redis", "
 
 def batch(seeds: range) -> Tally:
     """The cases of these seeds, in a loop and on servers of their own."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what fails on purpose is told by the figures
-    return asyncio.run(campaign(seeds))
+    try:
+        return asyncio.run(campaign(seeds))
+    finally:
+        logging.disable(before)
 
 
 async def alone(seed: int) -> Played:
