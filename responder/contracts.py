@@ -234,6 +234,11 @@ class Action(Strict):
         """Find out whether an earlier `act` of this plan happened. Changes nothing."""
         return Probe(ProbeAnswer.UNCLEAR, "this action has no probe")
 
+    @property
+    def blind(self) -> bool:
+        """True where `probe` looks at nothing, so nobody can tell afterwards whether the change is in force."""
+        return type(self).probe is Action.probe
+
     async def undo(self, plan: Plan, context: Context) -> Plan:
         """Prepare the way back: a plan whose `act` restores the state before. Raises Permanent when that is not
         possible,

@@ -182,7 +182,8 @@ class Performer:
         """
         try:
             action = self._built(step.action or "", step.with_, values)
-            return titled(await _within(step.timeout, action.prepare(self._context(step.timeout))), step)
+            plan = await _within(step.timeout, action.prepare(self._context(step.timeout)))
+            return titled(sighted(plan, action), step)
         except Exception as error:
             raise _before_acting(error, f"{runbook.runbook}.{step.id}: ") from error
 
@@ -212,7 +213,8 @@ class Performer:
         """The plan that restores the state before `plan`. Raises Permanent or Temporary; changes nothing."""
         try:
             planned = self._planned(action, plan)
-            return await _within(timeout_us, planned.undo(plan, self._context(timeout_us)))
+            back = await _within(timeout_us, planned.undo(plan, self._context(timeout_us)))
+            return sighted(back, planned)
         except Exception as error:
             raise _before_acting(error, "") from error
 
@@ -262,6 +264,11 @@ class Performer:
             known = ", ".join(sorted(self.parameters)) or "none"
             raise Permanent(f"there is no parameter {name!r}: add it under `parameters` (there are: {known})")
         return self.parameters[name]
+
+
+def sighted(plan: Plan, action: Action) -> Plan:
+    """The plan, marked where nothing tells afterwards whether it is in force."""
+    return plan.model_copy(update={"blind": True}) if action.blind else plan
 
 
 def titled(plan: Plan, step: Step) -> Plan:

@@ -17,10 +17,10 @@ from responder.contracts import PagerState, Probe
 from responder.desk import Desk, Shelf
 from responder.draft import Intended, Turn, UnknownRules, scopes_of
 from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
-from responder.incident import Episode, Incident, Run
+from responder.incident import Attempt, Episode, Incident, Run
 from responder.operations import Ended, Learned, Readings, Report
 from responder.perform import Ended as Performed
-from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Plan
+from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Plan, ProbeAnswer
 from responder.records import Operation
 from responder.runbook import Check, Evidence, Runbook, Step
 from responder.scopes import asked_of
@@ -230,13 +230,25 @@ class Runs:
             return Learned(failed=f"could not be prepared: {error}")
 
     async def _way_back(self, incident: Incident, runbook: Runbook, run: Run, gather: Gather) -> Plan:
-        """By the action that the step names for it, else as its own action takes it back."""
+        """By the action that the step names for it, else as its own action takes it back: never over a later change."""
         step, found = runbook.step(gather.step or ""), incident.attempt(gather.restore or "")
         if step.undo is not None and step.undo.action is not None:
+            await self._still_in_force(found[1] if found is not None else None)
             return await self.performer.prepare(runbook, step.way_back, values_of(incident, run))
         if found is None:
             raise Permanent(f"attempt {gather.restore} is too old to be put back automatically")
         return await self.performer.undo(step.action or "", found[1].plan, step.timeout)
+
+    async def _still_in_force(self, attempt: Attempt | None) -> None:
+        """Raises Permanent when the change to be taken back is there no more, Temporary when its probe cannot tell."""
+        if attempt is None or attempt.plan.blind:
+            return
+        found = await self.performer.probe(attempt.action, attempt.plan, PROBE_TIMEOUT)
+        if found.answer is ProbeAnswer.NOT_APPLIED:
+            cure = "nothing was put back: look at who changed it"
+            raise Permanent(f"the change is not in force any more ({found.detail}); {cure}")
+        if found.answer is ProbeAnswer.UNCLEAR:
+            raise Temporary(f"nobody can tell whether the change is still in force ({found.detail})")
 
     async def _probe(self, incident: Incident, attempt_id: str) -> Learned:
         found = incident.attempt(attempt_id)
