@@ -14,6 +14,7 @@ from responder.acting import acting, given_up, to_undo, unknown_why
 from responder.expressions import explain, parse_expression
 from responder.guards import finishing, why_missing
 from responder.incident import Run
+from responder.people_folds import held_by_calendar
 from responder.policies import Level
 from responder.recorded import Cause, Mode, Phase, Result, StepStatus, Trigger, strictest
 from responder.runbook import Runbook, Verify, target_inputs, target_with
@@ -219,7 +220,11 @@ def _start(view: View) -> Next | None:
         return Tell(_started(view, runbook, Cause.ALERT))
     if any(r.result is Result.HARMFUL for r in incident.runs):
         return None  # what did harm is not done again in this incident
-    return Tell(_started(view, runbook, Cause.RELAPSE)) if incident.result is None else None
+    if incident.result is not None:
+        return None
+    # What its hours alone have held back was never begun, so it is no relapse when a person lets it go on.
+    cause = Cause.ALERT if held_by_calendar(incident.runs[-1]) else Cause.RELAPSE
+    return Tell(_started(view, runbook, cause))
 
 
 def _start_machine(view: View, key: str, name: str) -> Next | None:

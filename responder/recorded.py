@@ -148,6 +148,8 @@ class Verdict(Recorded):
     reason: str
     until: int | None = None
     warn: bool = False
+    override: bool = False
+    """A person lets it pass (docs/adr/0026)."""
 
 
 class Observation(Recorded):
