@@ -29,7 +29,7 @@ from responder.guards import (
     under_way,
     wakes_nobody,
 )
-from responder.incident import Attempt, Incident, Run, StepState
+from responder.incident import Attempt, Run, StepState
 from responder.recorded import (
     Answer,
     Cause,
@@ -46,6 +46,7 @@ from responder.recorded import (
 from responder.render import instruction
 from responder.runbook import Runbook, Step
 from responder.timing import SECOND, format_duration
+from responder.undoing import put_back, to_undo
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
 
 LOST = 15 * SECOND
@@ -145,36 +146,10 @@ def _acted(view: View, run: Run, runbook: Runbook) -> Next:
 
 def _taken_back(view: View, run: Run, runbook: Runbook) -> Next:
     """After the last change of a harmful run was undone, the check must show that the harm is gone (docs/adr/0025)."""
-    ended = _restored(run)
-    put_back = ended.result in (Result.FIXED, Result.UNVERIFIED)
-    verified = run.cause is Cause.UNDO and runbook.verify is not None and to_undo(view.incident, runbook) is None
-    return Tell(f.Verifying(run=run.number)) if put_back and verified else Finish(ended)
-
-
-def _restored(run: Run) -> f.RunEnded:
-    state = run.steps[0]
-    results = {StepStatus.DONE: Result.FIXED, StepStatus.UNKNOWN: Result.UNKNOWN}
-    result = results.get(state.status, Result.FAILED)
-    if result is Result.FIXED and run.attempts and run.attempts[-1].probe is ProbeAnswer.UNCLEAR:
-        result = Result.UNVERIFIED
-    return f.RunEnded(run=run.number, result=result, why=state.why or "put back")
-
-
-def to_undo(incident: Incident, runbook: Runbook) -> Attempt | None:
-    """The latest change of the harmful run that nobody has to approve the undoing of, and that was not tried to be
-    undone. What a person had to settle is left to people."""
-    harmful = next((r for r in reversed(incident.runs) if not r.takes_back), None)
-    tried = {r.restores for r in incident.runs if r.cause is Cause.UNDO}
-    if harmful is None:
-        return None
-    for state in reversed(harmful.steps):
-        step = runbook.step(state.id)
-        done = [a for a in harmful.attempts_of(state.id) if a.happened and a.plan.effect is not Effect.READ]
-        if step.undo is None or step.put_back_by is not None or not done or done[-1].settled:
-            continue
-        if done[-1].id not in tried:
-            return done[-1]
-    return None
+    ended = put_back(run)
+    last = run.cause is Cause.UNDO and runbook.verify is not None and to_undo(view.incident, runbook) is None
+    looks = last and ended.result in (Result.FIXED, Result.UNVERIFIED)
+    return Tell(f.Verifying(run=run.number)) if looks else Finish(ended)
 
 
 def unknown_why(run: Run) -> str:
@@ -429,8 +404,7 @@ def _read_back(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     """What was put back is looked at again, where its action can look (docs/adr/0025)."""
     if attempt.plan.blind or attempt.plan.effect is Effect.READ:
         return _ended(run, step, StepStatus.DONE, attempt.detail)
-    asked = _probing(view, run, attempt)
-    if asked is not None:
+    if (asked := _probing(view, run, attempt)) is not None:
         return asked
     if attempt.probe is ProbeAnswer.NOT_APPLIED:
         why = f"{attempt.detail}; accepted, but it is not in force: {attempt.probe_detail}"
@@ -481,8 +455,7 @@ def _recover(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
         return _send_again(view, run, step, attempt)
     if effect is Effect.UNSAFE:
         return _ended(run, step, StepStatus.UNKNOWN, _nobody_knows(attempt))
-    asked = _probing(view, run, attempt)
-    if asked is not None:
+    if (asked := _probing(view, run, attempt)) is not None:
         return asked
     if attempt.probe is ProbeAnswer.APPLIED:
         return _ended(run, step, StepStatus.DONE, f"it happened: {attempt.probe_detail}")

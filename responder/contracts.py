@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
 
-from responder.errors import Permanent
+from responder.errors import Permanent, Temporary
 from responder.facts import Event
 from responder.incident import Incident
 from responder.recorded import Effect, Plan, ProbeAnswer
@@ -163,6 +163,10 @@ class Probe:
     detail: str
 
 
+async def _nothing_holds() -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What an action gets for one call: its connections, its parameters, the time, its key and its time limit in
@@ -179,6 +183,14 @@ class Context:
     sleep: Callable[[float], Awaitable[None]]
     """Waits so many seconds, in the clock of `now`."""
     key: str = ""
+    held: Callable[[], Awaitable[str | None]] = _nothing_holds
+    """Answers why nothing may be sent any more, asked right before a change that comes after a reading."""
+
+    async def clear(self) -> None:
+        """Raises Temporary when automation was paused since the intent: what reads first may come long after it."""
+        why = await self.held()
+        if why is not None:
+            raise Temporary(f"nothing was sent: {why}")
 
 
 class Action(Strict):

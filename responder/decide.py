@@ -10,15 +10,16 @@ from collections.abc import Callable
 
 from responder import escalation
 from responder import facts as f
-from responder.acting import acting, given_up, to_undo, unknown_why
+from responder.acting import acting, given_up, unknown_why
 from responder.expressions import explain, parse_expression
 from responder.guards import finishing, why_missing
-from responder.incident import Run
+from responder.incident import Incident, Run
 from responder.people_folds import held_by_calendar
 from responder.policies import Level
 from responder.recorded import Cause, Mode, Phase, Result, StepStatus, Trigger, strictest
 from responder.runbook import Runbook, Verify, target_inputs, target_with
 from responder.timing import MINUTE, SECOND, format_duration
+from responder.undoing import to_undo
 from responder.verification import closing, idle, verifying, watching
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 
@@ -222,9 +223,14 @@ def _start(view: View) -> Next | None:
         return None  # what did harm is not done again in this incident
     if incident.result is not None:
         return None
-    # What its hours alone have held back was never begun, so it is no relapse when a person lets it go on.
-    cause = Cause.ALERT if held_by_calendar(incident.runs[-1]) else Cause.RELAPSE
-    return Tell(_started(view, runbook, cause))
+    return Tell(_started(view, runbook, Cause.ALERT if _let_go_on(incident) else Cause.RELAPSE))
+
+
+def _let_go_on(incident: Incident) -> bool:
+    """What its hours alone have held back was never begun, so it is no relapse when a person lets it go on."""
+    last, override = incident.runs[-1], incident.override
+    said = override is not None and override.run is None and override.at >= (last.ended_at or 0)
+    return said and held_by_calendar(last)
 
 
 def _start_machine(view: View, key: str, name: str) -> Next | None:

@@ -318,6 +318,7 @@ class PostgresPromote(Action):
         if standing.recovery:
             self._fenced([standing], context)
             patroni = _patroni(name, context)
+            await context.clear()
             if patroni is not None:
                 await _by_patroni(patroni, context)
             else:
