@@ -51,6 +51,7 @@ def lot(seed: int, runbooks: int, *, races: bool) -> Lot:
     """Everything of one world with so many runbooks."""
     chance = random.Random(f"{'c21' if races else 'c4'} {seed}")
     made = _races(chance, runbooks) if races else _random_moments(chance, runbooks)
+    made += _waves(random.Random(f"waves {races} {seed}"), runbooks)
     helps = {target: chance.choice((LOW, LOW, HIGH, WORSE)) for target in TARGETS}
     return Lot(
         seed,
@@ -68,6 +69,40 @@ TARGETS = ("risk-api/kelly_fraction", "kelly", "trading", "desk")
 def _random_moments(chance: random.Random, runbooks: int) -> list[Happening]:
     first = Happening(0, 0, "fires", _alert(chance, runbooks))
     return [first, *(_happening(chance, runbooks, chance.randrange(LENGTH)) for _ in range(chance.randint(4, 16)))]
+
+
+def _waves(chance: random.Random, runbooks: int) -> list[Happening]:
+    """In half of the worlds, what single happenings seldom come to together."""
+    wave, begins = chance.choice((_again, _overtaken, _forgotten, *(None,) * 3)), chance.randrange(60) * SECOND
+    return [] if wave is None else [Happening(at, 0, what, given) for at, what, given in wave(chance, runbooks, begins)]
+
+
+Wave = list[tuple[int, str, dict[str, Any]]]
+
+
+def _firing(name: int, severity: str, instance: str) -> dict[str, Any]:
+    return {"name": f"A{name}", "severity": severity, "instance": instance, "truncated": 0}
+
+
+def _again(chance: random.Random, runbooks: int, begins: int) -> Wave:
+    """The same alert from one instance after the other, so that its runbook runs again and again."""
+    name, gap = chance.randrange(runbooks), chance.randrange(8, 25) * SECOND
+    return [(begins + n * gap, "fires", _firing(name, "critical", instance)) for n, instance in enumerate("abcd")]
+
+
+def _overtaken(chance: random.Random, runbooks: int, begins: int) -> Wave:
+    """A severe alert comes while another one's run is being verified, mostly on the same target."""
+    first, second = chance.sample(range(runbooks), 2) if runbooks > 1 else (0, 0)
+    later = begins + chance.randrange(1, 12) * SECOND
+    severe = [(later, "fires", _firing(second, "critical", "c"))]
+    return [(begins, "fires", _firing(first, chance.choice(("warning", "high")), "d")), *severe]
+
+
+def _forgotten(chance: random.Random, runbooks: int, begins: int) -> Wave:
+    """Both Alertmanagers are restarted at once, and know nothing for longer than it takes to look twice."""
+    back = {"seconds": chance.randrange(30, 39)}
+    return [(begins, "fires", _firing(chance.randrange(runbooks), "critical", "b")),
+            *((begins + 57 * SECOND, "restart", {"which": which, **back}) for which in (0, 1))]  # fmt: skip
 
 
 DUE = (0, 0, 15, 30, 45, 60, 90, 120, 121, 150)

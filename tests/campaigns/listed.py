@@ -18,7 +18,7 @@ from tests.invariants import Case
 FRESH = 31 * SECOND
 """So old an answer may be by which something is changed."""
 LONG = 3 * MINUTE
-"""After so long everything that fires there has been taken in: a look a minute, and time to settle."""
+"""After so long everything that fires there has been taken in: looks, and time to settle."""
 
 
 def asked(seen: Seen) -> Iterator[str]:

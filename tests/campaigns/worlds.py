@@ -46,7 +46,8 @@ QUIET = 6 * MINUTE
 """How long nothing happens at the end before the world is judged, at most."""
 MOST_OPERATIONS = 5_000
 """Of one world; usual are fewer than a hundred."""
-RECONCILING = Reconciling.model_validate({"every": "1m", "settle": "30s"})
+RECONCILING = Reconciling.model_validate({"every": "15s", "settle": "15s"})
+"""Two looks come while an Alertmanager that was restarted still knows nothing (`watchers.SETTLED`)."""
 PAGERS = ("first", "second", "boss")
 FROM_ALERTMANAGER = frozenset({"fires", "resolves", "both", "garbage"})
 OF_THE_WATCHERS = frozenset({"silence", "restart", "cut"})
