@@ -18,6 +18,7 @@ from responder.errors import Rejected
 from responder.facts import ApprovalAsked
 from responder.incident import Incident
 from responder.ingest import Bury, Doubtful, Ingest
+from responder.people_folds import held_by_calendar
 from responder.recorded import StepStatus
 from responder.records import NotificationRow, Operation
 from responder.timing import format_time
@@ -182,6 +183,7 @@ _FITS: Mapping[str, Callable[[Incident], object]] = {
     "done": _asks,
     "settle": lambda incident: incident.unsettled,
     "cancel": lambda incident: incident.active_run,
+    "override": lambda incident: incident.run is not None and held_by_calendar(incident.run),
 }
 """Whom a word is about where it makes sense; where it makes none it is said about any."""
 

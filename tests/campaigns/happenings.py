@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from responder.timing import SECOND
+from responder.timing import MINUTE, SECOND
 from tests.campaigns.rule_seeds import PEOPLE
 from tests.campaigns.services import HIGH, LOW, WORSE
 
@@ -72,8 +72,11 @@ def _random_moments(chance: random.Random, runbooks: int) -> list[Happening]:
 
 
 def _waves(chance: random.Random, runbooks: int) -> list[Happening]:
-    """In half of the worlds, what single happenings seldom come to together."""
-    wave, begins = chance.choice((_again, _overtaken, _forgotten, *(None,) * 3)), chance.randrange(60) * SECOND
+    """In two of three worlds, what single happenings seldom come to together."""
+    wave, begins = (
+        chance.choice((_again, _overtaken, _overtaken, _forgotten, *(None,) * 2)),
+        chance.randrange(60) * SECOND,
+    )
     return [] if wave is None else [Happening(at, 0, what, given) for at, what, given in wave(chance, runbooks, begins)]
 
 
@@ -93,9 +96,13 @@ def _again(chance: random.Random, runbooks: int, begins: int) -> Wave:
 def _overtaken(chance: random.Random, runbooks: int, begins: int) -> Wave:
     """A severe alert comes while another one's run is being verified, mostly on the same target."""
     first, second = chance.sample(range(runbooks), 2) if runbooks > 1 else (0, 0)
-    later = begins + chance.randrange(1, 12) * SECOND
+    later = begins + chance.randrange(5, 15) * SECOND
+    # Neither check gets better by the first change, or there would be nothing to overtake.
+    bad = [
+        (begins + n * SECOND, "value", {"check": f"risk{name}", "to": HIGH}) for n in (0, 4) for name in (first, second)
+    ]
     severe = [(later, "fires", _firing(second, "critical", "c"))]
-    return [(begins, "fires", _firing(first, chance.choice(("warning", "high")), "d")), *severe]
+    return [(begins, "fires", _firing(first, chance.choice(("warning", "high")), "d")), *bad, *severe]
 
 
 def _forgotten(chance: random.Random, runbooks: int, begins: int) -> Wave:
@@ -134,7 +141,7 @@ _AMONG_PEOPLE = {**_ANYTHING, "person": 70, "pause": 14, "resume": 10, "fires": 
 
 VERBS = {
     "ack": 6, "takeover": 3, "approve": 14, "approve_earlier": 2, "deny": 3, "done": 6, "settle": 6, "unlock": 3,
-    "snooze": 2, "escalate": 2, "hold": 2, "cancel": 4, "restore": 4, "note": 1,
+    "snooze": 2, "escalate": 2, "hold": 2, "cancel": 4, "restore": 4, "note": 1, "override": 6,
 }  # fmt: skip
 
 
@@ -150,7 +157,11 @@ def _alert(chance: random.Random, runbooks: int) -> dict[str, Any]:
 def _person(chance: random.Random, runbooks: int) -> dict[str, Any]:
     verb = chance.choices(tuple(VERBS), tuple(VERBS.values()))[0]
     whom = {"verb": verb, "actor": chance.choice(PEOPLE), "which": chance.randrange(6)}
-    return whom | ({"applied": chance.random() < 0.5} if verb == "settle" else {})
+    more: dict[str, dict[str, Any]] = {
+        "settle": {"applied": chance.random() < 0.5},
+        "override": {"lasts": chance.choice((1, 1, 10)) * MINUTE},
+    }
+    return whom | more.get(verb, {})
 
 
 def _pause(chance: random.Random, runbooks: int) -> dict[str, Any]:

@@ -24,6 +24,8 @@ SETS = 200
 """Different sets of rules; loading one costs as much as playing a world."""
 EAGER = 0.3
 """The share of sets whose runbooks have no limits of their own and are verified at once: they run again and again."""
+RIVALS = 0.25
+"""The share of sets in which two plain runbooks change one target, so that one comes while the other is verified."""
 TARGETS = (KELLY, KELLY, "trading", "desk")
 PEOPLE = ("alice", "bob", "carol")
 HOURS: Mapping[str, tuple[str, str]] = {
@@ -79,7 +81,9 @@ def _files(chance: random.Random) -> dict[str, str]:
     ]
     if any(p.get("run") for book in books for p in book.get("unless_fixed", {}).values()):
         books.append(_halt(chance))
-    if chance.random() < EAGER:
+    if chance.random() < RIVALS:
+        books = [_rival(chance, number) for number in range(2)]
+    elif chance.random() < EAGER:
         books = [_eager(book) for book in books]
     written: dict[str, Any] = {f"{book['runbook']}.yaml": book for book in books}
     hours = {name: {"days": "mon-sun", "from": a, "to": b, "timezone": "UTC"} for name, (a, b) in HOURS.items()}
@@ -147,6 +151,13 @@ def _eager(book: dict[str, Any]) -> dict[str, Any]:
     verify = {"check": "risk", "expect": "value < 1", "settle": 0, "within": "5s", "hold": 0}
     rest = {key: part for key, part in book.items() if key not in _LEFT_OUT}
     return {**rest, "mode": "auto", "steps": steps, "verify": verify} if book["runbook"] != "halt" else book
+
+
+def _rival(chance: random.Random, number: int) -> dict[str, Any]:
+    step = _call(chance, "s0", "desk", chance.choice(("unsafe", "probed", "keyed", "put")), f"r{number}")
+    verify = {**_verify(chance), "within": "40s", "hold": "10s"}
+    book = {**_runbook(chance, number, "desk"), "mode": "auto", "brake": False, "steps": [step], "verify": verify}
+    return {key: part for key, part in book.items() if key not in (*_LEFT_OUT, "finish_once_started")}
 
 
 def _calendar(chance: random.Random) -> dict[str, Any]:

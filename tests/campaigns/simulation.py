@@ -100,7 +100,11 @@ def judged(world: World) -> Played:
     watched = tuple(tuple(one.history) for one in world.watchers.all)
     order = world.store.order
     seen = Seen(found, world.rules, config.automation, writes, parameter.floor, total, paused, watched, order)
-    wrong = (*world.failing, *(line for line in judge(found) if _is_wrong(line, found)), *judge_safety(seen))
+    wrong = (
+        *world.failing,
+        *(line for line in judge(found) if _is_wrong(line, found) and line not in _fire(world)),
+        *judge_safety(seen),
+    )
     return Played(world, found, seen, wrong)
 
 
@@ -135,6 +139,12 @@ def _is_wrong(line: str, found: Found) -> bool:
         if "is already" in attempt.detail
     )
     return line not in waiting and line not in by_others
+
+
+def _fire(world: World) -> set[str]:
+    """Of what was told in another order than it happened, at the same instant, what the Alertmanagers list counts."""
+    marks = {mark for one in world.watchers.all for look in one.history[-1:] for mark in look.active}
+    return {f"I1: the end of alert {mark} was answered 200 and it still fires" for mark in marks}
 
 
 class _Heard(logging.Handler):

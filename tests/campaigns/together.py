@@ -12,6 +12,7 @@ from responder import facts as f
 from responder.automation import Success
 from responder.incident import Run
 from responder.recorded import Result, Trigger
+from responder.runbook import Hours
 from responder.timing import SECOND
 from tests.campaigns.intents import BACK, Change, Seen
 from tests.campaigns.rule_seeds import HOURS
@@ -132,11 +133,38 @@ def calendar(seen: Seen) -> Iterator[str]:
         finishing = change.runbook.finish_once_started and (not change.first or _done_by_hand(change))
         if hours is None or change.brake or change.run.cause in BACK or finishing:
             continue
-        shut = bool(hours.within) and not any(_open(name, change.at) for name in hours.within)
-        shut |= any(_open(name, change.at) for name in hours.outside)
-        if not shut or (hours.otherwise == "ask" and (change.attempt.number > 1 or _approved(change))):
+        if not _shut(hours, change.at) or _overridden(seen, change):
+            continue
+        if hours.otherwise == "ask" and (change.attempt.number > 1 or _approved(change)):
             continue
         yield f"calendar: {change} at {_minute(change.at)}, {hours}"
+
+
+def _shut(hours: Hours, at: int) -> bool:
+    outside = bool(hours.within) and not any(_open(name, at) for name in hours.within)
+    return outside or any(_open(name, at) for name in hours.outside)
+
+
+def _overridden(seen: Seen, change: Change) -> bool:
+    """A person has let it act all the same, not long ago, and no other run has done so since."""
+    said = [
+        event
+        for event in change.case.events
+        if isinstance(event.fact, f.CalendarOverridden)
+        and event.seq < change.event.seq
+        and event.fact.runbook == change.run.runbook
+    ]
+    last = said[-1] if said else None
+    if last is None or not isinstance(last.fact, f.CalendarOverridden) or change.at >= last.fact.until:
+        return False
+    own = [c for c in seen.changes if c.case.row.id == change.case.row.id and c.run.runbook == change.run.runbook]
+    since = [c for c in own if last.seq < c.event.seq < change.event.seq]
+    return not any(c.run.number != change.run.number and _shut_to(c) for c in since)
+
+
+def _shut_to(change: Change) -> bool:
+    hours = change.runbook.calendar
+    return hours is not None and _shut(hours, change.at)
 
 
 def _open(name: str, at: int) -> bool:

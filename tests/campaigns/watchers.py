@@ -78,6 +78,10 @@ class Watcher:
         self._silenced.discard(name)
         self.looks()
 
+    def has_heard(self, labels: Mapping[str, str]) -> bool:
+        """It fires, as far as Prometheus has told it since its beginning."""
+        return fingerprint(labels) in self._alerts
+
     def restarts(self) -> None:
         """It is there at once, and has forgotten every alert until Prometheus sends it again."""
         self._started = self._clock()
@@ -180,6 +184,10 @@ class Watchers:
                 one.ends(labels)
             for labels in fires:
                 one.fires(labels)
+
+    def fires_now(self, labels: Mapping[str, str]) -> bool:
+        """Whether Prometheus has said last that it fires."""
+        return self.all[0].has_heard(labels)
 
     def silence(self, name: str, lasts: int) -> None:
         """Both know a silence, for a while."""

@@ -271,7 +271,14 @@ class World:
             self._spawn(self._happen(happening))
         elif happening.what in FROM_ALERTMANAGER:
             again = max(0, self._back_at - self.clock()) / SECOND + 1
-            asyncio.get_running_loop().call_later(again, self._begin, happening)
+            asyncio.get_running_loop().call_later(again, self._tell_again, happening)
+
+    def _tell_again(self, happening: Happening) -> None:
+        """What has changed since is told as it is now, by what has changed it."""
+        fires, ends = ((), ()) if happening.what == "garbage" else said(happening.what, happening.given)
+        old = [*(not self.watchers.fires_now(one) for one in fires), *(self.watchers.fires_now(one) for one in ends)]
+        if not any(old):
+            self._begin(happening)
 
     async def _happen(self, happening: Happening) -> None:
         for _ in range(happening.turns):

@@ -126,6 +126,7 @@ async def test_no_end_in_time_is_unknown_only_for_a_change(world: World, member:
 @changes
 async def test_a_probe_tells_what_became_of_a_lost_answer(world: World, member: Member) -> None:
     plan = await prepare(world, member)
+    assert plan.blind is not member.probes, "what is undone is read back only where that tells something"
     not_yet = await performer(world).probe(member.action, plan, 10 * SECOND)
     world.lose = True
     await act(world, member, plan)
@@ -263,6 +264,36 @@ async def test_a_value_is_put_back_only_by_the_plan_of_an_undo(world: World) -> 
     assert (await act(world, up, raising)).outcome is Outcome.OK
     assert (await act(world, up, raising.model_copy(update={"nothing_to_do": None}))).outcome is Outcome.OK
     assert world.kelly == 0.25
+
+
+async def test_a_value_below_its_floor_is_not_written_whoever_planned_it(world: World) -> None:
+    plan = await prepare(world, MEMBERS["reduce"])
+    ended = await act(world, MEMBERS["reduce"], plan.model_copy(update={"target": 0.001}))
+    assert (ended.outcome, world.changes) == (Outcome.PERMANENT, [])
+    assert "is below its floor" in ended.detail
+
+
+READ_FIRST = ("parameter.reduce", "kubernetes.rollout_restart", "kubernetes.scale", "redis.failover",
+              "postgres.promote")  # fmt: skip
+"""Some of those that read before they write."""
+
+
+@changes
+async def test_what_reads_first_is_not_sent_when_it_is_held_back_meanwhile(world: World, member: Member) -> None:
+    """Of those that read nothing before they write, the gates right before it have said all that there is."""
+
+    async def held() -> str | None:
+        return "automation is paused by alice"
+
+    plan = await prepare(world, member)
+    asked = len(world.requests)
+    ended = await performer(world).act(member.action, plan, "key", 10 * SECOND, held)
+    if ended.outcome is not Outcome.OK:
+        assert (ended.outcome, world.changes) == (Outcome.TEMPORARY, [])
+        assert ended.detail == "nothing was sent: automation is paused by alice"
+    else:
+        assert member.action not in READ_FIRST
+        assert len(world.requests) > asked or world.changes
 
 
 async def test_an_undo_never_overwrites_a_later_change(world: World) -> None:
