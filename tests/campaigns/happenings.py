@@ -72,11 +72,9 @@ def _random_moments(chance: random.Random, runbooks: int) -> list[Happening]:
 
 
 def _waves(chance: random.Random, runbooks: int) -> list[Happening]:
-    """In two of three worlds, what single happenings seldom come to together."""
-    wave, begins = (
-        chance.choice((_again, _overtaken, _overtaken, _forgotten, *(None,) * 2)),
-        chance.randrange(60) * SECOND,
-    )
+    """In most worlds, what single happenings seldom come to together."""
+    wave = chance.choice((_again, _overtaken, _overtaken, _overtaken, _forgotten, None))
+    begins = chance.randrange(60) * SECOND
     return [] if wave is None else [Happening(at, 0, what, given) for at, what, given in wave(chance, runbooks, begins)]
 
 

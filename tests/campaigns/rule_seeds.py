@@ -24,7 +24,7 @@ SETS = 200
 """Different sets of rules; loading one costs as much as playing a world."""
 EAGER = 0.3
 """The share of sets whose runbooks have no limits of their own and are verified at once: they run again and again."""
-RIVALS = 0.25
+RIVALS = 0.4
 """The share of sets in which two plain runbooks change one target, so that one comes while the other is verified."""
 TARGETS = (KELLY, KELLY, "trading", "desk")
 PEOPLE = ("alice", "bob", "carol")
