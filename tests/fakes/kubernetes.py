@@ -393,14 +393,15 @@ class Cluster:
         if not rolling:
             self._pods(tree, owner, want, well)
         up = want if well or rolling else 0
-        tree["status"] = {
-            "observedGeneration": tree["metadata"]["generation"],
-            "replicas": want, "updatedReplicas": 0 if rolling else want, "readyReplicas": up, "availableReplicas": up,
+        new = 0 if rolling else want
+        numbers: dict[str, Any] = {
+            "replicas": want, "updatedReplicas": new, "readyReplicas": up, "availableReplicas": up,
             "updateRevision": "now", "currentRevision": "before" if rolling else "now",
         }  # fmt: skip
         if plural == "daemonsets":
-            tree["status"] |= {"desiredNumberScheduled": want, "updatedNumberScheduled": want, "numberAvailable": up,
-                               "numberReady": up}  # fmt: skip
+            numbers = {"desiredNumberScheduled": want, "updatedNumberScheduled": new, "numberAvailable": up,
+                       "numberReady": up}  # fmt: skip
+        tree["status"] = {"observedGeneration": tree["metadata"]["generation"], **numbers}
 
     def _release(self, tree: dict[str, Any]) -> dict[str, Any]:
         """The ReplicaSet of the present template; a new one, or an old one again, has the highest revision."""
