@@ -150,6 +150,11 @@ async def test_what_may_have_happened_is_unknown_and_the_probe_tells(
         (Fault("patch", 422, "invalid", "Invalid"), Outcome.PERMANENT, "would not be valid"),
         (Fault("patch", 307, "moved", "Moved"), Outcome.PERMANENT, "redirects are not followed"),
         (Fault("patch", 403, "exceeded quota: pods", "Forbidden"), Outcome.PERMANENT, "a quota or an admission rule"),
+        (
+            Fault("patch", 403, 'admission webhook "images" denied it: you cannot use latest', "Forbidden"),
+            Outcome.PERMANENT,
+            "a quota or an admission rule",
+        ),
     ],
     ids=lambda one: str(one.status) if isinstance(one, Fault) else "",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from responder.errors import Permanent
+from responder.errors import Permanent, Temporary
 from responder.recorded import Outcome, ProbeAnswer
 from responder.timing import parse_time
 from responder.wall_clock import wall_clock
@@ -163,11 +163,37 @@ async def test_a_budget_lets_an_eviction_wait(cluster: Cluster) -> None:
     cluster.add("poddisruptionbudgets", budget("trading-app", 100))
     async with standing(cluster) as desk:
         plan = await desk.prepare("kubernetes.evict", pod=a_pod(cluster)["name"])
-        assert plan.preview.endswith("a budget forbids it now")
+        assert plan.preview.endswith("The disruption budget trading-app needs 100 healthy pods and has 2 currently)")
         waits = await desk.act("kubernetes.evict", plan)
         assert (waits.outcome, waits.retry_after_us) == (Outcome.TEMPORARY, 10_000_000)
         cluster.get("poddisruptionbudgets", "trading-app")["spec"]["minAvailable"] = 1
         assert (await desk.act("kubernetes.evict", plan)).outcome is Outcome.OK
+
+
+async def test_a_server_that_is_too_busy_is_no_budget(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 0))
+    cluster.faults.append(Fault("create", 429, "slow down", "TooManyRequests", {"retry-after": "7"}, trials=True))
+    async with standing(cluster) as desk:
+        with pytest.raises(Temporary, match=r"answered 429 \(slow down\); nothing was changed"):
+            await desk.prepare("kubernetes.evict", pod=a_pod(cluster)["name"])
+
+
+async def test_a_pod_of_two_budgets_is_not_said_to_be_evicted(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 0))
+    second = budget("trading-app", 0)
+    second["metadata"]["name"] = "second"
+    name = a_pod(cluster)["name"]
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.evict", pod=name)
+        cluster.runs = False
+        cluster.add("poddisruptionbudgets", second)
+        ended = await desk.act("kubernetes.evict", plan)
+        assert (ended.outcome, "more than one PodDisruptionBudget" in ended.detail) == (Outcome.UNKNOWN, True)
+        assert (await desk.probe("kubernetes.evict", plan)).answer is ProbeAnswer.NOT_APPLIED
+        with pytest.raises(
+            Permanent, match=r"more than one PodDisruptionBudget covers it; nothing was changed: .*leave"
+        ):
+            await desk.prepare("kubernetes.evict", pod=name)
 
 
 def falls_ill(pod: dict[str, Any]) -> None:
@@ -371,6 +397,23 @@ async def test_the_log_of_the_pod_in_most_trouble_is_read_bounded_and_without_cr
     assert (found["pod"], found["count"]) == (pod, 2)
     assert "abcdefghijklmnop123456" not in str(found)
     assert cluster.asked[-1].query == {"tailLines": "10", "limitBytes": "16384"}
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "cure"),
+    [
+        ("is waiting to start: trying and failing to pull image", Outcome.TEMPORARY, "look at its events"),
+        ('previous terminated container "app" in pod "x" not found', Outcome.PERMANENT, "leave `previous` away"),
+        ("a container name must be specified for pod x, choose one of: [a b]", Outcome.PERMANENT, "in `container`"),
+        ("tailLines: Invalid value", Outcome.PERMANENT, "check the step's `with`"),
+    ],
+)
+async def test_where_there_is_no_log_the_cure_is_told(cluster: Cluster, said: str, outcome: Outcome, cure: str) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.logs", pod=a_pod(cluster)["name"])
+        cluster.faults.append(Fault("get", 400, said, "BadRequest"))
+        ended = await desk.act("kubernetes.logs", plan)
+    assert (ended.outcome, cure in ended.detail, said in ended.detail) == (outcome, True, True), ended.detail
 
 
 async def test_a_workload_tells_its_release_and_since_when_it_is_there(cluster: Cluster) -> None:

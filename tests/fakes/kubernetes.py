@@ -53,10 +53,12 @@ _VERBS = {"PATCH": "patch", "POST": "create", "DELETE": "delete"}
 class Refused(Exception):
     """An answer that is no success: a Status."""
 
-    def __init__(self, code: int, reason: str, message: str, **headers: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, *, cause: str = "", **headers: str) -> None:
         super().__init__(message)
         self.code, self.headers = code, headers
+        details = {"causes": [{"reason": "DisruptionBudget", "message": cause}]} if cause else {}
         self.status = {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
+        self.status |= {"details": details} if details else {}
 
 
 @dataclass
@@ -350,14 +352,25 @@ class Cluster:
         assert asked.body["apiVersion"] == "policy/v1"
         self._same("pods", asked, asked.body.get("deleteOptions", {}).get("preconditions", {}))
         app = self.objects["pods", asked.name]["metadata"]["labels"]["app"]
-        for one in self.of("poddisruptionbudgets"):
-            well = [p for p in self.of("pods") if p["metadata"]["labels"]["app"] == app and ready(p)]
-            if one["spec"]["selector"]["matchLabels"]["app"] == app and len(well) <= one["spec"]["minAvailable"]:
+        budgets = self.of("poddisruptionbudgets")
+        budgets = [one for one in budgets if one["spec"]["selector"]["matchLabels"]["app"] == app]
+        if len(budgets) > 1:
+            # The real server gives this Status as the result of a creation that went well.
+            said = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+            return Answer(201, {"kind": "Status", "status": "Failure", "code": 500, "message": said})
+        for one in budgets:
+            well, least = [p for p in self._of_app(app) if ready(p)], one["spec"]["minAvailable"]
+            if len(well) <= least:
                 said = "Cannot evict pod as it would violate the pod's disruption budget."
-                raise Refused(429, "TooManyRequests", said, **{"retry-after": "10"})
+                name = one["metadata"]["name"]
+                cause = f"The disruption budget {name} needs {least} healthy pods and has {len(well)} currently"
+                raise Refused(429, "TooManyRequests", said, cause=cause, **{"retry-after": "10"})
         if asked.changes:
             self._delete("pods", Asked("delete", "pods", asked.name, {}, {}, {}))
         return Answer(201, {"kind": "Status", "status": "Success", "code": 201})
+
+    def _of_app(self, app: str) -> list[dict[str, Any]]:
+        return [one for one in self.of("pods") if one["metadata"]["labels"]["app"] == app]
 
     def _same(self, plural: str, asked: Asked, preconditions: dict[str, str]) -> None:
         uid = self.objects[plural, asked.name]["metadata"]["uid"]

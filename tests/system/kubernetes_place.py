@@ -37,6 +37,7 @@ from tests.fakes.kubernetes import ApiServer, Cluster
 from tests.fakes.kubernetes_objects import NAMESPACE, config_map, workload
 
 NAME: Final = "responder-test"
+SECOND: Final = "responder-test-second"
 APP: Final = f"deployment/{NAME}"
 KINDS: Final = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset": "DaemonSet"}
 IMAGES: Final = os.environ.get(
@@ -157,9 +158,9 @@ def _placed(settings: KubernetesService, namespace: str, cluster: Cluster | None
 
 async def _deleted(place: Place) -> None:
     """Everything that tests make, and the pods of it."""
-    for resource in _MADE:
+    for resource, name in (*((one, NAME) for one in _MADE), (BUDGETS, SECOND)):
         options: JsonValue = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        gone = await place.connection.send(KubernetesCall("delete", resource, place.namespace, NAME, body=options), 10)
+        gone = await place.connection.send(KubernetesCall("delete", resource, place.namespace, name, body=options), 10)
         if gone.status != 404:
             gone.checked(wall_clock())
 

@@ -23,7 +23,7 @@ from responder.kubernetes_connections import LibraryWire, Reply
 from responder.recorded import Outcome
 from responder.workloads import items, part, text, whole, workload_of
 from tests.fakes.kubernetes_objects import autoscaler, budget, event
-from tests.system.kubernetes_place import APP, BROKEN, IMAGES, NAME, Place, both, each_workload, placed
+from tests.system.kubernetes_place import APP, BROKEN, IMAGES, NAME, SECOND, Place, both, each_workload, placed
 
 RESTART, UNDO, SCALE = "kubernetes.rollout_restart", "kubernetes.rollout_undo", "kubernetes.scale"
 DELETE, EVICT = "kubernetes.delete_pod", "kubernetes.evict"
@@ -273,7 +273,8 @@ async def test_a_budget_lets_an_eviction_wait(kind: str) -> None:
 
         await place.until(is_counted, "the budget counts the pods")
         plan = await place.desk.prepare(EVICT, pod=pod)
-        assert plan.preview.endswith("a budget forbids it now")
+        assert "a budget forbids it now" in plan.preview
+        assert plan.preview.endswith(f"The disruption budget {NAME} needs 2 healthy pods and has 2 currently)")
         ended = await place.desk.act(EVICT, plan)
         assert (ended.outcome, "nothing was changed" in ended.detail) == (Outcome.TEMPORARY, True), ended.detail
         assert pod in await place.pods()
@@ -284,6 +285,22 @@ async def test_a_budget_lets_an_eviction_wait(kind: str) -> None:
 
         await place.until(goes, "the budget allows it")
         assert (await place.desk.probe(EVICT, plan)).answer.value == "applied"
+
+
+@both
+async def test_a_pod_of_two_budgets_is_not_said_to_be_evicted(kind: str) -> None:
+    async with placed(kind) as place:
+        await place.add(BUDGETS, budget(NAME, 0))
+        (pod,) = await place.pods()
+        plan = await place.desk.prepare(EVICT, pod=pod, min_ready=0)
+        second = budget(NAME, 0)
+        second["metadata"]["name"] = SECOND
+        await place.add(BUDGETS, second)
+        ended = await place.desk.act(EVICT, plan)
+        assert (ended.outcome, "more than one PodDisruptionBudget" in ended.detail) == (Outcome.UNKNOWN, True), ended
+        assert (await place.desk.probe(EVICT, plan)).answer.value == "not_applied"
+        with pytest.raises(Permanent, match="more than one PodDisruptionBudget covers it; nothing was changed"):
+            await place.desk.prepare(EVICT, pod=pod, min_ready=0)
 
 
 @both
