@@ -160,6 +160,18 @@ def git_warning(tree: Tree) -> str:
     return f" - {owner} keeps it as in git and may take this back: change it there too" if owner else ""
 
 
+def waiting_warning(tree: Tree) -> str:
+    """What a person must know who gives a StatefulSet another template; begins with a space, "" when nothing waits.
+
+    It replaces no pod as long as one is not ready, and so never one of a release that cannot run, whatever its template
+    says since (processReplica in stateful_set_control.go, kubernetes/kubernetes#67250).
+    """
+    lacking = desired(tree) - whole(tree, "status", "readyReplicas")
+    if text(tree, "kind") != "StatefulSet" or lacking <= 0:
+        return ""
+    return f" - {lacking} pods are not ready, and it replaces none before they are: delete those that cannot be"
+
+
 # --- restarting -------------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +251,8 @@ def _stateful_set(workload: Tree) -> Rollout:
     want, status = desired(workload), mapping(workload, "status")
     ready, updated = whole(status, "readyReplicas"), whole(status, "updatedReplicas")
     if ready < want:
-        return _goes_on(f"{ready} of {want} pods are ready")
+        waits = "; it replaces no pod before they are: delete those that cannot be" if updated < want else ""
+        return _goes_on(f"{ready} of {want} pods are ready{waits}")
     partition = whole(workload, "spec", "updateStrategy", "rollingUpdate", "partition")
     if partition:
         done = updated >= want - partition

@@ -274,6 +274,18 @@ async def test_a_variable_is_removed_and_put_back_and_the_others_stay(cluster: C
     assert container(cluster)["env"] == before
 
 
+async def test_the_order_of_the_variables_stays_and_comes_back(cluster: Cluster) -> None:
+    told = [("HOST", "db"), ("URL", "$(HOST):80"), ("LAST", "$(URL)")]
+    entries = [{"name": name, "value": value} for name, value in told]
+    container(cluster)["env"] = list(entries)
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, remove=["URL"], set={"NEW": "$(LAST)", "LAST": "b", "HOST": "c"})
+        assert (await desk.act(ENV, plan)).outcome is Outcome.OK
+        assert [one["name"] for one in container(cluster)["env"]] == ["HOST", "LAST", "NEW"]
+        await desk.act(ENV, await desk.undo(ENV, plan))
+    assert container(cluster)["env"] == entries
+
+
 async def test_a_variable_by_reference_is_replaced_and_put_back(cluster: Cluster) -> None:
     reference = {"name": "LOG", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "log"}}}
     container(cluster)["env"][0] = reference

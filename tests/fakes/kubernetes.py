@@ -20,7 +20,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.fakes.kubernetes_objects import NAMESPACE, digest, field_of, merged, owner_of, pod, ready, strategic
+from tests.fakes.kubernetes_objects import (
+    NAMESPACE,
+    digest,
+    field_of,
+    is_owned,
+    merged,
+    owner_of,
+    pod,
+    ready,
+    strategic,
+)
 from tests.fakes.kubernetes_objects import unversioned as plain
 from tests.fakes.server import FakeServer
 
@@ -396,6 +406,14 @@ class Cluster:
         if tree["spec"].get("paused"):
             tree["status"]["observedGeneration"] = tree["metadata"]["generation"]
             return
+        stuck = [p for p in self.of("pods") if is_owned(p, tree) and not ready(p)]
+        if plural == "statefulsets" and stuck and not self._is_of(stuck[0], tree):
+            # The real one replaces no pod before all of them are ready.
+            want = tree["spec"]["replicas"]
+            tree["status"] |= {"observedGeneration": tree["metadata"]["generation"], "updatedReplicas": 0}
+            tree["status"]["readyReplicas"] = want - len(stuck)
+            self._controller_revision(tree)
+            return
         owner = self._release(tree) if plural == "deployments" else tree
         if plural != "deployments":
             self._controller_revision(tree)
@@ -415,6 +433,10 @@ class Cluster:
             numbers = {"desiredNumberScheduled": want, "updatedNumberScheduled": new, "numberAvailable": up,
                        "numberReady": up}  # fmt: skip
         tree["status"] = {"observedGeneration": tree["metadata"]["generation"], **numbers}
+
+    @staticmethod
+    def _is_of(pod: dict[str, Any], tree: dict[str, Any]) -> bool:
+        return digest(tree["spec"]["template"]) in pod["metadata"]["name"]
 
     def _release(self, tree: dict[str, Any]) -> dict[str, Any]:
         """The ReplicaSet of the present template; a new one, or an old one again, has the highest revision."""
