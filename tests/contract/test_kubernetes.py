@@ -12,8 +12,9 @@ from responder.rights import all_rules
 from responder.workloads import ATTEMPT, RESTARTED_AT
 from tests.contract.action_world import MEMBERS, World, act, prepare
 from tests.contract.kubernetes_parts import APP, Desk, service, standing
-from tests.fakes.kubernetes import TOKEN, Cluster, Fault
+from tests.fakes.kubernetes import TOKEN, Cluster
 from tests.fakes.kubernetes_objects import workload
+from tests.fakes.kubernetes_requests import Fault
 from tests.fakes.server import HangsUp
 from tests.provision import CHECKOUT
 from tests.servers import free_port

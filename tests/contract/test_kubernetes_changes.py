@@ -13,8 +13,9 @@ from responder.timing import parse_time
 from responder.wall_clock import wall_clock
 from responder.workloads import selects
 from tests.contract.kubernetes_parts import APP, KINDS, Desk, container, releases, standing, trading_app
-from tests.fakes.kubernetes import Cluster, Fault
+from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_objects import autoscaler, budget, config_map, event
+from tests.fakes.kubernetes_requests import Fault
 
 UNDO, SCALE, RESTART = "kubernetes.rollout_undo", "kubernetes.scale", "kubernetes.rollout_restart"
 
@@ -332,7 +333,7 @@ async def test_which_container_is_meant_must_be_said(cluster: Cluster) -> None:
     sidecar = {"name": "proxy", "image": "proxy:1"}
     cluster.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [sidecar]}}}})
     async with standing(cluster) as desk:
-        with pytest.raises(Permanent, match=r"has the containers app, proxy; .*name one of them in `container`"):
+        with pytest.raises(Permanent, match=r"has the containers proxy, app; .*name one of them in `container`"):
             await desk.prepare(ENV, workload=APP, set={"LOG": "debug"})
         await desk.done(ENV, workload=APP, set={"LOG": "debug"}, container="app")
     assert container(cluster)["env"][0]["value"] == "debug"
