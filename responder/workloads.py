@@ -347,13 +347,14 @@ _OF_ONE: Final = {
 
 def pod_of(pod: Tree) -> dict[str, JsonValue]:
     """What a person must know of a pod: phase, readiness, restarts, and why it last died."""
-    containers = items(pod, "status", "containerStatuses")
+    containers, first = items(pod, "status", "containerStatuses"), items(pod, "status", "initContainerStatuses")
+    unfinished = [one for one in first if text(one, "state", "terminated", "reason") != "Completed"]
     return {
         "name": text(pod, "metadata", "name"),
         "phase": "Terminating" if part(pod, "metadata", "deletionTimestamp") else text(pod, "status", "phase"),
         "ready": ready(pod),
         "restarts": sum(whole(one, "restartCount") for one in containers),
-        "why": _why(pod, containers),
+        "why": _why(pod, [*unfinished, *containers]),
         "node": text(pod, "spec", "nodeName"),
         "since": text(pod, "status", "startTime"),
     }
@@ -370,7 +371,7 @@ def _why(pod: Tree, containers: Iterable[Tree]) -> str:
     for one in containers:
         for place in (("state", "waiting"), ("state", "terminated"), ("lastState", "terminated")):
             reason = text(one, *place, "reason")
-            if reason and reason not in {"Completed", "ContainerCreating"}:
+            if reason and reason not in {"Completed", "ContainerCreating", "PodInitializing"}:
                 return reason
     conditions = items(pod, "status", "conditions")
     said = (text(one, "reason") for one in conditions if text(one, "status") == "False")

@@ -230,7 +230,7 @@ class Events(KubernetesReader):
         mine = sorted((event for event in found if self._wanted(event)), key=_at, reverse=True)
         reasons: Counter[str] = Counter()
         for event in mine:
-            reasons[text(event, "reason")] += max(whole(event, "count"), 1)
+            reasons[text(event, "reason")] += _times(event)
         value: JsonValue = {
             "total": len(mine),
             "by_reason": dict(reasons.most_common()),
@@ -245,8 +245,18 @@ class Events(KubernetesReader):
 
 
 def _at(event: Tree) -> str:
-    """When it was seen last; old and new servers write it in different places."""
-    return text(event, "lastTimestamp") or text(event, "eventTime") or text(event, "metadata", "creationTimestamp")
+    """When it was seen last. Who writes by events.k8s.io, as the scheduler does, tells that in a series."""
+    return (
+        text(event, "series", "lastObservedTime")
+        or text(event, "lastTimestamp")
+        or text(event, "eventTime")
+        or text(event, "metadata", "creationTimestamp")
+    )
+
+
+def _times(event: Tree) -> int:
+    """How often it was seen."""
+    return max(whole(event, "series", "count"), whole(event, "count"), 1)
 
 
 def _event(event: Tree) -> dict[str, JsonValue]:
@@ -257,7 +267,7 @@ def _event(event: Tree) -> dict[str, JsonValue]:
         "about": about,
         "reason": text(event, "reason"),
         "message": message,
-        "count": max(whole(event, "count"), 1),
+        "count": _times(event),
     }
 
 

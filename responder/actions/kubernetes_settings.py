@@ -25,6 +25,7 @@ from responder.workloads import (
     refuse_paused,
     template_of,
     text,
+    waiting_warning,
     workload_of,
 )
 
@@ -60,7 +61,7 @@ class _Entries(KubernetesSetting):
         """What is to be there, by its name; None: gone."""
 
     def _warning(self, found: Tree) -> str:
-        return git_warning(found)
+        return f"{waiting_warning(found)}{git_warning(found)}"
 
 
 class SetEnv(_Entries):
@@ -73,7 +74,8 @@ class SetEnv(_Entries):
     - `set`: the values to be there, by the names of their variables.
     - `remove`: names of the variables that are to be gone.
 
-    Effect class `set`; other variables stay as they are. The undo puts the former ones back, also those that came from
+    Effect class `set`; other variables stay as they are, and each keeps its place, because one can be told by those
+    before it (`$(HOST):80`); new ones go last. The undo puts the former ones back, also those that came from
     a Secret or ConfigMap by reference. Previews tell no value that was there. What is named like a secret (`PASSWORD`,
     `TOKEN`, `API_KEY` …) cannot be set: its value would stand in the journal. It can be removed, but not put back,
     because its value is not kept. A paused workload is refused. The workload gets an annotation (`responder/settings`)
@@ -127,7 +129,10 @@ class SetEnv(_Entries):
         return found
 
     def _target(self, found: Tree) -> JsonValue:
-        entries: dict[str, JsonValue] = {name: {"name": name, "value": value} for name, value in self.set_.items()}
+        # A server leaves an empty value out (EnvVar.Value, omitempty).
+        entries: dict[str, JsonValue] = {
+            name: {"name": name, **({"value": value} if value else {})} for name, value in self.set_.items()
+        }
         container = self._container(found)
         order: list[JsonValue] = [*self._there(found, container)]
         return {"container": container, "order": order, "entries": {**entries, **dict.fromkeys(self.remove)}}

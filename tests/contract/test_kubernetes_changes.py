@@ -287,6 +287,16 @@ async def test_the_order_of_the_variables_stays_and_comes_back(cluster: Cluster)
     assert container(cluster)["env"] == entries
 
 
+async def test_a_variable_can_be_made_empty(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, set={"LOG": "", "NEW": ""})
+        ended = await desk.act(ENV, plan)
+        assert ended.outcome is Outcome.OK, ended.detail
+        assert (await desk.probe(ENV, plan)).answer is ProbeAnswer.APPLIED
+        await desk.act(ENV, await desk.undo(ENV, plan))
+    assert container(cluster)["env"][0] == {"name": "LOG", "value": "info"}
+
+
 async def test_a_variable_by_reference_is_replaced_and_put_back(cluster: Cluster) -> None:
     reference = {"name": "LOG", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "log"}}}
     container(cluster)["env"][0] = reference
@@ -336,7 +346,8 @@ async def test_which_container_is_meant_must_be_said(cluster: Cluster) -> None:
         with pytest.raises(Permanent, match=r"has the containers proxy, app; .*name one of them in `container`"):
             await desk.prepare(ENV, workload=APP, set={"LOG": "debug"})
         await desk.done(ENV, workload=APP, set={"LOG": "debug"}, container="app")
-    assert container(cluster)["env"][0]["value"] == "debug"
+    proxy, app = cluster.get("deployments", "trading-app")["spec"]["template"]["spec"]["containers"]
+    assert (app["env"][0]["value"], "env" in proxy) == ("debug", False)
 
 
 async def test_a_key_of_a_config_map_is_set_and_put_back(cluster: Cluster) -> None:
@@ -399,6 +410,30 @@ async def test_warnings_about_a_workload_and_what_it_made(cluster: Cluster) -> N
         found = await desk.done("kubernetes.events", workload=APP, count=1)
     assert (found["total"], found["by_reason"]) == (2, {"BackOff": 3, "FailedCreate": 3})
     assert [one["about"] for one in found["events"]] == ["deployment/trading-app"]
+
+
+async def test_a_warning_in_a_series_is_as_new_as_its_last_time(cluster: Cluster) -> None:
+    repeated = event("e1", "trading-app-7f-x", "FailedScheduling", "no node")
+    repeated |= {"lastTimestamp": None, "count": None, "eventTime": "2026-11-20T11:00:00.000000Z"}
+    repeated["series"] = {"count": 40, "lastObservedTime": "2026-11-20T13:00:00.000000Z"}
+    cluster.add("events", event("e2", "trading-app-7f-y", "BackOff", "restarting"), repeated)
+    async with standing(cluster) as desk:
+        found = await desk.done("kubernetes.events", workload=APP)
+    assert [(one["reason"], one["count"]) for one in found["events"]] == [("FailedScheduling", 40), ("BackOff", 3)]
+    assert found["events"][0]["at"] == "2026-11-20T13:00:00.000000Z"
+
+
+async def test_a_pod_that_waits_for_its_init_container_says_why(cluster: Cluster) -> None:
+    pod = a_pod(cluster)["name"]
+    status = cluster.get("pods", pod)["status"]
+    loops = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    done = {"state": {"terminated": {"reason": "Completed"}}, "lastState": {"terminated": {"reason": "Error"}}}
+    status["containerStatuses"][0]["state"] = {"waiting": {"reason": "PodInitializing"}}
+    for first, why in (([done, loops], "CrashLoopBackOff"), ([done], "")):
+        status["initContainerStatuses"] = first
+        async with standing(cluster) as desk:
+            told = {one["name"]: one["why"] for one in (await desk.done("kubernetes.pods", workload=APP))["pods"]}
+        assert told[pod] == why
 
 
 async def test_the_log_of_the_pod_in_most_trouble_is_read_bounded_and_without_credentials(cluster: Cluster) -> None:

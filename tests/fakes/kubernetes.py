@@ -30,6 +30,7 @@ from tests.fakes.kubernetes_objects import (
     pod,
     ready,
     strategic,
+    without_empty_values,
 )
 from tests.fakes.kubernetes_objects import unversioned as plain
 from tests.fakes.kubernetes_requests import Answer, Asked, Fault, Refused
@@ -243,6 +244,7 @@ class Cluster:
             raise Refused(
                 409, "Conflict", "the object has been modified; please apply your changes to the latest version"
             )
+        after = without_empty_values(after)
         self._valid(before, after)
         if sub == "scale":
             replicas = {"spec": {"replicas": after["spec"]["replicas"]}}

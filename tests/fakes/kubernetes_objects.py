@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any
@@ -118,6 +119,16 @@ def _strategic_object(tree: Any, patch: dict[str, Any]) -> dict[str, Any]:
             found[key] = _strategic_list(found.get(key) or [], value, [one["name"] for one in orders[key]])
         else:
             found[key] = strategic(found.get(key), value)
+    return found
+
+
+def without_empty_values(tree: dict[str, Any]) -> dict[str, Any]:
+    """An object without the empty values of its variables, which the real server leaves out."""
+    found = copy.deepcopy(tree)
+    for container in field_of(found, "spec.template.spec").get("containers", []):
+        for entry in container.get("env", []):
+            if entry.get("value") == "":
+                del entry["value"]
     return found
 
 

@@ -96,16 +96,14 @@ async def test_an_undo_leads_to_the_revision_that_is_named(kind: str, app: str) 
 async def test_our_cure_is_kept_when_the_release_is_undone(kind: str, app: str) -> None:
     async with placed(kind, app) as place:
         await _released(place, IMAGES[1], app)
-        await place.desk.done(SET_ENV, workload=app, set={"LOG": "debug", "EXTRA": "1"}, remove=["MODE"])
+        await place.desk.done(SET_ENV, workload=app, set={"EXTRA": "1", "EMPTY": "", "LOG": "debug"}, remove=["MODE"])
         await place.rolled_out(app)
         told = await place.desk.done("kubernetes.workload", workload=app)
         await place.desk.done(UNDO, workload=app)
         (container,) = items(await place.object(workload_of(app).resource), "spec", "template", "spec", "containers")
         assert text(container, "image") == IMAGES[0]
-        assert {text(one, "name"): text(one, "value") for one in items(container, "env")} == {
-            "LOG": "debug",
-            "EXTRA": "1",
-        }
+        kept = [(text(one, "name"), text(one, "value")) for one in items(container, "env")]
+        assert kept == [("LOG", "debug"), ("EXTRA", "1"), ("EMPTY", "")]
         assert told["images"] == [IMAGES[1].rpartition("/")[2]]
 
 
