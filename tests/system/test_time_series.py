@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from responder.actions import ACTIONS
+from responder.actions.redis import RedisTimeseriesRange
 from responder.connections import Connections, open_transport
 from responder.perform import Ended, Performer
 from responder.recorded import Outcome
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.skipif(not MODULE, reason="RESPONDER_TEST_REDIS_TIMESER
 @pytest.fixture(scope="module")
 def server() -> Iterator[Redis]:
     """Its user has the right that the page of the action names, and no other."""
-    (right,) = ACTIONS["redis.timeseries_range"].commands
+    (right,) = RedisTimeseriesRange.commands
     rights = f"on >{PASSWORD} resetkeys ~var_pct:* -@all +{right}"
     with Redis(settings={"loadmodule": MODULE, "user": f"responder {rights}"}) as started:
         yield started
@@ -60,7 +61,7 @@ def write(data: redis.Redis, samples: dict[int, float], key: str = KEY) -> int:
     """Of so many milliseconds ago (before now: positive). Gives now."""
     now = wall_clock() // MILLISECOND
     for ago, value in samples.items():
-        data.execute_command("TS.ADD", key, now - ago, value)
+        data.ts().add(key, now - ago, value)
     return now
 
 
