@@ -174,7 +174,7 @@ class Delivery:
             return
         paced = 0 if notifier is None else self._paced(row, notifier, now)
         if paced > 0:
-            await self._paced_out(row, now, now + paced)
+            self._waits(row, now + paced, f"{row.destination} takes no more at once")
             return
         case = None if notifier is None else await self._case(row, notifier)
         if case is None:
@@ -188,7 +188,7 @@ class Delivery:
             self._channels.clear()
         self._channels[_known_by(row)] = _channel(case)
         if wait > 0 and not silent:
-            await self._paced_out(row, now, now + wait)
+            self._waits(row, now + wait, f"{row.destination} takes no more at once")
             return
         if not silent:
             self._pace.take(_channel(case), now, case.notifier.pace)
@@ -202,23 +202,27 @@ class Delivery:
             return 0
         return self._pace.wait(channel, now, notifier.pace, notifier.burst)
 
-    async def _paced_out(self, row: MessageRow, now: int, until: int) -> None:
-        """It waits for its turn. A page that has waited for a minute goes to the next channel too."""
-        self._later[row.order_key] = until
-        if row.lane is Lane.PAGE and row.attempts == 0 and until - row.created_at >= HAND_OVER:
-            why = f"{row.destination} takes no more at once"
-            self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
-
     def _is_held(self, row: MessageRow, now: int) -> bool:
-        """Whether its destination is not to be tried now. A page that waits for a minute goes to the next channel."""
+        """Whether its destination is not to be tried now: it is left alone until a time, or another message tries it."""
         until = self._outages.held_until(row.destination)
-        if until <= now:
-            return self._outages.tries_another(row.destination)
+        if until > now:
+            self._waits(row, until, f"{row.destination} takes nothing at the moment")
+            return True
+        if self._outages.tries_another(row.destination):
+            # How long that takes nobody knows; all of them are looked at again when it is over, in their order.
+            self._hands_over(row, now + POLL, f"{row.destination} takes nothing at the moment")
+            return True
+        return False
+
+    def _waits(self, row: MessageRow, until: int, why: str) -> None:
+        """It is not sent before `until`."""
         self._later[row.order_key] = until
+        self._hands_over(row, until, why)
+
+    def _hands_over(self, row: MessageRow, until: int, why: str) -> None:
+        """A page that will have waited for its minute by `until` goes to the next channel now, and waits on here."""
         if row.lane is Lane.PAGE and until - row.created_at >= HAND_OVER > row.next_at - row.created_at:
-            why = row.error or f"{row.destination} takes nothing at the moment"
-            self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
-        return True
+            self._start(row, self._record(row, self._postponed(row, until, row.error or why), Became.POSTPONED))
 
     async def _case(self, row: MessageRow, notifier: Notifier) -> _Case | None:
         found = await self._desk.store.incident(row.incident)
