@@ -203,7 +203,7 @@ class Delivery:
         return self._pace.wait(channel, now, notifier.pace, notifier.burst)
 
     def _is_held(self, row: MessageRow, now: int) -> bool:
-        """Whether its destination is not to be tried now: it is left alone until a time, or another message tries it."""
+        """Whether its destination is not to be tried now: it is left alone, or another message tries it."""
         until = self._outages.held_until(row.destination)
         if until > now:
             self._waits(row, until, f"{row.destination} takes nothing at the moment")
