@@ -72,6 +72,22 @@ def test_conditions_and_what_ends_early() -> None:
     assert changes(text) == ["a -> not a", "return None -> pass", "continue -> break", "continue -> pass"]
 
 
+@pytest.mark.parametrize(
+    ("body", "made"),
+    [
+        ("if a:\n        return None", False),
+        ("if a:\n        b = c\n    else:\n        return None", False),
+        ("try:\n        b = c\n    except E:\n        return None", False),
+        ("try:\n        return None\n    except E:\n        b = c", False),
+        ("try:\n        return None\n    except E:\n        b = c\n    else:\n        f()", True),
+        ("for a in b:\n        return None", True),
+        ("if a:\n        return None\n    b = c", True),
+    ],
+)
+def test_a_return_that_changes_nothing_is_not_left_out(body: str, made: bool) -> None:
+    assert ("return None -> pass" in changes(f"def f():\n    {body}\n")) is made
+
+
 def test_constants_of_a_module_and_what_a_table_misses() -> None:
     assert changes("A = 5 * S") == ["5 * S -> 5 // S", "5 * S -> 6 * S", "5 * S -> 4 * S"]
     assert changes("B: tuple = (f, g)") == ["f -> left out", "g -> left out"]
