@@ -36,11 +36,12 @@ ENOUGH: Final = 0.9
 
 UNIT: Final = "tests/unit/test_{}.py"
 MODULES: Final[dict[str, tuple[str, ...]]] = {
-    "guards": ("guards", "guard_edges", "alerts_gate", "calendars", "acting", "fuses", "security", "manual_runs"),
+    "guards": ("guards", "guard_edges", "superseding", "approvals", "alerts_gate", "acting", "fuses", "manual_runs"),
+    "approvals": ("approvals",),
     "fuses": ("fuses", "scope_edges", "guards"),
-    "scoping": ("scoping", "scope_edges", "operations", "manual_runs"),
-    "scopes": ("scope_edges", "scoping", "guards", "fuses", "acting"),
-    "automation": ("config", "fuses"),
+    "scoping": ("scoping", "scope_edges", "superseding", "operations", "manual_runs"),
+    "scopes": ("scope_edges", "scoping", "superseding", "guards", "fuses"),
+    "automation": ("scope_edges",),
     "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),
     "calendars": ("calendars", "cron"),
     "decide": ("decide", "decide_edges", "escalation", "operations", "manual_runs"),
