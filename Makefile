@@ -31,9 +31,8 @@ demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before 
 	@$(BIN)/responder demo --scenario $(SCENARIO)
 
 .PHONY: test
-test: check servers ## every check, every test on real servers, and whether tests notice what has changed
-	@$(RUN) pytest $(WORKERS)
-	@$(MAKE) mutants
+test: check servers ## every check, then every test, on real servers
+	@$(MAKE) mutants && noticed=0 || noticed=$$?; $(RUN) pytest $(WORKERS); exit $$noticed
 
 .PHONY: test-kubernetes
 test-kubernetes: $(INSTALLED) ## the Kubernetes actions on a real cluster: RESPONDER_TEST_KUBECONFIG=FILE

@@ -82,6 +82,16 @@ def test_a_later_look_at_the_same_change_needs_no_second_yes() -> None:
     assert covers(RUN, "cut", a_plan(before=0.25, target=0.1, prepared_at=T0 + MINUTE, preview="in other words"), yes)
 
 
+def test_the_order_in_which_a_store_gives_fields_back_is_no_other_plan() -> None:
+    yes = asked_for(a_plan(params={"to": 0.1, "reason": "risk"}))
+    assert covers(RUN, "cut", a_plan(params={"reason": "risk", "to": 0.1}), yes)
+
+
+def test_a_question_outlives_an_update_of_the_responder() -> None:
+    """Its digest stands in the journal: made otherwise, every answer under way would be for nothing."""
+    assert plan_digest(RUN, "cut", a_plan(before=0.25, target=0.1)) == "fa3f524c2266a5ad"
+
+
 def test_a_yes_to_more_covers_less_and_never_more() -> None:
     yes = asked_for(PODS)
     assert covers(RUN, "cut", a_plan(parts=("a", "c"), target=["pod a", "pod c"]), yes)

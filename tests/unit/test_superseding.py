@@ -126,6 +126,8 @@ def test_a_run_that_does_not_know_what_it_has_done_is_not_marked() -> None:
     unknown = f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN)
     assert marked(*ACTED, ended(Outcome.UNKNOWN), unknown, f.Verifying(run=1)) is None, "its outcome is in doubt"
     assert marked(*ACTED, f.Verifying(run=1)) is None, "an attempt has no outcome yet"
+    again = (*ACTED, ended(Outcome.UNKNOWN), intended(2), ended(Outcome.OK, 2), f.Verifying(run=1))
+    assert marked(*again) is None, "its first try is in doubt, whatever became of the second"
     assert marked(*DONE, f.Verifying(run=1), body=OURS.model_copy(update={"unknown": True})) is None
     assert marked(*DONE, f.Verifying(run=1), body=None) is None, "it holds nothing"
     assert marked(*DONE, f.Verifying(run=1), body=held()) is None, "somebody else does"

@@ -391,6 +391,15 @@ def test_any_other_end_waits_for_a_person_who_has_seen_it(bad: Result) -> None:
         assert uncalled(bad, 1, word) == "seen by responder"
 
 
+def test_whoever_takes_it_over_after_the_end_has_seen_it_though_another_acknowledged_before() -> None:
+    over = f.RunEnded(run=1, result=Result.FIXED, why="well")
+    early = (opened(trigger=Trigger.PERSON), started(), f.Acknowledged(), MINUTE, over)
+    paged = {"urgent": "a brake passed a lock"}
+    assert closes(*early, changes=paged) is None
+    assert closes(*early, f.TakenOver(), changes=paged) == "seen by responder"
+    assert closes(*early, f.Acknowledged(), changes=paged) == "seen by responder"
+
+
 def test_who_acknowledged_the_run_before_it_ended_has_not_seen_its_end() -> None:
     over = f.RunEnded(run=1, result=Result.FAILED, why="no")
     early = (opened(trigger=Trigger.PERSON), started(), f.TakenOver(), MINUTE, over)
