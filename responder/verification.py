@@ -42,7 +42,7 @@ def verifying(view: View) -> Next | None:
         return Finish(f.RunEnded(run=run.number, result=Result.HARMFUL, why=harm))
     if run.held_from is not None and (run.polled_at or 0) - run.held_from >= verify.hold:
         return Finish(_held(view, run, runbook, verify))
-    if view.now >= start + verify.within and (run.polled_at or 0) >= start + verify.within:
+    if (run.polled_at or 0) >= start + verify.within:
         return Finish(_not_held(view, run, runbook, verify))
     due = _next_poll(view, run, verify, start)
     if due > view.now:
@@ -135,8 +135,7 @@ def watching(view: View) -> Next | None:
 def _relapse(view: View, why: str) -> f.Relapsed:
     """The clock begins anew when it had stopped or run out; a promise still to come is kept (docs/adr/0010)."""
     incident = view.incident
-    coming = any(promises(incident, view.runbook)) and incident.result is not Result.FIXED
-    return f.Relapsed(why=why, restarts=not coming)
+    return f.Relapsed(why=why, restarts=not any(promises(incident, view.runbook)))
 
 
 def _went_bad(view: View, runbook: Runbook, verify: Verify) -> bool:

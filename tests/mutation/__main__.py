@@ -46,13 +46,14 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),
     "calendars": ("calendars", "cron"),
     "decide": ("decide", "decide_edges", "escalation", "operations", "manual_runs"),
+    "commands": ("commands", "command_edges"),
     "acting": ("acting", "acting_edges", "approvals", "operations", "manual_runs"),
     "verification": ("verification", "verification_edges", "operations", "decide"),
     "operations": ("operations", "operations_edges", "verification", "acting", "decide", "timers"),
 }
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
-    "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations",
+    "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 STORIES: Final = (

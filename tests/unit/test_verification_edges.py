@@ -97,6 +97,12 @@ def test_an_answer_from_before_the_verification_is_none_of_it() -> None:
     assert verifying(stale) == Gather("cut", "h1", run=1, checks=("risk",))
 
 
+def test_a_look_at_the_first_moment_is_one_of_it() -> None:
+    at_once = (*CHECKING, polled(2.0))
+    settled = {**VERIFY, "settle": "0s"}
+    assert verifying(view(*at_once, verify=settled)) == WaitUntil(T0 + 5 * SECOND, "verify")
+
+
 # --- harm -------------------------------------------------------------------------------------------------------------
 
 HARM = {**VERIFY, "harmful": "value > before"}
@@ -124,6 +130,15 @@ def test_what_the_runbook_calls_harm_ends_it_at_once() -> None:
 )
 def test_harm_needs_a_sample_from_after_the_change(after: f.Gathered) -> None:
     assert isinstance(harmed(after, seen(2.0)), WaitUntil)
+
+
+def test_harm_needs_a_sample_that_is_fresh() -> None:
+    quick = {"risk": {**SLOW["risk"], "max_age": "5s"}}
+    known = f.Gathered(run=1, observations=(seen(2.0),))
+    facts = (*ACTED[:3], known, *ACTED[3:], f.Verifying(run=1), 10 * SECOND, polled(3.0, 4 * SECOND))
+    verify = {**VERIFY, "harmful": "value > before"}
+    assert isinstance(verifying(view(*facts, at=10 * SECOND, verify=verify, checks=quick)), WaitUntil)
+    assert result(verifying(view(*facts, at=10 * SECOND, verify=verify)))[0] is Result.HARMFUL
 
 
 def test_the_first_moment_of_the_verification_counts() -> None:
