@@ -182,6 +182,7 @@ class KubernetesSetting(KubernetesChange):
         if compared(self._seen(found, plan.target), plan, self._named):
             return Output(plan.target, f"{self._named} was so already", context.now())
         call = await self._change(context, found, plan.target)
+        await context.clear()
         shown = (await self._send(context, call)).checked(context.now()).tree
         if self._seen(shown or await self._read_back(context, plan), plan.target) != plan.target:
             raise Unknown(f"{self._named}: the change was accepted, but something else is in force")
