@@ -182,9 +182,7 @@ def _approve(command: Command, draft: Draft, incident: Incident) -> f.Fact | Non
     if run.cause is Cause.PERSON and run.actor == command.actor:
         raise Rejected(f"{command.actor} started this run, so somebody else with the role {asked.role} must approve it")
     if any(person.actor == command.actor for person in asked.approved):
-        if asked.people > 1:
-            raise Rejected(f"{command.actor} has approved already; {asked.people} different people must")
-        return None
+        raise Rejected(f"{command.actor} has approved already; {asked.people} different people must")
     return f.Approved(run=run.number, step=asked.step, plan=asked.plan, note=command.note)
 
 

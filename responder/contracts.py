@@ -6,6 +6,7 @@ here does any I/O: connections are made by `services` and reach an action throug
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
 
-from responder.errors import Permanent, Temporary
+from responder.errors import BadConfig, Permanent, Temporary
 from responder.facts import Event
 from responder.incident import Incident
 from responder.recorded import Effect, Plan, ProbeAnswer
@@ -52,6 +53,13 @@ class Secret:
     def reveal(self) -> str:
         """The secret itself. Raises BadConfig when it cannot be read; the message names the place, not the value."""
         return self._fetch()
+
+    def digest(self) -> str:
+        """What stands for the secret where two of them are told apart; its place when it cannot be read."""
+        try:
+            return hashlib.sha256(self.reveal().strip().encode()).hexdigest()[:16]
+        except BadConfig:
+            return self.named
 
     def __repr__(self) -> str:
         return f"Secret({self.named})"
@@ -316,6 +324,17 @@ class PagerState:
     by: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A limit, and all that counts against it shares one: `burst` messages at once, then one every `pace` microseconds
+    (0: as many as there are). Never a secret: a token stands here as its digest."""
+
+    limit: str
+    of: str
+    pace: int
+    burst: int
+
+
 RECORDS = frozenset({"acknowledge", "change", "move", "note"})
 """Templates that only some notifiers take: word of an acknowledgement, executed changes, lines for the
 pager's incident, and its move to another escalation policy."""
@@ -361,13 +380,11 @@ class Notifier(Strict):
         before."""
         return template in RECORDS and template not in self.takes
 
-    def paced_by(self, incident: Incident) -> str:
-        """What shares the pace: by default the incident's channel, "" for the destination as a whole."""
-        return incident.channel or ""
-
-    def bucket(self, name: str, incident: Incident, template: str) -> tuple[str, str]:
-        """Whose pace a message of this template takes its turn of; `name` is what this destination is called."""
-        return name, self.paced_by(incident)
+    def bucket(self, name: str, incident: Incident, template: str, *, sent: bool) -> Bucket:
+        """The limit that counts a message of this template; `name` is what this destination is called, `sent`: the
+        root message has been sent before. Where the limit belongs to a credential, notifiers that share it share it.
+        """
+        return Bucket(name, incident.channel or "", self.pace, self.burst)
 
     async def asked(self, key: str) -> PagerState | None:
         """What the pager says about its incident of this deduplication key; None where it cannot be asked. The caller

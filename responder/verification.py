@@ -42,7 +42,7 @@ def verifying(view: View) -> Next | None:
         return Finish(f.RunEnded(run=run.number, result=Result.HARMFUL, why=harm))
     if run.held_from is not None and (run.polled_at or 0) - run.held_from >= verify.hold:
         return Finish(_held(view, run, runbook, verify))
-    if view.now >= start + verify.within and (run.polled_at or 0) >= start + verify.within:
+    if (run.polled_at or 0) >= start + verify.within:
         return Finish(_not_held(view, run, runbook, verify))
     due = _next_poll(view, run, verify, start)
     if due > view.now:
@@ -156,8 +156,7 @@ def watching(view: View) -> Next | None:
 def _relapse(view: View, why: str) -> f.Relapsed:
     """The clock begins anew when it had stopped or run out; a promise still to come is kept (docs/adr/0010)."""
     incident = view.incident
-    coming = any(promises(incident, view.runbook)) and incident.result is not Result.FIXED
-    return f.Relapsed(why=why, restarts=not coming)
+    return f.Relapsed(why=why, restarts=not any(promises(incident, view.runbook)))
 
 
 def _went_bad(view: View, runbook: Runbook, verify: Verify) -> bool:
@@ -208,7 +207,8 @@ def closing(view: View) -> Next | None:
 
 def _uncalled_end(incident: Incident) -> Next | None:
     """No alert ends it: a run that went well does, and after any other a person's word."""
-    run, person = incident.run, incident.acknowledged or incident.taken_over
+    run, words = incident.run, (incident.acknowledged, incident.taken_over)
+    person = max((word for word in words if word is not None), key=lambda word: word.at, default=None)
     if incident.result in (Result.FIXED, Result.OBSERVED, Result.CANCELLED) and incident.urgent is None:
         what = "the scheduled run" if incident.trigger is Trigger.SCHEDULE else "the run"
         return Finish(f.Closed(why=f"{what} is over: {run.why if run is not None else ''}"))
