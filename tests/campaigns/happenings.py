@@ -51,7 +51,8 @@ def lot(seed: int, runbooks: int, *, races: bool) -> Lot:
     """Everything of one world with so many runbooks."""
     chance = random.Random(f"{'c21' if races else 'c4'} {seed}")
     made = _races(chance, runbooks) if races else _random_moments(chance, runbooks)
-    made += _waves(random.Random(f"waves {races} {seed}"), runbooks)
+    wave = _waves(random.Random(f"waves {races} {seed}"), runbooks)
+    made = [*wave, *(made[1:] if wave and wave[0].at == 0 else made)]
     helps = {target: chance.choice((LOW, LOW, HIGH, WORSE)) for target in TARGETS}
     return Lot(
         seed,
@@ -92,15 +93,14 @@ def _again(chance: random.Random, runbooks: int, begins: int) -> Wave:
 
 
 def _overtaken(chance: random.Random, runbooks: int, begins: int) -> Wave:
-    """A severe alert comes while another one's run is being verified, mostly on the same target."""
+    """The first alert is a milder one, and a severe one of another runbook comes while its run is being verified."""
     first, second = chance.sample(range(runbooks), 2) if runbooks > 1 else (0, 0)
-    later = begins + chance.randrange(5, 15) * SECOND
+    later = chance.randrange(5, 15) * SECOND
     # Neither check gets better by the first change, or there would be nothing to overtake.
-    bad = [
-        (begins + n * SECOND, "value", {"check": f"risk{name}", "to": HIGH}) for n in (0, 4) for name in (first, second)
-    ]
+    checks = [{"check": f"risk{name}", "to": HIGH} for name in (first, second)]
+    bad = [(after * SECOND, "value", check) for after in (1, 4) for check in checks]
     severe = [(later, "fires", _firing(second, "critical", "c"))]
-    return [(begins, "fires", _firing(first, chance.choice(("warning", "high")), "d")), *bad, *severe]
+    return [(0, "fires", _firing(first, chance.choice(("warning", "high")), "d")), *bad, *severe]
 
 
 def _forgotten(chance: random.Random, runbooks: int, begins: int) -> Wave:
