@@ -344,6 +344,10 @@ class Runbook(Written):
         """`unless_fixed` in the order of time: (µs after the clock's start, promise)."""
         return tuple(sorted(((parse_duration(k), v) for k, v in self.unless_fixed.items()), key=lambda p: p[0]))
 
+    def made(self, step_id: str, back: bool) -> Step:
+        """The step as it is done, or where it takes a change back its way back. Raises KeyError."""
+        return self.step(step_id).way_back if back else self.step(step_id)
+
     def step(self, step_id: str) -> Step:
         """One step by its id. Raises KeyError."""
         for step in self.steps:

@@ -327,8 +327,7 @@ class Runs:
         runbook = None if run is None or rules is None else rules.runbooks.get(run.runbook)
         if run is None or runbook is None:
             return self._desk.shelf.halted
-        step, shelf = runbook.step(doing.step), self._desk.shelf
-        step = step.way_back if run.takes_back else step
+        step, shelf = runbook.made(doing.step, run.takes_back), self._desk.shelf
         case = Case(
             incident, run, runbook, step, doing.plan, scopes.get, _no_total, {}, self._desk.now(),
             touched=shelf.touched(step), halted=shelf.halted,

@@ -141,12 +141,6 @@ def _is_wrong(line: str, found: Found) -> bool:
     return line not in waiting and line not in by_others
 
 
-def _fire(world: World) -> set[str]:
-    """Of what was told in another order than it happened, at the same instant, what the Alertmanagers list counts."""
-    marks = {mark for one in world.watchers.all for look in one.history[-1:] for mark in look.active}
-    return {f"I1: the end of alert {mark} was answered 200 and it still fires" for mark in marks}
-
-
 class _Heard(logging.Handler):
     def __init__(self, said: list[str]) -> None:
         super().__init__(logging.ERROR)
