@@ -100,11 +100,7 @@ def judged(world: World) -> Played:
     watched = tuple(tuple(one.history) for one in world.watchers.all)
     order = world.store.order
     seen = Seen(found, world.rules, config.automation, writes, parameter.floor, total, paused, watched, order)
-    wrong = (
-        *world.failing,
-        *(line for line in judge(found) if _is_wrong(line, found) and line not in _fire(world)),
-        *judge_safety(seen),
-    )
+    wrong = (*world.failing, *(line for line in judge(found) if _is_wrong(line, found)), *judge_safety(seen))
     return Played(world, found, seen, wrong)
 
 
