@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import AfterValidator, Field, JsonValue, WithJsonSchema
 
 from responder.contracts import Action, Context, Output, Probe
-from responder.errors import Permanent, ResponderError, Unknown
+from responder.errors import Permanent, ResponderError, Temporary, Unknown
 from responder.kubernetes_calls import KubernetesAnswer, KubernetesCall, PatchType, Resource, Tree
 from responder.recorded import Effect, Plan, ProbeAnswer
 from responder.workloads import items, text
@@ -86,7 +86,12 @@ class KubernetesStep(Action):
         return (await self._send(context, call)).checked(context.now()).object
 
     async def _get(self, context: Context, resource: Resource, name: str) -> Tree:
-        return await self._asked(context, KubernetesCall("get", resource, self.namespace, name))
+        """One object. Raises Temporary where the answer is another thing, as a proxy's may be: what is missing in it
+        would be taken for removed."""
+        found = await self._asked(context, KubernetesCall("get", resource, self.namespace, name))
+        if text(found, "metadata", "name") != name:
+            raise Temporary(f"{name}: the API server's answer is not that object; look at what stands before it")
+        return found
 
     async def _list(self, context: Context, resource: Resource, **params: str) -> list[Tree]:
         """The first of them, as many as `limit` says (500)."""
@@ -177,6 +182,7 @@ class KubernetesSetting(KubernetesChange):
         if compared(self._seen(found, plan.target), plan, self._named):
             return Output(plan.target, f"{self._named} was so already", context.now())
         call = await self._change(context, found, plan.target)
+        await context.clear()
         shown = (await self._send(context, call)).checked(context.now()).tree
         if self._seen(shown or await self._read_back(context, plan), plan.target) != plan.target:
             raise Unknown(f"{self._named}: the change was accepted, but something else is in force")

@@ -308,6 +308,17 @@ async def test_a_variable_by_reference_is_replaced_and_put_back(cluster: Cluster
     assert container(cluster)["env"][0] == reference
 
 
+async def test_an_answer_that_is_another_thing_is_not_taken_for_a_workload_without_the_variable(
+    cluster: Cluster,
+) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, remove=["FORCE_ERROR_RATE"])
+        cluster.objects["deployments", "trading-app"] = {"metadata": {}, "spec": None, "items": 3}
+        ended = await desk.act(ENV, plan)
+    assert ended.outcome is Outcome.TEMPORARY
+    assert "the API server's answer is not that object; look at what stands before it" in ended.detail
+
+
 async def test_a_preview_tells_no_value_that_was_there(cluster: Cluster) -> None:
     cluster.add("configmaps", config_map("trading-config", {"broker": "hunter2"}))
     container(cluster)["env"][0] = {"name": "BROKER_DSN", "value": "redis://:hunter2@cache"}
