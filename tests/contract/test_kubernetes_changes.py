@@ -105,6 +105,18 @@ async def test_an_autoscaler_keeps_its_number_unless_its_minimum_is_raised(clust
     assert cluster.get("horizontalpodautoscalers", "trading-app")["spec"]["minReplicas"] == 2
 
 
+async def test_an_autoscaler_that_an_operator_made_is_told(cluster: Cluster) -> None:
+    scaler = autoscaler("trading-app", 2, 10)
+    scaler["metadata"]["ownerReferences"] = [
+        {"kind": "ScaledObject", "name": "trading", "uid": "1", "controller": True}
+    ]
+    cluster.add("horizontalpodautoscalers", scaler)
+    with_ = {"workload": APP, "replicas": 5, "min": 2, "max": 10, "autoscaler": "raise_minimum"}
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(SCALE, **with_)
+    assert plan.preview.endswith("2 → 5 - ScaledObject/trading made it and may take this back: change it there too")
+
+
 async def test_a_number_that_somebody_changed_since_is_left_alone(cluster: Cluster) -> None:
     async with standing(cluster) as desk:
         plan = await desk.prepare(SCALE, replicas=6, **BOUNDS)
