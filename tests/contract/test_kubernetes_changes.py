@@ -159,8 +159,9 @@ async def test_a_pod_is_taken_away_and_its_successor_is_not(cluster: Cluster, ac
         plan = await desk.prepare(action, pod=before["name"])
         assert a_pod(cluster)["uid"] == before["uid"], "a trial takes nothing away"
         assert (await desk.act(action, plan)).outcome is Outcome.OK
-        successor = a_pod(cluster)["uid"]
+        successor, asked = a_pod(cluster)["uid"], len(cluster.changes)
         assert (await desk.act(action, plan)).outcome is Outcome.OK
+        assert len(cluster.changes) - asked == (1 if action == "kubernetes.delete_pod" else 0)
         assert (await desk.probe(action, plan)).answer is ProbeAnswer.APPLIED
     assert a_pod(cluster)["uid"] == successor != before["uid"]
 
