@@ -232,7 +232,7 @@ def _yields(change: Change, at: int, rank: int) -> bool:
     verifying = [e for e in change.case.events if isinstance(e.fact, f.Verifying) and e.fact.run == change.run.number]
     begun = bool(verifying) and verifying[0].at < at
     doubt = any(s.status is StepStatus.UNKNOWN for s in change.run.steps) or any(a.settled for a in change.run.attempts)
-    # An answer that was lost stays a doubt, also where the same key was then answered: it is waited for (docs/adr/0022).
+    # A lost answer stays a doubt, also where the same key was answered later (docs/adr/0022).
     clear = (ProbeAnswer.APPLIED, ProbeAnswer.NOT_APPLIED)
     doubt |= any(a.outcome is Outcome.UNKNOWN and a.probe not in clear for a in change.run.attempts)
     last = max((e.seq for e in change.case.events if e.at <= at), default=0) + 1
