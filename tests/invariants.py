@@ -157,13 +157,8 @@ def _still_firing(found: Found, fingerprint: str) -> bool:
 
 
 def _last_fired(case: Case, fingerprint: str) -> f.AlertFired:
-<<<<<<< HEAD
-    last: f.AlertFired = [fact for fact in case.facts(f.AlertFired) if fact.fingerprint == fingerprint][-1]
-    return last
-=======
     fired: list[f.AlertFired] = [fact for fact in case.facts(f.AlertFired) if fact.fingerprint == fingerprint]
     return fired[-1]
->>>>>>> main
 
 
 def _one_run_per_episode(found: Found) -> Iterator[str]:
