@@ -38,7 +38,7 @@ test: check servers ## every check, then every test, on real servers
 test-kubernetes: $(INSTALLED) ## the Kubernetes actions on a real cluster: RESPONDER_TEST_KUBECONFIG=FILE
 	@test -n "$${RESPONDER_TEST_KUBECONFIG:-}" || { \
 		echo "test-kubernetes needs a cluster: make test-kubernetes RESPONDER_TEST_KUBECONFIG=FILE" >&2; exit 1; }
-	@$(RUN) pytest tests/system/test_kubernetes_cluster.py
+	@$(RUN) pytest tests/system/test_kubernetes_cluster.py tests/system/test_kubernetes_rights.py
 
 .PHONY: coverage
 coverage: servers $(INSTALLED) ## every test, and which lines none of them ran (takes half as long again)
