@@ -219,9 +219,25 @@ def test_observing_ends_with_nothing_changed_and_verifies_nothing() -> None:
     ],
 )
 def test_what_putting_back_ends_with(cause: Cause, status: StepStatus, why: str, expected: tuple[Result, str]) -> None:
-    """It is not verified: its alert may have been over for hours. And it goes on to nothing when it failed."""
+    """It goes on to nothing when it failed."""
     facts = (opened(), fired(), started(cause=cause, restores="i0.1.cut.1"), done(status=status, why=why))
-    assert result(following(*facts, steps=[cut_step(on_failure="continue")])) == expected
+    assert result(following(*facts, steps=[cut_step(on_failure="continue")], verify=None)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "verified"),
+    [
+        (Cause.UNDO, StepStatus.DONE, True),
+        (Cause.UNDO, StepStatus.UNKNOWN, False),
+        (Cause.UNDO, StepStatus.FAILED, False),
+        (Cause.RESTORE, StepStatus.DONE, False),
+    ],
+)
+def test_only_what_was_undone_is_looked_at(cause: Cause, status: StepStatus, verified: bool) -> None:
+    """The check must show that the harm is gone; what a person puts back may be no business of the alert any more."""
+    facts = (opened(), fired(), started(cause=cause, restores="i0.1.cut.1"), done(status=status))
+    found = following(*facts)
+    assert found == Tell(f.Verifying(run=1)) if verified else isinstance(found, Finish)
 
 
 # --- between two steps: a person's word, or an alert that is over -----------------------------------------------------
