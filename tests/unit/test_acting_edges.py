@@ -565,6 +565,27 @@ def test_a_retry_hears_a_stop_and_waits_for_its_moment() -> None:
     assert fact(following(*again, f.TakenOver(), steps=retry)).kind == "verifying"
 
 
+# --- what was put back is looked at again (docs/adr/0025) ------------------------------------------------------------
+
+
+def test_what_was_put_back_is_read_back() -> None:
+    back = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"))
+    sent = (*back, *tries(Outcome.OK))
+    assert following(*sent) == Gather("cut", "h1", run=1, probe="i1.1.cut.1")
+    for answer, status, said in (
+        (ProbeAnswer.APPLIED, StepStatus.DONE, "said so; read back: looked"),
+        (ProbeAnswer.NOT_APPLIED, StepStatus.FAILED, "said so; accepted, but it is not in force: looked"),
+    ):
+        assert step_ended(following(*sent, probed(answer))) == (status, said)
+    unclear = probed(ProbeAnswer.UNCLEAR)
+    assert following(*sent, unclear) == WaitUntil(T0 + 2 * SECOND, "probe")
+    assert isinstance(following(*sent, unclear, at=2 * SECOND), Gather)
+    found = step_ended(following(*sent, *[unclear] * PROBES))
+    assert found == (StepStatus.DONE, "said so; nobody could read it back: looked")
+    for plan in (a_plan(blind=True), READ):
+        assert step_ended(following(*back, *tries(Outcome.OK, plan=plan))) == (StepStatus.DONE, "said so")
+
+
 # --- recovery ---------------------------------------------------------------------------------------------------------
 
 
