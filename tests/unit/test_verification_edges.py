@@ -272,6 +272,16 @@ def test_what_was_undone_ends_fixed_when_no_harm_is_seen_whatever_the_alert_does
     assert found.fact.why == "0.1 → 0.25; no harm is seen any more: value 2 > before 2 is false"
 
 
+def test_harm_that_does_not_go_is_for_people() -> None:
+    for sample, expected in ((seen(9.0, MINUTE), Result.INEFFECTIVE), (seen(None, MINUTE, "down"), Result.UNVERIFIED)):
+        last = f.Gathered(run=2, observations=(sample,), holds=False)
+        found = verifying(view(*HARMFUL, MINUTE, last, at=MINUTE, verify=WORSE))
+        assert isinstance(found, Finish)
+        assert isinstance(found.fact, f.RunEnded)
+        assert (found.fact.run, found.fact.result) == (2, expected)
+        assert found.fact.why.startswith("0.1 → 0.25; ")
+
+
 def test_undoing_is_never_harmful_itself() -> None:
     """It would be undone in its turn."""
     worse = f.Gathered(run=2, observations=(seen(9.0, 10 * SECOND),), holds=False)
