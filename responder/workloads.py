@@ -155,8 +155,14 @@ def git_owner(tree: Tree) -> str:
 
 
 def git_warning(tree: Tree) -> str:
-    """What a person must know who changes the object; begins with a space, "" when nobody keeps it."""
-    owner = git_owner(tree)
+    """What a person must know who changes the object; begins with a space, "" when nobody keeps it.
+
+    An operator keeps what it made as its own object says: so KEDA with its autoscalers, or one of databases with its
+    StatefulSets.
+    """
+    owner, operator = git_owner(tree), controlled(tree)
+    if operator:
+        return f" - {operator} made it and may take this back: change it there too"
     return f" - {owner} keeps it as in git and may take this back: change it there too" if owner else ""
 
 

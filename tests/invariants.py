@@ -157,7 +157,8 @@ def _still_firing(found: Found, fingerprint: str) -> bool:
 
 
 def _last_fired(case: Case, fingerprint: str) -> f.AlertFired:
-    return [fact for fact in case.facts(f.AlertFired) if fact.fingerprint == fingerprint][-1]
+    fired: list[f.AlertFired] = [fact for fact in case.facts(f.AlertFired) if fact.fingerprint == fingerprint]
+    return fired[-1]
 
 
 def _one_run_per_episode(found: Found) -> Iterator[str]:

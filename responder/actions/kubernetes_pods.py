@@ -162,12 +162,17 @@ class Evict(PodChange):
         return f"evict pod {self.pod} in {self.namespace}"
 
     async def act(self, plan: Plan, context: Context) -> Output:
-        """Ask for it once, when enough others are ready right before. Raises Temporary while they are not."""
+        """Ask for it once, when enough others are ready right before. Raises Temporary while they are not.
+
+        For a successor nothing is asked at all: the server counts the eviction against the budget before it compares
+        the uid, and tries for ten seconds to evict one that has not started (eviction.go).
+        """
         found = await self._pod(context)
-        if found is not None and not _is_gone(found, plan):
-            why = await self._too_few(context, found)
-            if why:
-                raise Temporary(f"pod {self.pod}: {why}; nothing was changed: it is tried again as `retry` says")
+        if found is None or _is_gone(found, plan):
+            return Output(_GONE, f"pod {self.pod} was gone already", context.now())
+        why = await self._too_few(context, found)
+        if why:
+            raise Temporary(f"pod {self.pod}: {why}; nothing was changed: it is tried again as `retry` says")
         await context.clear()
         return await super().act(plan, context)
 

@@ -120,7 +120,8 @@ class Scale(KubernetesSetting):
         before = self._seen(seen, target)
         warning = f" - {_told(scaler)} may take this back" if scaler is not None and "replicas" in target else ""
         shown = f"{self.workload} in {self.namespace}: {_number(before)} → {_number(target)}{warning}"
-        plan = self._planned(context, f"{shown}{git_warning(found)}", before, target)
+        keeps = git_warning(seen if part(target, "autoscaler") else found)
+        plan = self._planned(context, f"{shown}{keeps}", before, target)
         if self._good(_number(before), _number(target)):
             return plan.model_copy(update={"nothing_to_do": f"{self.workload} has {_number(before)} already"})
         await self._tried(context, await self._change(context, seen, target))

@@ -105,6 +105,18 @@ async def test_an_autoscaler_keeps_its_number_unless_its_minimum_is_raised(clust
     assert cluster.get("horizontalpodautoscalers", "trading-app")["spec"]["minReplicas"] == 2
 
 
+async def test_an_autoscaler_that_an_operator_made_is_told(cluster: Cluster) -> None:
+    scaler = autoscaler("trading-app", 2, 10)
+    scaler["metadata"]["ownerReferences"] = [
+        {"kind": "ScaledObject", "name": "trading", "uid": "1", "controller": True}
+    ]
+    cluster.add("horizontalpodautoscalers", scaler)
+    with_ = {"workload": APP, "replicas": 5, "min": 2, "max": 10, "autoscaler": "raise_minimum"}
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(SCALE, **with_)
+    assert plan.preview.endswith("2 → 5 - ScaledObject/trading made it and may take this back: change it there too")
+
+
 async def test_a_number_that_somebody_changed_since_is_left_alone(cluster: Cluster) -> None:
     async with standing(cluster) as desk:
         plan = await desk.prepare(SCALE, replicas=6, **BOUNDS)
@@ -147,8 +159,9 @@ async def test_a_pod_is_taken_away_and_its_successor_is_not(cluster: Cluster, ac
         plan = await desk.prepare(action, pod=before["name"])
         assert a_pod(cluster)["uid"] == before["uid"], "a trial takes nothing away"
         assert (await desk.act(action, plan)).outcome is Outcome.OK
-        successor = a_pod(cluster)["uid"]
+        successor, asked = a_pod(cluster)["uid"], len(cluster.changes)
         assert (await desk.act(action, plan)).outcome is Outcome.OK
+        assert len(cluster.changes) - asked == (1 if action == "kubernetes.delete_pod" else 0)
         assert (await desk.probe(action, plan)).answer is ProbeAnswer.APPLIED
     assert a_pod(cluster)["uid"] == successor != before["uid"]
 

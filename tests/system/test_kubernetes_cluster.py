@@ -150,8 +150,13 @@ async def test_a_release_that_cannot_run_is_seen_and_undone(kind: str, app: str)
 
 async def _without_the_broken(place: Place, app: str) -> None:
     """A StatefulSet waits for the pods of the release that cannot run, until somebody deletes them."""
-    status = await place.desk.done("kubernetes.rollout_status", workload=app)
-    assert (status["done"], "it replaces no pod before they are" in status["why"]) == (False, True)
+
+    async def waits() -> bool:
+        status = await place.desk.done("kubernetes.rollout_status", workload=app)
+        assert not status["done"]
+        return "it replaces no pod before they are" in status["why"]
+
+    await place.until(waits, "the rollout says what it waits for")
     for pod in (await place.desk.done("kubernetes.pods", workload=app))["pods"]:
         if not pod["ready"]:
             await place.desk.done(DELETE, pod=pod["name"])
@@ -170,6 +175,7 @@ async def test_scaling_and_settings_are_put_back(kind: str, app: str) -> None:
             (SET_KEY, {"configmap": NAME, "set": {"max": "10"}}),
         ]
         for action, with_ in changes:
+            await place.rolled_out(app)
             plan = await place.desk.prepare(action, **with_)
             ended = await place.desk.act(action, plan)
             assert ended.outcome is Outcome.OK, ended.detail
