@@ -58,7 +58,8 @@ PROBES = 5
 HELD_BACK = 60 * SECOND
 """What a promise or a person started and could not begin within this time is for people: what called for it is old."""
 
-SETTLED = (StepStatus.DONE, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.UNKNOWN)
+SETTLED = (StepStatus.DONE, StepStatus.SKIPPED, StepStatus.FAILED)
+"""After these the next step comes; after one that nobody knows about, none does."""
 
 
 def acting(view: View) -> Next | None:

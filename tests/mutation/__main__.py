@@ -54,6 +54,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
     "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
+    "acting", "commands",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 STORIES: Final = (

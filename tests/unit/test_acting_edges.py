@@ -12,6 +12,7 @@ import pytest
 
 from responder import facts as f
 from responder.acting import HELD_BACK, LOST, PROBES, acting, given_up
+from responder.calendars import Calendar
 from responder.recorded import (
     AlertsSeen,
     Answer,
@@ -25,6 +26,7 @@ from responder.recorded import (
     StepStatus,
     Trigger,
 )
+from responder.runbook import Hours
 from responder.scopes import Lock, Pause
 from responder.timing import MINUTE, SECOND
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil
@@ -164,6 +166,7 @@ def test_after_a_step_that_nobody_knows_about_no_further_step_begins() -> None:
     lost = (intended(), ended(Outcome.UNKNOWN), done(status=StepStatus.UNKNOWN, why="nobody knows"))
     assert fact(two(*lost)).kind == "verifying"
     assert result(two(*lost, verify=None)) == (Result.UNKNOWN, "step cut: nobody knows")
+    assert result(following(*BEGUN, *lost, verify=None)) == (Result.UNKNOWN, "step cut: nobody knows")
 
 
 def test_a_step_that_failed_ends_the_run_unless_the_runbook_goes_on() -> None:
@@ -216,9 +219,25 @@ def test_observing_ends_with_nothing_changed_and_verifies_nothing() -> None:
     ],
 )
 def test_what_putting_back_ends_with(cause: Cause, status: StepStatus, why: str, expected: tuple[Result, str]) -> None:
-    """It is not verified: its alert may have been over for hours. And it goes on to nothing when it failed."""
+    """It goes on to nothing when it failed."""
     facts = (opened(), fired(), started(cause=cause, restores="i0.1.cut.1"), done(status=status, why=why))
-    assert result(following(*facts, steps=[cut_step(on_failure="continue")])) == expected
+    assert result(following(*facts, steps=[cut_step(on_failure="continue")], verify=None)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "verified"),
+    [
+        (Cause.UNDO, StepStatus.DONE, True),
+        (Cause.UNDO, StepStatus.UNKNOWN, False),
+        (Cause.UNDO, StepStatus.FAILED, False),
+        (Cause.RESTORE, StepStatus.DONE, False),
+    ],
+)
+def test_only_what_was_undone_is_looked_at(cause: Cause, status: StepStatus, verified: bool) -> None:
+    """The check must show that the harm is gone; what a person puts back may be no business of the alert any more."""
+    facts = (opened(), fired(), started(cause=cause, restores="i0.1.cut.1"), done(status=status))
+    found = following(*facts)
+    assert found == Tell(f.Verifying(run=1)) if verified else isinstance(found, Finish)
 
 
 # --- between two steps: a person's word, or an alert that is over -----------------------------------------------------
@@ -336,7 +355,9 @@ def test_evidence_harm_and_plan_are_asked_for_in_one_go() -> None:
 def test_only_what_is_old_is_asked_for_again() -> None:
     both = f.Gathered(run=1, observations=(seen("other"), seen()), plan=a_plan(), step="cut")
     parts: dict[str, Any] = {"checks": CHECKS, "verify": HARMFUL, "only_if": ONLY_IF}
-    assert isinstance(following(*BEGUN, both, at=30 * SECOND, **parts), Perform)
+    found = following(*BEGUN, both, at=30 * SECOND, **parts)
+    assert isinstance(found, Perform)
+    assert (found.run, found.step, found.action, found.timeout) == (1, "cut", "parameter.reduce", 10 * SECOND)
     plan_anew = f.Gathered(run=1, plan=a_plan(), step="cut")
     again = following(*BEGUN, both, 20 * SECOND, plan_anew, at=31 * SECOND, **parts)
     assert again == Gather("cut", "h1", run=1, checks=("other", "risk"))
@@ -462,6 +483,31 @@ def test_the_check_says_there_is_nothing_to_do_and_nobody_is_woken() -> None:
     assert (refused.kind, refused.urgent) == ("refused", False)
 
 
+SOON = Calendar.model_validate({"dates": "2099-01-01", "timezone": "UTC"})
+
+
+@pytest.mark.parametrize(("otherwise", "kind"), [("deny", "refused"), ("ask", "approval_asked")])
+def test_outside_its_hours_it_refuses_or_asks_people_and_says_why(otherwise: str, kind: str) -> None:
+    made = view(*BEGUN, READY)
+    rules = made.rules
+    assert rules is not None
+    hours = Hours.model_validate({"within": "soon", "otherwise": otherwise})
+    book = rules.runbooks["cut"].model_copy(update={"calendar": hours})
+    timed = replace(rules, runbooks={"cut": book}, calendars={"soon": SOON})
+    found = fact(acting(replace(made, rules_of=lambda _: timed)))
+    assert found.kind == kind
+    why = found.why if kind == "approval_asked" else found.verdicts[-1].reason
+    assert why == "soon is closed, without a change in the next 370d"
+
+
+def test_on_the_way_to_a_brake_an_old_plan_says_nothing_about_what_is_only_read() -> None:
+    begun = (opened(), fired(), started(steps=("cut", "halt")), READY)
+    steps = [cut_step(), cut_step(id="halt", brake=True)]
+    assert fact(following(*begun, at=30 * SECOND, scopes=HELD, steps=steps)).kind == "waiting"
+    again = following(*begun, at=31 * SECOND, scopes=HELD, steps=steps)
+    assert again == Gather("cut", "h1", run=1, step="cut", alerts=True)
+
+
 def test_waiting_for_another_gate_is_told_again() -> None:
     first = fact(following(*BEGUN, scopes=PAUSED))
     assert (first.kind, first.until) == ("waiting", T0 + 5 * SECOND)
@@ -519,6 +565,27 @@ def test_a_retry_hears_a_stop_and_waits_for_its_moment() -> None:
     assert fact(following(*again, f.TakenOver(), steps=retry)).kind == "verifying"
 
 
+# --- what was put back is looked at again (docs/adr/0025) ------------------------------------------------------------
+
+
+def test_what_was_put_back_is_read_back() -> None:
+    back = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"))
+    sent = (*back, *tries(Outcome.OK))
+    assert following(*sent) == Gather("cut", "h1", run=1, probe="i1.1.cut.1")
+    for answer, status, said in (
+        (ProbeAnswer.APPLIED, StepStatus.DONE, "said so; read back: looked"),
+        (ProbeAnswer.NOT_APPLIED, StepStatus.FAILED, "said so; accepted, but it is not in force: looked"),
+    ):
+        assert step_ended(following(*sent, probed(answer))) == (status, said)
+    unclear = probed(ProbeAnswer.UNCLEAR)
+    assert following(*sent, unclear) == WaitUntil(T0 + 2 * SECOND, "probe")
+    assert isinstance(following(*sent, unclear, at=2 * SECOND), Gather)
+    found = step_ended(following(*sent, *[unclear] * PROBES))
+    assert found == (StepStatus.DONE, "said so; nobody could read it back: looked")
+    for plan in (a_plan(blind=True), READ):
+        assert step_ended(following(*back, *tries(Outcome.OK, plan=plan))) == (StepStatus.DONE, "said so")
+
+
 # --- recovery ---------------------------------------------------------------------------------------------------------
 
 
@@ -531,6 +598,7 @@ def test_what_is_unsafe_is_never_sent_again() -> None:
 def test_what_may_be_sent_again_is_sent_without_a_probe(effect: Effect) -> None:
     found = following(*BEGUN, *tries(Outcome.UNKNOWN, plan=a_plan(effect)))
     assert isinstance(found, Perform)
+    assert (found.run, found.step, found.action, found.timeout) == (1, "cut", "parameter.reduce", 10 * SECOND)
 
 
 def probed(answer: ProbeAnswer, detail: str = "looked") -> f.Probed:
@@ -570,8 +638,12 @@ def test_it_is_not_sent_again_when_it_is_wanted_no_more(word: f.Fact) -> None:
 
 def test_sending_again_passes_the_gates_again() -> None:
     lost = (*BEGUN, *tries(Outcome.UNKNOWN, plan=KEYED))
-    waiting = fact(following(*lost, scopes=PAUSED))
-    assert (waiting.kind, waiting.verdicts[-1].gate) == ("waiting", "pause")
+    for scopes, gate in ((PAUSED, "pause"), (HELD, "lock")):
+        waiting = fact(following(*lost, scopes=scopes))
+        assert (waiting.kind, waiting.verdicts[-1].gate) == ("waiting", gate)
+    unknown = {f"lock:{TARGET}": Lock(incident="i9", run=3, since=T0, unknown=True).model_dump_json()}
+    status, why = step_ended(following(*lost, scopes=unknown))
+    assert (status, why.startswith(f"not sent again: {TARGET} is locked")) == (StepStatus.UNKNOWN, True)
     ceiling = replace(view(*lost), ceiling=Mode.OBSERVE)
     status, why = step_ended(acting(ceiling))
     assert (status, why) == (StepStatus.UNKNOWN, "not sent again: by now nothing may be changed: mode observe")

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from responder import facts as f
+from responder.calendars import Calendar
 from responder.commands import Command, SetPause, pending_approval, restorable
 from responder.desk import Shelf
 from responder.draft import Draft
 from responder.errors import Rejected
 from responder.incident import MachineTimer
-from responder.recorded import Cause, Mode, Outcome, Recorded, Result, StepStatus
+from responder.recorded import Cause, Mode, Outcome, Recorded, Result, StepStatus, Trigger
 from responder.records import Keys, ScopeRow
 from responder.scopes import InForce, Lock, Pause
 from responder.timing import HOUR, MINUTE, SECOND
@@ -165,6 +166,49 @@ def test_a_countdown_is_held_three_times_and_never_for_ever() -> None:
             assert fact.until == T0 + lasts, "from now on, where the promise is none of the runbook's any more"
         else:
             assert refused(counting(), "hold", lasts=lasts).startswith("say between 1m and 15m")
+
+
+# --- outside its hours (docs/adr/0026) --------------------------------------------------------------------------------
+
+
+def overriding(ledger: Ledger, hours: dict[str, str] | None = None, lasts: int | None = None) -> f.Fact | str:
+    """What is recorded when a person lets it act outside its hours, or why that makes no sense."""
+    calendars = {
+        "never": Calendar.model_validate({"dates": "2099-01-01", "timezone": "UTC"}),
+        "always": Calendar.model_validate({"from": "00:00", "to": "24:00", "timezone": "UTC"}),
+    }
+    book = Shelf(replace(rules_of(a_runbook(calendar=hours)), calendars=calendars), "test")
+    try:
+        ledger.do(Command("o", "i1", "override", "amy", book, None, note="agreed", lasts=lasts))
+    except Rejected as error:
+        return str(error)
+    return next(e.fact for e in ledger.writes[-1].events if e.actor == "amy")
+
+
+SHUT = {"within": "never", "otherwise": "deny"}
+
+
+def test_a_person_lets_a_run_act_outside_its_hours_for_an_hour_or_as_long_as_they_say_up_to_twelve() -> None:
+    for facts in ((), (started(),)):
+        found = overriding(after(*facts), SHUT)
+        assert isinstance(found, f.CalendarOverridden)
+        assert (found.runbook, found.until, found.note) == ("cut", T0 + HOUR, "agreed")
+        assert found.hours == "never is closed, without a change in the next 370d"
+    long = overriding(after(), SHUT, lasts=12 * HOUR)
+    assert isinstance(long, f.CalendarOverridden)
+    assert long.until == T0 + 12 * HOUR
+    assert overriding(after(), SHUT, lasts=12 * HOUR + 1) == "say between 1m and 12h, such as 1h"
+
+
+def test_an_override_that_would_do_nothing_says_so() -> None:
+    assert overriding(after()) == "its runbook has no calendar, so there is nothing to override"
+    assert overriding(after(), {**SHUT, "otherwise": "ask"}) == "its calendar asks people: approve what it asks for"
+    assert overriding(after(), {"within": "always"}) == "the calendar of cut lets it act now"
+    assert overriding(after(namespace="replay"), SHUT) == "a replay asks no calendar for real"
+    by_hand = "it was begun by hand or by a schedule, and nothing starts it again"
+    assert overriding(after(trigger=Trigger.PERSON), SHUT) == by_hand
+    assert isinstance(overriding(after(started(), trigger=Trigger.PERSON), SHUT), f.CalendarOverridden)
+    assert overriding(after(f.TakenOver()), SHUT) == "responder has taken it over, so nothing is run; act by hand"
 
 
 # --- the next level ---------------------------------------------------------------------------------------------------

@@ -91,6 +91,10 @@ def says(ledger: Ledger, verb: str, actor: str = "alice", note: str = "", **said
         ((started(), ASKED), "approve", {"plan": "old"}, "has changed since: it is now the plan"),
         ((started(), ASKED), "deny", {"plan": "old"}, "has changed since"),
         ((), "note", {"note": " "}, "say the note"),
+        ((), "override", {"note": " "}, "say a --reason"),
+        ((), "override", {"note": "x"}, "has no calendar"),
+        ((f.TakenOver(),), "override", {"note": "x"}, "has taken it over"),
+        ((f.Closed(why="over"),), "override", {"note": "x"}, "is closed"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_would(
@@ -239,5 +243,5 @@ def test_a_pager_is_not_told_what_it_said_itself() -> None:
 def test_every_verb_is_tried_here() -> None:
     assert set(VERBS) == {
         "ack", "takeover", "done", "settle", "unlock", "restore", "snooze", "escalate", "hold", "cancel", "approve",
-        "deny", "note",
+        "deny", "note", "override",
     }  # fmt: skip

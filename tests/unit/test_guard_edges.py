@@ -39,7 +39,7 @@ from responder.guards import (
     why_missing,
     yields_to,
 )
-from responder.incident import Incident
+from responder.incident import Incident, Override
 from responder.recorded import (
     AlertsSeen,
     AlertState,
@@ -130,6 +130,30 @@ def test_the_data_of_an_exchange_that_have_ended_shut_both_ways() -> None:
         given = replace(case(), calendars={"x": bombay}, now=ends + DAY)
         runbook = given.runbook.model_copy(update={"calendar": Hours.model_validate(hours)})
         assert calendar(replace(given, runbook=runbook)).answer is Answer.DENY
+
+
+@pytest.mark.parametrize(
+    ("override", "answer"),
+    [
+        ({}, Answer.ALLOW),
+        ({"run": 1}, Answer.ALLOW),
+        ({"run": 2}, Answer.WAIT),
+        ({"runbook": "halt"}, Answer.WAIT),
+        ({"until": T0}, Answer.WAIT),
+    ],
+    ids=["the next run", "this run", "another run", "another runbook", "over"],
+)
+def test_a_person_lets_one_run_act_outside_its_hours_and_is_named(override: dict[str, Any], answer: Answer) -> None:
+    known = {"runbook": "cut", "actor": "amy", "at": T0, "until": T0 + 1, "note": "agreed with the desk", **override}
+    for otherwise, expected in (("wait", answer), ("ask", Answer.ASK)):
+        given = replace(case(), calendars={"soon": SOON})
+        incident = given.incident.model_copy(update={"override": Override.model_validate(known)})
+        hours = Hours.model_validate({"within": "soon", "otherwise": otherwise})
+        runbook = given.runbook.model_copy(update={"calendar": hours})
+        verdict = calendar(replace(given, incident=incident, runbook=runbook))
+        passed = expected is Answer.ALLOW
+        assert (verdict.answer, verdict.override) == (expected, passed)
+        assert verdict.reason.endswith("; amy lets this run act all the same: agreed with the desk") is passed
 
 
 # --- root causes ------------------------------------------------------------------------------------------------------

@@ -134,9 +134,10 @@ def test_a_run_that_does_not_know_what_it_has_done_is_not_marked() -> None:
 
 
 @pytest.mark.parametrize("cause", [Cause.RESTORE, Cause.UNDO])
-def test_what_takes_something_back_is_not_marked(cause: Cause) -> None:
+def test_the_verification_of_what_was_taken_back_is_marked_as_any_other(cause: Cause) -> None:
+    """It only reads, too (docs/adr/0025)."""
     facts = (*DONE[:2], started(cause=cause, restores="a0"), *DONE[3:])
-    assert marked(*facts, f.Verifying(run=1)) is None
+    assert marked(*facts, f.Verifying(run=1)) == OURS.model_copy(update={"verifying": True, "severity": "high"})
 
 
 def test_the_mark_follows_a_severity_that_rises() -> None:

@@ -12,7 +12,7 @@ import pytest
 from responder import facts as f
 from responder.recorded import Cause, Observation, Outcome, Result, StepStatus, Trigger
 from responder.timing import MINUTE, SECOND
-from responder.verification import LINGER, WATCH, closing, cut_short, holds, idle, verifying, watching
+from responder.verification import LINGER, WATCH, closing, cut_short, harmless, holds, idle, verifying, watching
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 from tests.builders import T0, a_runbook, a_view, ended, fired, intended, opened, rules_of, started, told
 
@@ -234,6 +234,59 @@ def test_a_superseded_run_names_what_came_before_it() -> None:
     fact = cut_short(4, by, by.runs[0])
     assert (fact.run, fact.result, fact.superseded) == (4, Result.UNVERIFIED, "i1")
     assert fact.why == "superseded by incident i1 (critical: All down), which changes risk-api/kelly_fraction"
+
+
+# --- after harm was undone (docs/adr/0025) ----------------------------------------------------------------------------
+
+WORSE = {**VERIFY, "harmful": "value > before", "hold": "0s"}
+HARMFUL: tuple[f.Fact | int, ...] = (
+    opened(), fired(), started(), f.Gathered(run=1, observations=(seen(2.0),)), intended(), ended(Outcome.OK), DONE,
+    f.RunEnded(run=1, result=Result.HARMFUL, why="worse"),
+    started(number=2, cause=Cause.UNDO, restores="i1.1.cut.1"), intended(run=2, attempt="i1.2.cut.1"),
+    ended(Outcome.OK, attempt="i1.2.cut.1"), f.StepEnded(run=2, step="cut", status=StepStatus.DONE, why="0.1 → 0.25"),
+    f.Verifying(run=2),
+)  # fmt: skip
+
+
+def shows_no_harm(sample: Observation, **verify: Any) -> bool:
+    made = view(*HARMFUL, at=10 * SECOND, verify={**WORSE, **verify})
+    assert made.runbook is not None
+    return harmless(made.runbook, sample, made.now, made.incident, made.incident.runs[1])
+
+
+def test_harm_is_gone_when_a_fresh_sample_is_no_worse_than_before_the_first_change() -> None:
+    assert shows_no_harm(seen(2.0))
+    assert not shows_no_harm(seen(2.5))
+    assert not shows_no_harm(seen(1.0, -1)), "a sample from before the undoing"
+    assert not shows_no_harm(seen(None, error="down"))
+    assert not shows_no_harm(seen("many")), "it cannot tell"
+    assert not shows_no_harm(seen(2.0), harmful=None)
+
+
+def test_what_was_undone_ends_fixed_when_no_harm_is_seen_whatever_the_alert_does() -> None:
+    last = f.Gathered(run=2, observations=(seen(2.0, 10 * SECOND),), holds=True)
+    found = verifying(view(*HARMFUL, 10 * SECOND, last, at=10 * SECOND, verify=WORSE))
+    assert isinstance(found, Finish)
+    assert isinstance(found.fact, f.RunEnded)
+    assert (found.fact.run, found.fact.result) == (2, Result.FIXED)
+    assert found.fact.why == "0.1 → 0.25; no harm is seen any more: value 2 > before 2 is false"
+
+
+def test_harm_that_does_not_go_is_for_people() -> None:
+    for sample, expected in ((seen(9.0, MINUTE), Result.INEFFECTIVE), (seen(None, MINUTE, "down"), Result.UNVERIFIED)):
+        last = f.Gathered(run=2, observations=(sample,), holds=False)
+        found = verifying(view(*HARMFUL, MINUTE, last, at=MINUTE, verify=WORSE))
+        assert isinstance(found, Finish)
+        assert isinstance(found.fact, f.RunEnded)
+        assert (found.fact.run, found.fact.result) == (2, expected)
+        assert found.fact.why.startswith("0.1 → 0.25; ")
+
+
+def test_undoing_is_never_harmful_itself() -> None:
+    """It would be undone in its turn."""
+    worse = f.Gathered(run=2, observations=(seen(9.0, 10 * SECOND),), holds=False)
+    found = verifying(view(*HARMFUL, 10 * SECOND, worse, at=10 * SECOND, verify=WORSE))
+    assert isinstance(found, WaitUntil)
 
 
 # --- after the run: a relapse -----------------------------------------------------------------------------------------
