@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
 
-from responder.errors import BadConfig, Permanent
+from responder.errors import BadConfig, Permanent, Temporary
 from responder.facts import Event
 from responder.incident import Incident
 from responder.recorded import Effect, Plan, ProbeAnswer
@@ -171,6 +171,10 @@ class Probe:
     detail: str
 
 
+async def _nothing_holds() -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What an action gets for one call: its connections, its parameters, the time, its key and its time limit in
@@ -187,6 +191,14 @@ class Context:
     sleep: Callable[[float], Awaitable[None]]
     """Waits so many seconds, in the clock of `now`."""
     key: str = ""
+    held: Callable[[], Awaitable[str | None]] = _nothing_holds
+    """Answers why nothing may be sent any more, asked right before a change that comes after a reading."""
+
+    async def clear(self) -> None:
+        """Raises Temporary when automation was paused since the intent: what reads first may come long after it."""
+        why = await self.held()
+        if why is not None:
+            raise Temporary(f"nothing was sent: {why}")
 
 
 class Action(Strict):
@@ -241,6 +253,11 @@ class Action(Strict):
     async def probe(self, plan: Plan, context: Context) -> Probe:
         """Find out whether an earlier `act` of this plan happened. Changes nothing."""
         return Probe(ProbeAnswer.UNCLEAR, "this action has no probe")
+
+    @property
+    def blind(self) -> bool:
+        """True where `probe` looks at nothing, so nobody can tell afterwards whether the change is in force."""
+        return type(self).probe is Action.probe
 
     async def undo(self, plan: Plan, context: Context) -> Plan:
         """Prepare the way back: a plan whose `act` restores the state before. Raises Permanent when that is not

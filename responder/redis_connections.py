@@ -37,6 +37,10 @@ _CURES = {
     "OOM": "its memory is full (`maxmemory`); free some, or raise the limit",
 }
 """What a Sentinel or a server answers when it does nothing for now, by the code of the error, with the cure."""
+_KINDS = (
+    "read a string by redis.get, a hash by redis.hgetall, a stream by redis.xrevrange, a time series by "
+    "redis.timeseries_range"
+)
 _TLS = re.compile(r"\[SSL: (\w+)\]")
 _NO_REPLY = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 """What redis-py raises, beside its own errors, over bytes that are no reply of Redis: a length that is no number, lists
@@ -146,6 +150,9 @@ def _refused(error: Exception, place: str, lacking: str, *, changes: bool) -> Re
         return Temporary(f"{place}: refused ({said}); {_CURES[code]}")
     if said.startswith("No such master"):
         return Permanent(f"{place}: the Sentinels do not know it; check the service's `master`")
+    # A module says it behind its own code: `ERR WRONGTYPE …`.
+    if "WRONGTYPE" in {code, said.partition(" ")[0]}:
+        return Permanent(f"{place}: refused: the key is of another kind (WRONGTYPE): {_KINDS}")
     if isinstance(error, ResponseError):
         return Permanent(f"{place}: refused ({said}); check the key and the command")
     lost = f"{place}: {lacking} ({type(error).__name__})"

@@ -157,7 +157,7 @@ def _one_run_per_episode(found: Found) -> Iterator[str]:
         joined = len([x for x in case.facts(f.AlertFired) if not x.joined])
         if case.incident.episodes and joined != 1:
             yield f"I1: incident {case.row.id} was opened by {joined} alerts"
-        if causes[Cause.ALERT] > 1:
+        if causes[Cause.ALERT] > 1 + len(case.facts(f.CalendarOverridden)):
             yield f"I2: incident {case.row.id} answered its alert with {causes[Cause.ALERT]} runs"
         if causes[Cause.RELAPSE] > len(case.facts(f.Relapsed)):
             yield f"I2: incident {case.row.id} has more runs after a relapse than relapses"

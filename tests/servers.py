@@ -54,6 +54,14 @@ def free_port() -> int:
     raise ServerFailed(f"no free port among 100 tried in {PORTS}; is another test run leaving servers behind?")
 
 
+def unprivileged() -> dict[str, Any]:
+    """`subprocess` arguments for what refuses root; where we are not root, as ourselves."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam(UNPRIVILEGED)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
 class Server(ABC):
     """One process. Subclasses name the program, write its configuration and know when it is ready."""
 
@@ -62,7 +70,7 @@ class Server(ABC):
     brutal: signal.Signals = signal.SIGKILL
 
     def __init__(self) -> None:
-        self.binary = find(self.program)
+        self.binary = self._found()
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix=f"responder-{self.program}-"))
         self.log = self.folder / "log"
@@ -129,6 +137,10 @@ class Server(ABC):
     @abstractmethod
     def _is_ready(self) -> bool:
         """May raise OSError and the client's own errors while the server comes up."""
+
+    def _found(self) -> Path:
+        """The program. Raises `tests.provision.Missing`."""
+        return find(self.program)
 
     def _identity(self) -> dict[str, Any]:
         """`subprocess` arguments that say as whom it runs."""
@@ -442,10 +454,7 @@ class Postgres(Server):
         return done.returncode == 0
 
     def _identity(self) -> dict[str, Any]:
-        if os.geteuid() != 0:
-            return {}
-        nobody = pwd.getpwnam(UNPRIVILEGED)
-        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        return unprivileged()
 
     def _initialize(self) -> None:
         if os.geteuid() == 0:

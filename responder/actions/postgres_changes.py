@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -26,6 +27,9 @@ ALWAYS_SPARED: Final = ("responder", "responder/*", "pg_dump*", "pg_restore*", "
 """Applications that no step ever ends: ours, and those whose work is lost as a whole."""
 GONE_WITHIN: Final = 2000
 """Milliseconds that a terminated session has to be gone; its transaction may take longer to be rolled back."""
+
+_SHARE: Final = 0.8
+"""Share of the step's timeout within which a promotion by Patroni is awaited; what is known then is told."""
 
 Application = Annotated[str, Field(min_length=2, max_length=63, pattern=r"^[^*]+\*?$")]
 Role = Annotated[str, Field(min_length=1, max_length=63)]
@@ -230,7 +234,8 @@ class PostgresPromote(Action):
     out and named in the preview; it may have received more.
 
     Where a service names `patroni`, that decides: its API is asked for a failover, or for a switchover while it has a
-    leader, and pg_promote is never called behind its back.
+    leader, and pg_promote is never called behind its back. Give the step a `timeout` of 60s then: of a leader that died
+    Patroni goes on telling that it runs until its key has run out (`ttl`, 30 s).
 
     Effect class `probed`: a server that is no longer in recovery, on a higher timeline, was promoted; of one that still
     is, nobody can tell whether a promotion that was sent will come, and people are asked. It cannot be undone: the old
@@ -313,16 +318,17 @@ class PostgresPromote(Action):
 
     async def act(self, plan: Plan, context: Context) -> Output:
         """Promote it. Raises Temporary, Permanent, Unknown."""
-        name = _chosen(plan)
+        name, began = _chosen(plan), context.now()
         standing = await _standing(name, context, context.timeout / 4)
         if standing.recovery:
             self._fenced([standing], context)
             patroni = _patroni(name, context)
+            await context.clear()
             if patroni is not None:
-                await _by_patroni(patroni, context)
+                standing = await _led_by_patroni(name, patroni, context, began)
             else:
                 await _by_server(name, context)
-            standing = await _confirmed(name, context)
+                standing = await _confirmed(name, context)
         value: dict[str, JsonValue] = {"promoted": name, "timeline": standing.timeline}
         return Output(value, f"{name} is the primary, on timeline {standing.timeline}", context.now())
 
@@ -405,6 +411,26 @@ async def _by_patroni(patroni: Any, context: Context) -> None:
         path, asked = "/switchover", {"leader": str(leader.get("name")), **asked}
     call = HttpCall("POST", path, json={**asked}, key=context.key)
     (await patroni.send(call, context.timeout * 0.6)).checked(context.now())
+
+
+async def _led_by_patroni(name: str, patroni: Any, context: Context, began: int) -> Standing:
+    """Ask Patroni once, and look until the server is primary. It says that it is done as soon as the candidate holds
+    the leader's key, before `pre_promote` and the promotion itself; and of a leader that died it says nothing but 503
+    until that key has run out (seen on 4.1). Raises Temporary, Permanent; Unknown when it has not come in time."""
+    doubt = f"{name} was told to become primary, and is still a standby; it may still come"
+    try:
+        await _by_patroni(patroni, context)
+    except Unknown as error:
+        doubt = str(error)
+    for _ in range(max(1, int(context.timeout))):
+        with suppress(Temporary, Permanent):  # a server that is being promoted may refuse connections for a moment
+            standing = await _standing(name, context, context.timeout / 8)
+            if not standing.recovery:
+                return standing
+        if context.now() - began > _SHARE * context.timeout * SECOND:
+            break
+        await context.sleep(1.0)
+    raise Unknown(doubt)
 
 
 async def _confirmed(name: str, context: Context) -> Standing:

@@ -209,8 +209,9 @@ class RedisTimeseriesRange(Reader):
     - `aggregate`: by `avg`, `min`, `max`, `sum`, `count`, `first` or `last`. Default `avg`.
 
     Effect class `read`. `expect` sees `value.latest`, `value.least`, `value.most` and `value.samples`, oldest first:
-    `{at, value}`, `at` in seconds since the epoch (the beginning of the sample's time). A series that does not exist,
-    or has nothing in that time, is missing, never 0. Without the module it fails for good, and says so.
+    `{at, value}`, `at` in seconds since the epoch (the beginning of the sample's time). `latest` is what the newest of
+    them comes to; with `aggregate: last` it is the last value written. A series that does not exist, or has nothing in
+    that time, is missing, never 0. Without the module it fails for good, and says so.
 
     Needs of its user: `+ts.range`, and the key. A server without the module knows no such right.
 
@@ -240,10 +241,13 @@ class RedisTimeseriesRange(Reader):
     async def act(self, plan: Plan, context: Context) -> Output:
         """Raises Temporary when there is no such series, or nothing in that time; Permanent without the module."""
         bucket = -(-self.last // self.samples // MILLISECOND)
-        since = (context.now() - self.last) // MILLISECOND
-        # Buckets begin at multiples of their length, so that one more than asked for is begun.
-        most = ("COUNT", str(self.samples + 1), "AGGREGATION", self.aggregate, str(bucket))
-        found = measured(await self._series(context, "TS.RANGE", self.key, str(since), "+", *most))
+        since, until = ((context.now() + one) // MILLISECOND for one in (-self.last, self.last))
+        # A writer's clock may be ahead of ours, and COUNT cuts off the newest: so as many again, and the end is kept.
+        # Buckets begin at multiples of their length, so that one more than asked for is begun. Not TS.REVRANGE, which
+        # takes the first of each for the last (seen on 1.12).
+        most = ("COUNT", str(2 * self.samples + 1), "AGGREGATION", self.aggregate, str(bucket))
+        read = measured(await self._series(context, "TS.RANGE", self.key, str(since), str(until), *most))
+        found = read[-self.samples - 1 :]
         if not found:
             nothing = f"{self.key[:120]} has no sample of the last {format_duration(self.last)}"
             raise Temporary(f"{self.service}: {nothing}: look whether its writer runs")

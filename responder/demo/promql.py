@@ -72,8 +72,11 @@ Node = Callable[[Moment], Value]
 
 _token = re.compile(
     r'\s*(?:(?P<number>\d+(?:\.\d+)?)|(?P<name>[a-zA-Z_:][\w:]*)|(?P<text>"(?:[^"\\]|\\["\\])*")'
-    r"|(?P<sign>>=|<=|==|!=|[-+*/(){},=<>])|(?P<range>\[[0-9a-z]+\])|(?P<end>$))"
+    r"|(?P<sign>>=|<=|==|!=|=~|[-+*/(){},=<>])|(?P<range>\[[0-9a-z]+\])|(?P<end>$))"
 )
+
+_words = re.compile(r'"[\w-]*(?:\|[\w-]*)*"')
+"""What `=~` may say here: some words, one of which it is."""
 
 _AGGREGATES: Final[Mapping[str, Callable[[list[float]], float]]] = {
     "max": lambda values: max((v for v in values if not math.isnan(v)), default=math.nan),
@@ -214,17 +217,19 @@ class _Parser:
         return lambda moment: _over_time(chosen, span, moment, reduce)
 
     def _selector(self, name: str) -> _Selector:
-        wanted: dict[str, str] = {}
+        wanted: dict[str, frozenset[str]] = {}
         if self._is("{"):
             self._step()
             while not self._is("}"):
                 if self._kind != "name":
                     raise self._refusal()
                 label = self._step()
-                self._expect("=")
-                if self._kind != "text":
+                several = self._is("=~")
+                self._expect("=~" if several else "=")
+                if self._kind != "text" or (several and not _words.fullmatch(self._text)):
                     raise self._refusal()
-                wanted[label] = re.sub(r"\\(.)", r"\1", self._step()[1:-1])
+                text = re.sub(r"\\(.)", r"\1", self._step()[1:-1])
+                wanted[label] = frozenset(text.split("|") if several else (text,))
                 if not self._is("}"):
                     self._expect(",")
             self._step()
@@ -233,16 +238,16 @@ class _Parser:
 
 @dataclass(frozen=True, slots=True)
 class _Selector:
-    """A metric's name and the labels that it must have; `""` is a missing one."""
+    """A metric's name and the labels that it must have, each with one of its values; `""` is a missing one."""
 
     name: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, frozenset[str]]
 
     def chosen(self, scrape: Scrape) -> Vector:
         """Its samples of one scrape."""
         labels = self.labels.items()
         return tuple(
-            s for s in scrape.samples if s.name == self.name and all(s.labels.get(k, "") == v for k, v in labels)
+            s for s in scrape.samples if s.name == self.name and all(s.labels.get(k, "") in v for k, v in labels)
         )
 
 

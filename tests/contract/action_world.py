@@ -244,7 +244,7 @@ REPLIES: dict[str, Any] = {
     "HLEN volatility_estimates": 2,
     "HGETALL volatility_estimates": [b"BTC-USD", b"4.8", b"said", f"the {TOKEN}".encode()],
     "XREVRANGE model.switch.log + - COUNT 20": [[b"2-0", [b"from", b"a", b"to", b"b"]]],
-    f"TS.RANGE var_pct:BTC-USD {NOW // 1000 - 60_000} + COUNT 3 AGGREGATION avg 30000": [
+    f"TS.RANGE var_pct:BTC-USD {NOW // 1000 - 60_000} {NOW // 1000 + 60_000} COUNT 5 AGGREGATION avg 30000": [
         [NOW // 1000 - 30_000, b"2.13"]
     ],
     "INFO stats": b"# Stats\r\nevicted_keys:3\r\n",

@@ -1,4 +1,5 @@
-"""`redis.timeseries_range`: the replies of the module as its documentation has them, and a real server without it."""
+"""`redis.timeseries_range`: the module's replies, as tests/system/test_time_series.py has seen them, and a real server
+without it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from tests.servers import Redis
 
 NOW = 1_795_000_000 * SECOND
 RUNBOOK = Runbook(runbook="var-breach", title="VaR is high", target="risk")
-HOUR = f"TS.RANGE var_pct:BTC-USD {NOW // 1000 - 3_600_000} + COUNT 13 AGGREGATION max 300000"
+HOUR = f"TS.RANGE var_pct:BTC-USD {NOW // 1000 - 3_600_000} {NOW // 1000 + 3_600_000} COUNT 25 AGGREGATION max 300000"
 ASKED: Mapping[str, Any] = {"key": "var_pct:BTC-USD", "last": "1h", "samples": 12, "aggregate": "max"}
 
 

@@ -76,6 +76,50 @@ def test_a_share_of_failures_is_0_without_one_and_missing_without_requests(
     checked(tmp_path, query, series(platform, **values), expected)
 
 
+OF_MACHINE = 'platform="trading-service", env="prod"'
+OF_CONTAINER = f'{OF_MACHINE}, container_label_com_docker_compose_service="trademaster-trading-service"'
+
+
+@pytest.mark.parametrize(
+    ("title", "inputs", "expected"),
+    [
+        # It is gone for five minutes; before, it had grown to its limit.
+        (
+            "Its memory at the most, in percent of its limit",
+            {
+                f"container_memory_working_set_bytes{{{OF_CONTAINER}}}": "5e8x10 10e8x10",
+                f"container_spec_memory_limit_bytes{{{OF_CONTAINER}}}": "10e8x20",
+            },
+            100.0,
+        ),
+        (
+            "Its memory at the most, in percent of its limit",
+            {
+                f"container_memory_working_set_bytes{{{OF_CONTAINER}}}": "5e8x40",
+                f"container_spec_memory_limit_bytes{{{OF_CONTAINER}}}": "0x40",
+            },
+            None,
+        ),
+        ("OOM kills on its machine in the last 15 minutes", {f"node_vmstat_oom_kill{{{OF_MACHINE}}}": "3x40"}, 0.0),
+        (
+            "Free memory of its machine, in percent",
+            {
+                f"node_memory_MemAvailable_bytes{{{OF_MACHINE}}}": "2e9x40",
+                f"node_memory_MemTotal_bytes{{{OF_MACHINE}}}": "16e9x40",
+            },
+            12.5,
+        ),
+    ],
+    ids=["at its limit before it died", "no limit", "no OOM kill", "memory of the machine"],
+)
+def test_the_evidence_of_a_service_that_is_down(
+    tmp_path: Path, title: str, inputs: dict[str, str], expected: float | None
+) -> None:
+    evidence = loaded("trading-service")[0].runbooks["application-down"].evidence
+    query = next(str(one.with_["query"]) for one in evidence if one.title == title)
+    checked(tmp_path, query, [{"series": s, "values": v} for s, v in inputs.items()], expected)
+
+
 @pytest.mark.parametrize(
     ("up", "requests", "expected"),
     [
@@ -133,6 +177,7 @@ def test_a_shipped_query_names_its_env(platform: str, query: str) -> None:
 GAUGE = "{low}x60"
 COUNTER = "0+{low}x60"
 TRADING = 'namespace="trading-system-prod", container="trading-system"'
+COMPOSED = 'container_label_com_docker_compose_service="trademaster-trading-service"'
 MEASURED: dict[str, dict[str, str]] = {
     "edge-risk": {
         "var_pct": GAUGE,
@@ -155,6 +200,8 @@ MEASURED: dict[str, dict[str, str]] = {
         'up{job="postgres-primary"}': GAUGE,
         'up{job="trading-system"}': GAUGE,
         f"container_cpu_usage_seconds_total{{{TRADING}}}": COUNTER,
+        f"container_spec_cpu_quota{{{TRADING}}}": "{low}00000x60",
+        f"container_spec_cpu_period{{{TRADING}}}": "100000x60",
         f'container_memory_working_set_bytes{{{TRADING}, pod="a"}}': "{low}000000000x60",
         'database_query_duration_seconds_bucket{le="0.1"}': COUNTER,
         'database_query_duration_seconds_bucket{le="0.5"}': "0+10x60",
@@ -168,6 +215,13 @@ MEASURED: dict[str, dict[str, str]] = {
     },
     "trading-service": {
         'up{job="trademaster-trading-service"}': GAUGE,
+        f"container_memory_working_set_bytes{{{COMPOSED}}}": GAUGE,
+        f"container_spec_memory_limit_bytes{{{COMPOSED}}}": "10x60",
+        "node_vmstat_oom_kill": COUNTER,
+        "node_memory_MemAvailable_bytes": GAUGE,
+        "node_memory_MemTotal_bytes": "10x60",
+        'node_filesystem_avail_bytes{instance="a", mountpoint="/", fstype="ext4"}': GAUGE,
+        'node_filesystem_size_bytes{instance="a", mountpoint="/", fstype="ext4"}': "10x60",
         "hikaricp_connections_active": GAUGE,
         "hikaricp_connections_max": "10x60",
     },

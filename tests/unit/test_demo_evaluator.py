@@ -157,7 +157,9 @@ async def test_an_alert_is_posted_with_what_the_shipped_rule_says(outside: Outsi
     }  # fmt: skip
     assert alert["annotations"]["summary"] == "VaR of BTC-USD is 2.16%"
     assert alert["startsAt"] == format_time(START + 2 * SECOND)
-    assert alert["generatorURL"] == "http://evaluator:9090/graph?g0.expr=var_pct+%3E+1.8&g0.tab=1"
+    assert alert["generatorURL"] == (
+        "http://evaluator:9090/graph?g0.expr=var_pct%7Bplatform%3D~%22%7Cedge-risk%22%7D+%3E+1.8&g0.tab=1"
+    )
 
 
 async def test_it_fires_after_for_joins_and_ends(outside: Outside) -> None:
@@ -283,6 +285,9 @@ async def asked(method: str, query: str, at: int) -> httpx.Response:
         ("kelly_fraction", ["0.25"]),
         ("kelly_fraction{}", ["0.25"]),
         ('var_pct{symbol=""}', []),
+        ('var_pct{symbol=~"ETH-USD|SOL-USD"}', ["1.1"]),
+        ('kelly_fraction{symbol=~"|ETH-USD"}', ["0.25"]),
+        ('var_pct{symbol=~"|SOL-USD"}', []),
         ("unheard_of", []),
         ("max(unheard_of)", []),
         ("sum(unheard_of)", []),
@@ -428,9 +433,10 @@ def test_a_rule_that_only_prometheus_can_evaluate_is_refused_by_name() -> None:
 def test_a_shortened_rule_looks_back_as_much_shorter_and_holds_no_longer_than_it_is_shipped() -> None:
     text = (SHIPPED / "rules" / "edge-risk.yml").read_text()
     names = ["ExcessiveModelSwitching", "CircuitBreakerOpened"]
+    own = 'platform=~"|edge-risk"'
     switching, breaker = alert_rules.shortened(text, names, SECOND)
-    assert (switching.expr, switching.holds_for) == ("rate(model_switch_total[15s]) * 60 > 20", SECOND)
-    assert (breaker.expr, breaker.holds_for) == ("circuit_breaker_state == 2", 0)
+    assert (switching.expr, switching.holds_for) == (f"rate(model_switch_total{{{own}}}[15s]) * 60 > 20", SECOND)
+    assert (breaker.expr, breaker.holds_for) == (f"circuit_breaker_state{{{own}}} == 2", 0)
 
 
 def test_shortened_rules_differ_from_the_shipped_ones_in_their_times_only() -> None:
