@@ -94,7 +94,7 @@ def explained(alert: Alert, rules: Rules, parameters: Mapping[str, Parameter], n
     """What the rules say about an alert at `now` (µs since the epoch)."""
     route = rules.route(alert.labels)
     runbook = route.runbook
-    policy = rules.policy_for(runbook, alert.severity, now, alert.labels.get("platform"))
+    policy = rules.policy_for(runbook, alert.severity, now, alert.labels)
     gates = runbook is not None and alert.firing
     return Explanation(
         alert=alert,

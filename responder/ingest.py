@@ -168,8 +168,8 @@ class _Taking:
         if severity_rank(severity) <= severity_rank(incident.severity):
             return
         rules = self.op.book.rules(incident.rules_hash) or self.op.book.current
-        runbook, platform = self.draft.runbook_of(incident, None), incident.labels.get("platform")
-        policy = rules.policy_for(runbook, severity, self.draft.now, platform)
+        runbook = self.draft.runbook_of(incident, None)
+        policy = rules.policy_for(runbook, severity, self.draft.now, incident.labels)
         fact = f.SeverityRose(before=incident.severity, severity=severity, policy=policy)
         self.draft.record(incident_id, fact)
         self.touched[incident_id] = None
@@ -299,7 +299,7 @@ def opening(op: Ingest, alert: Alert, route: Route, now: int) -> f.Opened:
         namespace=namespace,
         runbook=_name(runbook),
         rules_hash=rules.hash,
-        policy=rules.policy_for(runbook, alert.severity, now, alert.labels.get("platform")),
+        policy=rules.policy_for(runbook, alert.severity, now, alert.labels),
         target=route.target,
         title=runbook.title if runbook else alert.annotations.get("summary", alert.name),
         impact=runbook.impact if runbook else alert.annotations.get("description", ""),

@@ -104,6 +104,7 @@ def _rules(entries: Iterable[Entry], policies: Policies, digest: str, configured
         policies=policies.policies,
         by_severity=policies.by_severity,
         by_platform=policies.by_platform,
+        by_env=policies.by_env,
         default_policy=policies.default or "default",
         types=dict(configured.types),
         ceiling=configured.mode,
@@ -280,6 +281,7 @@ def _policies(
     found: dict[str, Policy] = {}
     severities: dict[str, str] = {}
     platforms: dict[str, str] = {}
+    envs: dict[str, str] = {}
     default: str | None = None
     said: dict[Path, Document] = {}
     for document in sorted(documents, key=lambda d: d.file != _SHIPPED_POLICIES):
@@ -293,6 +295,7 @@ def _policies(
         found.update(given.policies)
         severities.update(given.by_severity)
         platforms.update(given.by_platform)
+        envs.update(given.by_env)
         default = given.default or default
         read.append((document, given))
     known = Known(configured, found, calendars)
@@ -305,7 +308,7 @@ def _policies(
     if named is not None and named.file == _SHIPPED_POLICIES and len(platforms) == 1:
         # A set that knows one platform calls its people for everything.
         (default,) = platforms.values()
-    return Policies(policies=found, by_severity=severities, by_platform=platforms, default=default)
+    return Policies(policies=found, by_severity=severities, by_platform=platforms, by_env=envs, default=default)
 
 
 def _written_policies(document: Document, problems: list[Problem]) -> Policies | None:
@@ -320,6 +323,7 @@ def _said_twice(document: Document, given: Policies, said: dict[Path, Document])
     paths: list[Path] = [("policies", name) for name in given.policies]
     paths += [("by_severity", severity) for severity in given.by_severity]
     paths += [("by_platform", platform) for platform in given.by_platform]
+    paths += [("by_env", env) for env in given.by_env]
     paths += [("default",)] if given.default is not None else []
     for path in paths:
         earlier = said.get(path)

@@ -132,6 +132,9 @@ class Policies(Written):
     """The policy of alerts without a runbook, by their label `severity`."""
     by_platform: dict[str, str] = Field(default_factory=dict)
     """The policy of alerts without a runbook, by their label `platform`; it comes before `by_severity`."""
+    by_env: dict[str, str] = Field(default_factory=dict)
+    """The policy of alerts without a runbook, by their label `env`; it comes before both: what breaks in staging is
+    told apart, wakes nobody of production, and is not counted in its storms."""
     default: str | None = None
     """For every other alert. One of the files that are loaded together names it, or the packaged one does."""
 

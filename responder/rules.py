@@ -63,6 +63,7 @@ class Rules:
     types: Mapping[str, str] = field(default_factory=dict)
     calendars: Mapping[str, Calendar] = field(default_factory=dict)
     by_platform: Mapping[str, str] = field(default_factory=dict)
+    by_env: Mapping[str, str] = field(default_factory=dict)
     ceiling: Mode = Mode.AUTO
 
     @cached_property
@@ -70,12 +71,16 @@ class Rules:
         """The runbooks that others yield to: their open incidents are counted."""
         return frozenset(name for runbook in self.runbooks.values() for name in runbook.yields_to)
 
-    def policy_for(self, runbook: Runbook | None, severity: str | None, now: int, platform: str | None = None) -> str:
-        """The name of the policy that an incident gets which begins at `now` (µs); `platform` is its alert's label."""
+    def policy_for(
+        self, runbook: Runbook | None, severity: str | None, now: int, labels: Mapping[str, str] | None = None
+    ) -> str:
+        """The name of the policy that an incident gets which begins at `now` (µs); `labels` are its alert's."""
         if runbook is not None and runbook.escalation is not None:
             return self._at(runbook.escalation, severity, now)
-        others = self.by_severity.get(severity or "", self.default_policy)
-        return self._at(self.by_platform.get(platform or "", others), severity, now)
+        said = labels or {}
+        name = self.by_severity.get(severity or "", self.default_policy)
+        name = self.by_platform.get(said.get("platform", ""), name)
+        return self._at(self.by_env.get(said.get("env", ""), name), severity, now)
 
     def _at(self, name: str, severity: str | None, now: int) -> str:
         """The policy for this severity, in its hours itself, and outside of them the other one. Unknown hours are its

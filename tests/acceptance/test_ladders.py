@@ -78,9 +78,31 @@ def test_without_configuration_what_is_severe_or_unknown_pages_and_a_warning_doe
         assert "root" in {sent.message.kind for sent in stage.sent}, "it is told in any case"
 
 
-def unforeseen(platform: str, severity: str) -> dict[str, str]:
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_breaks_in_staging_is_told_apart_and_wakes_nobody_of_production(platform: str) -> None:
+    with playing(loaded(platform)) as stage:
+        for severity in ("critical", ""):
+            stage.fires(unforeseen(platform, severity, "staging"))
+        stage.at("1:30:00")
+        assert {sent.destination for sent in stage.sent} == {"console"}
+        assert pages(stage, START) == []
+        assert {incident.policy for incident in stage.incidents()} == {"staging"}
+
+
+def test_staging_makes_no_storm_of_production() -> None:
+    rules, _ = loaded("edge-risk")
+    assert rules.policy("edge-risk").storm is not None
+    with playing(loaded("edge-risk")) as stage:
+        stage.fires(*({**unforeseen("edge-risk", "critical", "staging"), "alertname": f"A{n}"} for n in range(30)))
+        stage.fires(unforeseen("edge-risk", "critical"))
+        stage.at("3:00")
+        assert [to for _, to in pages(stage, START)] == ["trading-oncall"]
+        assert not [incident.id for incident in stage.incidents() if incident.storm is not None]
+
+
+def unforeseen(platform: str, severity: str, env: str = "prod") -> dict[str, str]:
     """An alert that no runbook answers; without a severity when it is empty."""
-    labels = {"alertname": "Unforeseen", "platform": platform, "env": "prod", "severity": severity}
+    labels = {"alertname": "Unforeseen", "platform": platform, "env": env, "severity": severity}
     return {name: value for name, value in labels.items() if value}
 
 
@@ -246,8 +268,8 @@ def test_beside_the_others_a_platform_keeps_its_ladders(platform: str) -> None:
     together, alone = loaded(*PLATFORMS)[0], loaded(platform)[0]
     for severity in (*SEVERITIES, None, "unheard-of"):
         for begins in (FRIDAY, SATURDAY_NIGHT):
-            name = together.policy_for(None, severity, START + begins, platform)
-            assert name == alone.policy_for(None, severity, START + begins, platform)
+            name = together.policy_for(None, severity, START + begins, {"platform": platform})
+            assert name == alone.policy_for(None, severity, START + begins, {"platform": platform})
             assert name.startswith(platform)
             assert together.policy(name) == alone.policy(name)
 

@@ -1,0 +1,117 @@
+"""Somebody acknowledges in the very instant in which a level comes due: each order is whole, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder import facts as f
+from responder.commands import Command
+from responder.desk import Shelf
+from responder.draft import Worker
+from responder.operations import Tick
+from responder.outbox import PAGE, useless
+from responder.policies import Policy
+from responder.rules import Rules
+from responder.store import Store, open_store
+from responder.timing import MINUTE
+from tests.builders import fired
+from tests.contract.store_operations import in_one_group
+from tests.unit.delivery_parts import OPENED, T0, Happens
+
+WRITTEN = [{"name": "L1", "after": 0, "page": "pager"}, {"name": "L2", "after": "15m", "page": "second"}]
+POLICY = Policy.model_validate({"levels": WRITTEN})
+RULES = Rules(hash="h", runbooks={}, policies={"p": POLICY}, by_severity={}, default_policy="p")
+SHELF = Shelf(RULES, "main")
+LEVEL, ACK = "level", "ack"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'responder.db'}"
+    database: str = request.getfixturevalue("database")
+    return database
+
+
+class Clock:
+    """Stands still in the instant of the level. On PostgreSQL a store adds to it what its database is ahead."""
+
+    now = T0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def operation(kind: str, number: int) -> Any:
+    if kind == LEVEL:
+        return Tick(f"tick-{number}", "i1", SHELF, Worker(f"replica-{number}"))
+    return Command(f"ack-{number}", "i1", "ack", f"person-{number}", SHELF, None, note="on it")
+
+
+async def begun(store: Store, clock: Clock) -> None:
+    """An incident whose first level was told, seen at the instant of its second."""
+    clock.now = T0
+    await store.submit(Happens("open", (OPENED, fired()), SHELF))
+    await store.submit(operation(LEVEL, 99))
+    clock.now = T0 + 15 * MINUTE
+
+
+async def story(store: Store) -> tuple[list[str], list[str]]:
+    """What happened after the first level, and the pages of it that would still wake somebody."""
+    happened = [event.fact for event in await store.events("i1")]
+    kinds = [str(fact.kind) for fact in happened if isinstance(fact, f.LevelReached | f.Acknowledged)]
+    row = await store.incident("i1")
+    assert row is not None
+    pages = [m for m in await store.messages_of("i1") if m.template == PAGE and m.destination == "second"]
+    return kinds[1:], [m.id for m in pages if useless(m, row.fold, replays=False) is None]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ([ACK, LEVEL], ["acknowledged"]),
+        ([LEVEL, ACK], ["level_reached", "acknowledged"]),
+        ([LEVEL, LEVEL, ACK, LEVEL], ["level_reached", "acknowledged"]),
+        ([ACK, LEVEL, ACK, LEVEL], ["acknowledged"]),
+    ],
+)
+async def test_in_one_commit_the_earlier_of_the_two_decides(
+    url: str, order: Sequence[str], expected: list[str]
+) -> None:
+    clock = Clock()
+    store = await asyncio.to_thread(open_store, url, clock)
+    try:
+        await begun(store, clock)
+        answers = await in_one_group(store, [operation(kind, number) for number, kind in enumerate(order)])
+        assert not [one for one in answers if isinstance(one, BaseException)]
+        kinds, waking = await story(store)
+        assert [kind for n, kind in enumerate(kinds) if kind not in kinds[:n]] == expected
+        assert kinds.count("level_reached") == expected.count("level_reached"), "told once, or not at all"
+        assert waking == [], "who has it in that instant has it: a page that has not left wakes nobody"
+        clock.now += MINUTE
+        await store.submit(operation(LEVEL, 50))
+        levels = [e for e in await store.events("i1") if isinstance(e.fact, f.LevelReached)]
+        assert len(levels) == 1 + kinds.count("level_reached"), "and nothing comes later"
+    finally:
+        await store.close()
+
+
+async def test_of_two_replicas_one_comes_first_and_the_other_sees_it(database: str) -> None:
+    clock = Clock()
+    one, other = [await asyncio.to_thread(open_store, database, clock) for _ in "12"]
+    try:
+        await begun(one, clock)
+        await asyncio.gather(*(one.submit(operation(LEVEL, n)) for n in range(5)), other.submit(operation(ACK, 7)))
+        kinds, waking = await story(other)
+        assert kinds in (["acknowledged"], ["level_reached", "acknowledged"])
+        # Two replicas tell the time from their own connections: the later of the two may bear the earlier time, and the
+        # page that was written first then leaves, as if it had left before.
+        assert len(waking) <= kinds.count("level_reached")
+    finally:
+        await one.close()
+        await other.close()
