@@ -206,6 +206,7 @@ class Runs:
             plan=prepared.plan,
             failed=prepared.failed,
             retry=prepared.retry,
+            retry_after=prepared.retry_after,
             alerts=alerts,
         )
 
@@ -225,7 +226,8 @@ class Runs:
                 return Learned(plan=await self._way_back(incident, runbook, run, gather))
             return Learned(plan=await self.performer.prepare(runbook, step, values_of(incident, run)))
         except Temporary as error:
-            return Learned(failed=f"could not be prepared: {error}", retry=True)
+            wait = None if error.retry_after is None else round(error.retry_after * SECOND)
+            return Learned(failed=f"could not be prepared: {error}", retry=True, retry_after=wait)
         except Permanent as error:
             return Learned(failed=f"could not be prepared: {error}")
 
