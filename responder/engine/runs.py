@@ -253,7 +253,7 @@ class Runs:
             return
         rules = self._desk.shelf.rules(run.rules_hash)
         runbook = rules.runbooks.get(run.runbook) if rules else None
-        if rules is None or runbook is None or not runbook.evidence or turn.next is None:
+        if rules is None or runbook is None or not runbook.evidence:
             return
         self._evidence.add((turn.incident.id, run.number))
         self._spawn(self._inform(turn.incident, run, runbook))
