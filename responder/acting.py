@@ -46,6 +46,7 @@ from responder.recorded import (
 from responder.render import instruction
 from responder.runbook import Runbook, Step
 from responder.timing import SECOND, format_duration
+from responder.undoing import put_back, to_undo
 from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil, values_of
 
 LOST = 15 * SECOND
@@ -71,13 +72,13 @@ def acting(view: View) -> Next | None:
     if runbook is None:
         return _unreadable(run)
     if any(s.status is StepStatus.UNKNOWN for s in run.steps):
-        return _acted(run, runbook)
+        return _acted(view, run, runbook)
     failed = next((s for s in run.steps if s.status is StepStatus.FAILED and _aborts(run, runbook, s)), None)
     if failed is not None:
         return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=f"step {failed.id}: {failed.why}"))
     state = next((s for s in run.steps if s.status not in SETTLED), None)
     if state is None:
-        return _acted(run, runbook)
+        return _acted(view, run, runbook)
     return _step(view, run, runbook, state)
 
 
@@ -123,9 +124,9 @@ def _in_flight(view: View, attempt: Attempt) -> Next:
     return WaitUntil(leased if view.now < leased else attempt.deadline + LOST, "deadline")
 
 
-def _acted(run: Run, runbook: Runbook) -> Next:
+def _acted(view: View, run: Run, runbook: Runbook) -> Next:
     if run.takes_back:
-        return Finish(_restored(run))
+        return _taken_back(view, run, runbook)
     failed = [s.id for s in run.steps if s.status is StepStatus.FAILED]
     if run.cause is Cause.SCHEDULE and failed:
         return Finish(f.RunEnded(run=run.number, result=Result.FAILED, why=f"failed: {', '.join(failed)}"))
@@ -143,11 +144,12 @@ def _acted(run: Run, runbook: Runbook) -> Next:
     return Finish(f.RunEnded(run=run.number, result=Result.UNVERIFIED, why="the runbook has no verification"))
 
 
-def _restored(run: Run) -> f.RunEnded:
-    state = run.steps[0]
-    results = {StepStatus.DONE: Result.FIXED, StepStatus.UNKNOWN: Result.UNKNOWN}
-    result = results.get(state.status, Result.FAILED)
-    return f.RunEnded(run=run.number, result=result, why=state.why or "put back")
+def _taken_back(view: View, run: Run, runbook: Runbook) -> Next:
+    """After the last change of a harmful run was undone, the check must show that the harm is gone (docs/adr/0025)."""
+    ended = put_back(run)
+    last = run.cause is Cause.UNDO and runbook.verify is not None and to_undo(view.incident, runbook) is None
+    looks = last and ended.result in (Result.FIXED, Result.UNVERIFIED)
+    return Tell(f.Verifying(run=run.number)) if looks else Finish(ended)
 
 
 def unknown_why(run: Run) -> str:
@@ -392,8 +394,34 @@ def _answered(view: View, run: Run, step: Step, attempt: Attempt, state: StepSta
     """Whether a reading is asked again was recorded with its answer: a check that is read anew does not judge it."""
     if attempt.plan.effect is Effect.READ and state.retry_at is not None:
         return _again(view, run, step, state.retry_at)
+    if run.takes_back:
+        return _read_back(view, run, step, attempt)
     why = unmet(view.incident, run, step, attempt)
     return _ended(run, step, StepStatus.DONE if why is None else StepStatus.FAILED, why or attempt.detail)
+
+
+def _read_back(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
+    """What was put back is looked at again, where its action can look (docs/adr/0025)."""
+    if attempt.plan.blind or attempt.plan.effect is Effect.READ:
+        return _ended(run, step, StepStatus.DONE, attempt.detail)
+    if (asked := _probing(view, run, attempt)) is not None:
+        return asked
+    if attempt.probe is ProbeAnswer.NOT_APPLIED:
+        why = f"{attempt.detail}; accepted, but it is not in force: {attempt.probe_detail}"
+        return _ended(run, step, StepStatus.FAILED, why)
+    seen = "read back" if attempt.probe is ProbeAnswer.APPLIED else "nobody could read it back"
+    return _ended(run, step, StepStatus.DONE, f"{attempt.detail}; {seen}: {attempt.probe_detail}")
+
+
+def _probing(view: View, run: Run, attempt: Attempt) -> Next | None:
+    """Ask the attempt's probe, again and again while it gives no clear answer; None when it need not be asked."""
+    unclear = attempt.probe is ProbeAnswer.UNCLEAR and attempt.probes < PROBES
+    if attempt.probe is not None and not unclear:
+        return None
+    again = None if attempt.probed_at is None else attempt.probed_at + SECOND * 2**attempt.probes
+    if again is not None and again > view.now:
+        return WaitUntil(again, "probe")
+    return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, probe=attempt.id)
 
 
 def _ended(run: Run, step: Step, status: StepStatus, why: str) -> Tell:
@@ -427,12 +455,8 @@ def _recover(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
         return _send_again(view, run, step, attempt)
     if effect is Effect.UNSAFE:
         return _ended(run, step, StepStatus.UNKNOWN, _nobody_knows(attempt))
-    if attempt.probe is None or (attempt.probe is ProbeAnswer.UNCLEAR and attempt.probes < PROBES):
-        asked = attempt.probed_at
-        again = None if asked is None else asked + SECOND * 2**attempt.probes
-        if again is not None and again > view.now:
-            return WaitUntil(again, "probe")
-        return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, probe=attempt.id)
+    if (asked := _probing(view, run, attempt)) is not None:
+        return asked
     if attempt.probe is ProbeAnswer.APPLIED:
         return _ended(run, step, StepStatus.DONE, f"it happened: {attempt.probe_detail}")
     if attempt.probe is ProbeAnswer.NOT_APPLIED:

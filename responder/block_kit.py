@@ -32,11 +32,14 @@ MAX_OVERFLOW: Final = 5
 """Entries of the menu behind `…`; a select menu takes more."""
 BUTTONS: Final = 3
 """Buttons beside each other: a phone shows three, and who has just woken up chooses among no more."""
+FURTHER: Final = 6
+"""Buttons in the row below, of what is rarer and asked for once more; with all their questions they take room."""
 _CONFIRM: Final = {"title": 100, "text": 300, "confirm": 30}
 
 BUTTONS_HERE: Final = "[buttons]"
 """The paragraph of a template where the buttons stand; without it they are the last."""
 _SHORTENED: Final = "_shortened; the whole story is in `responder incident`_"
+_NOT_ALL: Final = "_more can be done on the command line: `responder --help`_"
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -99,22 +102,20 @@ def blocks(markup: str, offers: Iterable[Offer] = (), mentions: Sequence[str] = 
     A paragraph is a section; `# ` begins a header, `-# ` small print, `---` alone is a line across, and `[buttons]`
     alone the place of the buttons. What is too long ends in small print that says so; buttons are never left out.
     """
-    row = actions(tuple(offers))
+    rows = list(actions(tuple(offers)))
     caught = "".join(f"{mention(who)} " for who in mentions)
-    left, room = MAX_TOTAL - len(caught) - _size(row), MAX_BLOCKS - (1 if row is None else 2)
+    left, room = MAX_TOTAL - len(caught) - sum(_size(row) for row in rows), MAX_BLOCKS - 1 - len(rows)
     for block in _all_blocks(_in_front(caught, markup)):
         if block is None:
-            if row is not None:
-                yield row
-            row = None
+            yield from rows
+            rows = []
             continue
         left, room = left - _size(block), room - 1
         if left < 0 or room <= 0:
             yield small_print(_SHORTENED)
             break
         yield block
-    if row is not None:
-        yield row
+    yield from rows
 
 
 def _in_front(caught: str, markup: str) -> str:
@@ -129,8 +130,8 @@ def small_print(text: str) -> Block:
     return {"type": "context", "elements": [_mrkdwn(_cut(text, MAX_SECTION))]}
 
 
-def _size(block: Block | None) -> int:
-    return 0 if block is None else len(json.dumps(block, ensure_ascii=False))
+def _size(block: Block) -> int:
+    return len(json.dumps(block, ensure_ascii=False))
 
 
 def _all_blocks(markup: str) -> Iterator[Block | None]:
@@ -175,14 +176,26 @@ def _parts(paragraph: str) -> Iterator[str]:
 # --- buttons ----------------------------------------------------------------------------------------------------------
 
 
-def actions(offers: Sequence[Offer]) -> Block | None:
-    """Buttons for the first few, a menu for all others, nothing for nothing."""
-    if not offers:
-        return None
-    elements: list[JsonValue] = [_button(number, offer) for number, offer in enumerate(offers[:BUTTONS])]
-    if offers[BUTTONS:]:
-        elements.append(_menu(offers[BUTTONS:]))
-    return {"type": "actions", "elements": elements}
+def actions(offers: Sequence[Offer]) -> Iterator[Block]:
+    """Buttons for the first few with a menu beside them, then a quiet row of further ones; nothing for nothing.
+
+    Slack asks one question for a whole menu, whichever entry was chosen, so only what needs no question is in it:
+    whoever presses anything else reads what exactly happens, and nothing about what does not.
+    """
+    numbered = tuple(enumerate(offers))
+    first, others = numbered[:BUTTONS], numbered[BUTTONS:]
+    harmless = [offer for _, offer in others if not offer["confirm"]]
+    row: list[JsonValue] = [_button(*one) for one in first]
+    if row:
+        yield {"type": "actions", "elements": [*row, *([_menu(harmless)] if harmless else [])]}
+    asked = [one for one in others if one[1]["confirm"]]
+    if asked:
+        # The last one stays whatever there is: it stops everything (`choices`).
+        shown = asked if len(asked) <= FURTHER else [*asked[: FURTHER - 1], asked[-1]]
+        further: list[JsonValue] = [_button(number, {**offer, "style": ""}) for number, offer in shown]
+        yield {"type": "actions", "elements": further}
+        if len(shown) < len(asked):
+            yield small_print(_NOT_ALL)
 
 
 def _button(number: int, offer: Offer) -> Block:
@@ -200,16 +213,10 @@ def _button(number: int, offer: Offer) -> Block:
 
 
 def _menu(offers: Sequence[Offer]) -> Block:
-    """Slack asks one question for a menu, whichever entry was chosen: it tells what each of them means."""
     options: list[JsonValue] = [{"text": _plain(one["label"], MAX_LABEL), "value": one["token"]} for one in offers]
     menu: Block = {"type": "overflow", "action_id": "responder:menu:0", "options": options}
     if len(offers) > MAX_OVERFLOW:
         menu |= {"type": "static_select", "placeholder": _plain("More …", MAX_LABEL)}
-    asked = [one for one in offers if one["confirm"]]
-    if asked:
-        each = _CONFIRM["text"] // len(asked) - 1
-        told = " ".join(str(_plain(f"{one['label']}: {one['confirm']}", each)["text"]) for one in asked)
-        menu["confirm"] = _confirm("Do what you have chosen?", told, "Yes, do it")
     return menu
 
 

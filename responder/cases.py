@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from responder.automation import UNBOUNDED, Automation
 from responder.calendars import Calendar
@@ -52,9 +53,8 @@ class Case:
     @property
     def before_brake(self) -> bool:
         """It is no brake itself, and one comes after it in the run."""
-        steps = self.runbook.steps
-        later = steps[next((i + 1 for i, s in enumerate(steps) if s.id == self.step.id), len(steps)) :]
-        return not self.run.takes_back and not self.brake and any(_lowers(self.runbook, step) for step in later)
+        from_here = dropwhile(lambda step: step.id != self.step.id, self.runbook.steps)
+        return not self.run.takes_back and not self.brake and any(_lowers(self.runbook, s) for s in from_here)
 
     @property
     def by_person(self) -> bool:

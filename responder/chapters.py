@@ -211,6 +211,11 @@ the step: see [Actions](#actions).
 UNDO: Final = """\
 Used when `verify` finds the change `harmful`, the latest change first, and by a person's `responder restore`. What
 lowered risk is put back by a person only, so the `undo` of a brake needs `approval`, or [restore](#restore) beside it.
+
+It is verified: what was put back is read again where its action has a probe, and after the last one the check must
+show, as `verify` says, that `harmful` does not hold any more. Where that is not shown, people are told. A change that
+is not in force any more is left as it is: somebody has been there. So give an `http.request` that can be undone a
+`probe`, and its undo too.
 """
 
 VERIFY: Final = """\
@@ -233,6 +238,7 @@ help: without fresh data people decide. With `countdown: 1m`, what comes at 5m i
 
 HOURS: Final = """\
 `calendar: nse` alone means `within: nse`. A brake passes its hours with a warning that pages.
+`responder override ID --reason …` lets one run of an incident act all the same.
 """
 
 SCHEDULE: Final = """\

@@ -97,13 +97,16 @@ def _urgent(incident: Incident) -> Iterator[Choice]:
         if run is not None and state.status is StepStatus.ASKED:
             label = f"Done: {state.id.replace('_', ' ')}"
             yield _choice(incident, "done", label, run.number, style="primary", said={"step": state.id})
+    alone = len(incident.unsettled) == 1
     for attempt in incident.unsettled:
         what = attempt.plan.preview
-        for applied, label, style in ((True, "It happened", "primary"), (False, "It did not happen", "")):
+        # Neither catches the eye: who has just woken up is to look first, not to press what is green.
+        for applied, label in ((True, "It happened"), (False, "It did not happen")):
             word = "did" if applied else "did not"
             confirm = f"{what}: have you looked at the service itself, and it {word} happen? Its lock is released."
             said = {"attempt": attempt.id, "applied": applied, "note": f"looked, and it {word} happen"}
-            yield _choice(incident, "settle", f"{label}: {what}", None, style=style, confirm=confirm, said=said)
+            named = label if alone else f"{label}: {what}"
+            yield _choice(incident, "settle", named, None, confirm=confirm, said=said)
 
 
 def _answers(incident: Incident, run: int, asked: Approval) -> Iterator[Choice]:

@@ -14,9 +14,10 @@ from responder.choices import HOLD, countdown
 from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
 from responder.escalation import next_untold, promises
+from responder.guards import closed_hours
 from responder.incident import Approval, Incident
 from responder.policies import Owner
-from responder.recorded import Cause, Mode, StepStatus
+from responder.recorded import Cause, Mode, StepStatus, Trigger
 from responder.records import Change, Keys, State
 from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, legible, lock_name, pause_of
 from responder.scoping import ScopeChange
@@ -136,6 +137,36 @@ def _hold(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     return f.CountdownHeld(round=number, index=index, until=until, note=command.note)
 
 
+OVERRIDE = HOUR
+LONGEST_OVERRIDE = 12 * HOUR
+
+
+def _override(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
+    """One run may act outside its hours; no other gate is touched (docs/adr/0026)."""
+    _open(incident)
+    if not command.note.strip():
+        raise Rejected("say a --reason")
+    if not incident.live:
+        raise Rejected("a replay asks no calendar for real")
+    if incident.taken_over is not None:
+        raise Rejected(f"{incident.taken_over.actor} has taken it over, so nothing is run; act by hand")
+    run = incident.active_run
+    runbook = draft.runbook_of(incident, run)
+    rules = draft.book.rules(incident.rules_hash if run is None else run.rules_hash)
+    if runbook is None or rules is None or runbook.calendar is None:
+        raise Rejected("its runbook has no calendar, so there is nothing to override")
+    if runbook.calendar.otherwise == "ask":
+        raise Rejected("its calendar asks people: approve what it asks for")
+    if run is None and incident.trigger is not Trigger.ALERT:
+        raise Rejected("it was begun by hand or by a schedule, and nothing starts it again")
+    shut = closed_hours(runbook.calendar, rules.calendars, draft.now)[1]
+    if not shut:
+        raise Rejected(f"the calendar of {runbook.runbook} lets it act now")
+    until = draft.now + _lasts(command, OVERRIDE, LONGEST_OVERRIDE)
+    hours = "; ".join(state.why for state in shut)
+    return f.CalendarOverridden(runbook=runbook.runbook, until=until, hours=hours, note=command.note)
+
+
 def _cancel(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     run = incident.active_run
     if run is None:
@@ -151,9 +182,7 @@ def _approve(command: Command, draft: Draft, incident: Incident) -> f.Fact | Non
     if run.cause is Cause.PERSON and run.actor == command.actor:
         raise Rejected(f"{command.actor} started this run, so somebody else with the role {asked.role} must approve it")
     if any(person.actor == command.actor for person in asked.approved):
-        if asked.people > 1:
-            raise Rejected(f"{command.actor} has approved already; {asked.people} different people must")
-        return None
+        raise Rejected(f"{command.actor} has approved already; {asked.people} different people must")
     return f.Approved(run=run.number, step=asked.step, plan=asked.plan, note=command.note)
 
 
@@ -282,6 +311,7 @@ VERBS: dict[str, Callable[[Command, Draft, Incident], f.Fact | None]] = {
     "snooze": _snooze,
     "escalate": _escalate,
     "hold": _hold,
+    "override": _override,
     "cancel": _cancel,
     "approve": _approve,
     "deny": _deny,

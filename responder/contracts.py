@@ -6,6 +6,7 @@ here does any I/O: connections are made by `services` and reach an action throug
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
 
-from responder.errors import Permanent
+from responder.errors import BadConfig, Permanent, Temporary
 from responder.facts import Event
 from responder.incident import Incident
 from responder.recorded import Effect, Plan, ProbeAnswer
@@ -52,6 +53,13 @@ class Secret:
     def reveal(self) -> str:
         """The secret itself. Raises BadConfig when it cannot be read; the message names the place, not the value."""
         return self._fetch()
+
+    def digest(self) -> str:
+        """What stands for the secret where two of them are told apart; its place when it cannot be read."""
+        try:
+            return hashlib.sha256(self.reveal().strip().encode()).hexdigest()[:16]
+        except BadConfig:
+            return self.named
 
     def __repr__(self) -> str:
         return f"Secret({self.named})"
@@ -163,6 +171,10 @@ class Probe:
     detail: str
 
 
+async def _nothing_holds() -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What an action gets for one call: its connections, its parameters, the time, its key and its time limit in
@@ -179,6 +191,14 @@ class Context:
     sleep: Callable[[float], Awaitable[None]]
     """Waits so many seconds, in the clock of `now`."""
     key: str = ""
+    held: Callable[[], Awaitable[str | None]] = _nothing_holds
+    """Answers why nothing may be sent any more, asked right before a change that comes after a reading."""
+
+    async def clear(self) -> None:
+        """Raises Temporary when automation was paused since the intent: what reads first may come long after it."""
+        why = await self.held()
+        if why is not None:
+            raise Temporary(f"nothing was sent: {why}")
 
 
 class Action(Strict):
@@ -233,6 +253,11 @@ class Action(Strict):
     async def probe(self, plan: Plan, context: Context) -> Probe:
         """Find out whether an earlier `act` of this plan happened. Changes nothing."""
         return Probe(ProbeAnswer.UNCLEAR, "this action has no probe")
+
+    @property
+    def blind(self) -> bool:
+        """True where `probe` looks at nothing, so nobody can tell afterwards whether the change is in force."""
+        return type(self).probe is Action.probe
 
     async def undo(self, plan: Plan, context: Context) -> Plan:
         """Prepare the way back: a plan whose `act` restores the state before. Raises Permanent when that is not
@@ -299,6 +324,17 @@ class PagerState:
     by: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A limit, and all that counts against it shares one: `burst` messages at once, then one every `pace` microseconds
+    (0: as many as there are). Never a secret: a token stands here as its digest."""
+
+    limit: str
+    of: str
+    pace: int
+    burst: int
+
+
 RECORDS = frozenset({"acknowledge", "change", "move", "note"})
 """Templates that only some notifiers take: word of an acknowledgement, executed changes, lines for the
 pager's incident, and its move to another escalation policy."""
@@ -344,13 +380,11 @@ class Notifier(Strict):
         before."""
         return template in RECORDS and template not in self.takes
 
-    def paced_by(self, incident: Incident) -> str:
-        """What shares the pace: by default the incident's channel, "" for the destination as a whole."""
-        return incident.channel or ""
-
-    def bucket(self, name: str, incident: Incident, template: str) -> tuple[str, str]:
-        """Whose pace a message of this template takes its turn of; `name` is what this destination is called."""
-        return name, self.paced_by(incident)
+    def bucket(self, name: str, incident: Incident, template: str, *, sent: bool) -> Bucket:
+        """The limit that counts a message of this template; `name` is what this destination is called, `sent`: the
+        root message has been sent before. Where the limit belongs to a credential, notifiers that share it share it.
+        """
+        return Bucket(name, incident.channel or "", self.pace, self.burst)
 
     async def asked(self, key: str) -> PagerState | None:
         """What the pager says about its incident of this deduplication key; None where it cannot be asked. The caller

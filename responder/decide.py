@@ -13,11 +13,13 @@ from responder import facts as f
 from responder.acting import acting, given_up, unknown_why
 from responder.expressions import explain, parse_expression
 from responder.guards import finishing, why_missing
-from responder.incident import Attempt, Incident, Run
+from responder.incident import Incident, Run
+from responder.people_folds import held_by_calendar
 from responder.policies import Level
-from responder.recorded import Cause, Effect, Mode, Phase, Result, StepStatus, Trigger, strictest
+from responder.recorded import Cause, Mode, Phase, Result, StepStatus, Trigger, strictest
 from responder.runbook import Runbook, Verify, target_inputs, target_with
 from responder.timing import MINUTE, SECOND, format_duration
+from responder.undoing import to_undo
 from responder.verification import closing, idle, verifying, watching
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 
@@ -219,7 +221,16 @@ def _start(view: View) -> Next | None:
         return Tell(_started(view, runbook, Cause.ALERT))
     if any(r.result is Result.HARMFUL for r in incident.runs):
         return None  # what did harm is not done again in this incident
-    return Tell(_started(view, runbook, Cause.RELAPSE)) if incident.result is None else None
+    if incident.result is not None:
+        return None
+    return Tell(_started(view, runbook, Cause.ALERT if _let_go_on(incident) else Cause.RELAPSE))
+
+
+def _let_go_on(incident: Incident) -> bool:
+    """What its hours alone have held back was never begun, so it is no relapse when a person lets it go on."""
+    last, override = incident.runs[-1], incident.override
+    said = override is not None and override.run is None and override.at >= (last.ended_at or 0)
+    return said and held_by_calendar(last)
 
 
 def _start_machine(view: View, key: str, name: str) -> Next | None:
@@ -256,12 +267,13 @@ def _bad_inputs(view: View, runbook: Runbook) -> str:
 
 
 def _must_finish(view: View, run: Run) -> bool:
-    """A sequence that is under way and not to be left half done, or the undoing of harm, which is soon over.
+    """A sequence that is under way and not to be left half done, or the undoing of harm, which is soon over; whether
+    that has helped is only looked at, and waits for nobody.
 
     A sequence that waits for something is not under way.
     """
     if run.cause is Cause.UNDO:
-        return True
+        return run.phase is Phase.ACTING
     runbook = view.runbook_of(run)
     waits = run.waits_until is not None or any(s.status in (StepStatus.ASKED, StepStatus.APPROVAL) for s in run.steps)
     return run.phase is Phase.ACTING and not waits and runbook is not None and finishing(run, runbook)
@@ -307,7 +319,7 @@ def _undoing(view: View) -> Next | None:
     if over or harmful is None or harmful.result is not Result.HARMFUL or not incident.live:
         return None
     runbook = view.runbook_of(harmful)
-    attempt = None if runbook is None else _to_undo(incident, harmful, runbook)
+    attempt = None if runbook is None else to_undo(incident, runbook)
     if runbook is None or attempt is None:
         return None
     started = _started(view, runbook, Cause.UNDO)
@@ -325,22 +337,6 @@ def _not_undone(view: View, harmful: Run, started: f.RunStarted) -> str | None:
     late = view.now - (harmful.ended_at or view.now)
     # Without the time itself: with another text at each look it would be told, and paged, again and again.
     return f"it was seen more than {format_duration(UNDONE_WITHIN)} ago" if late > UNDONE_WITHIN else None
-
-
-def _to_undo(incident: Incident, harmful: Run, runbook: Runbook) -> Attempt | None:
-    """The latest change that nobody has to approve the undoing of, and that was not tried to be undone.
-
-    What a person had to settle is left to people.
-    """
-    tried = {r.restores for r in incident.runs if r.cause is Cause.UNDO}
-    for state in reversed(harmful.steps):
-        step = runbook.step(state.id)
-        done = [a for a in harmful.attempts_of(state.id) if a.happened and a.plan.effect is not Effect.READ]
-        if step.undo is None or step.put_back_by is not None or not done or done[-1].settled:
-            continue
-        if done[-1].id not in tried:
-            return done[-1]
-    return None
 
 
 _PEOPLE: tuple[Callable[[View], Next | None], ...] = (_snooze, _urgency, _levels, _acknowledgement, _repetition)

@@ -425,7 +425,10 @@ class Draft:
 
     def _services(self, incident: Incident, run: Run, step: str) -> tuple[str, ...]:
         runbook = self.runbook_of(incident, run)
-        return () if runbook is None else tuple(one.name for one in self.book.touched(runbook.step(step)))
+        if runbook is None:
+            return ()
+        made = runbook.step(step)
+        return tuple(one.name for one in self.book.touched(made.way_back if run.takes_back else made))
 
     def _rest(self, incident_id: str, doing: Gather | Intended | None, due: int | None, kind: str) -> Turn:
         sheet = self._sheet(incident_id)

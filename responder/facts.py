@@ -14,6 +14,7 @@ from responder.people_facts import (
     AcknowledgementExpired,
     ApprovalAsked,
     Approved,
+    CalendarOverridden,
     CountdownHeld,
     Denied,
     EscalationAsked,
@@ -59,7 +60,8 @@ from responder.recorded import (
 
 __all__ = [
     "FACT", "Acknowledged", "AcknowledgementExpired", "AlertFired", "AlertResolved", "AlertsSilenced",
-    "AlertsUnsilenced", "ApprovalAsked", "Approved", "AttemptEnded", "AttemptIntended", "Closed", "CountdownHeld",
+    "AlertsUnsilenced", "ApprovalAsked", "Approved", "AttemptEnded", "AttemptIntended",
+    "CalendarOverridden", "Closed", "CountdownHeld",
     "Denied", "EscalationAsked", "Event", "EvidenceGathered", "Fact", "Gathered", "LadderRepeated", "LevelReached",
     "MachineAnnounced", "MachineFired", "MachineGathered", "ManualAsked", "ManualDone", "MessageDead", "Noted",
     "Opened", "OwnerChanged", "PageAccepted", "Paged", "PagerAsked", "Previewed", "Probed", "ProblemFound", "Refused",
@@ -446,6 +448,7 @@ Fact = Annotated[
     | UrgentTold
     | MachineAnnounced
     | CountdownHeld
+    | CalendarOverridden
     | MachineGathered
     | MachineFired
     | Acknowledged

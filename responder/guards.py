@@ -46,6 +46,9 @@ YIELD_RECHECK = 30 * SECOND
 GATHERED_MAX_AGE = 30 * SECOND
 """Answers and preparations that came in longer ago are asked for again: the world may have changed."""
 
+NOTHING_TO_DO = "says there is nothing to do"
+"""How `only_if` refuses on good evidence, which wakes nobody."""
+
 
 def pause(case: Case) -> Verdict:
     """Automation is switched on, for this runbook and these services too.
@@ -118,6 +121,14 @@ def calendar(case: Case) -> Verdict:
     if not shut:
         return allow("calendar", "; ".join(state.why for state in states))
     why = "; ".join(state.why for state in shut)
+    override = case.incident.override
+    if hours.otherwise != "ask" and override is not None and override.lets(case.run, case.now):
+        return Verdict(
+            gate="calendar",
+            answer=Answer.ALLOW,
+            reason=f"{why}; {override.actor} lets this run act all the same: {override.note}",
+            override=True,
+        )
     changes = [state.until for state in shut if state.until is not None]
     if hours.otherwise == "ask":
         return limit(case, ask("calendar", why))
@@ -126,7 +137,7 @@ def calendar(case: Case) -> Verdict:
     return limit(case, wait("calendar", why, min(changes)))
 
 
-def yields(case: Case) -> Verdict:
+def yields_to(case: Case) -> Verdict:
     """No runbook of the root cause is at work: what it heals, this one need not."""
     # What has begun goes on: half a change is worse than one that comes late.
     for name in () if case.begun or finishing(case.run, case.runbook) else case.runbook.yields_to:
@@ -254,7 +265,7 @@ def _not_called_for(count: int, silenced: int, why: str) -> str:
     return "; ".join(said)
 
 
-def evidence(case: Case) -> Verdict:
+def only_if(case: Case) -> Verdict:
     """`only_if` holds on an answer that is fresh enough."""
     given = case.runbook.only_if
     if given is None or case.run.takes_back or under_way(case.run, case.runbook):
@@ -272,7 +283,7 @@ def evidence(case: Case) -> Verdict:
     told = explain(expression, values)
     if evaluate(expression, values).holds:
         return allow("only_if", f"check {given.check}: {told}")
-    return deny("only_if", f"check {given.check} says there is nothing to do: {told} is false")
+    return deny("only_if", f"check {given.check} {NOTHING_TO_DO}: {told} is false")
 
 
 def why_missing(seen: Observation | None, max_age: int, now: int) -> str | None:
@@ -316,14 +327,14 @@ LOCAL: tuple[Gate, ...] = (
     relapse,
     success,
     calendar,
-    yields,
+    yields_to,
 )
 """In this order; the order of the reasons that people see."""
 
-LIMITS = frozenset({"cooldown", "runs", "ineffective", "lock", "storm", "relapse", "success", "calendar"})
-"""The local gates that a brake passes, and with it what only reads on the way to one."""
+INFORMED: tuple[Gate, ...] = (alerts, only_if, budget, changes)
 
-INFORMED: tuple[Gate, ...] = (alerts, evidence, budget, changes)
+LIMITS = frozenset({"cooldown", "runs", "ineffective", "lock", "storm", "relapse", "success", "calendar", "changes"})
+"""The gates that a brake passes, and with it what only reads on the way to one."""
 
 
 def judge(case: Case, gates: tuple[Gate, ...]) -> tuple[Verdict, ...]:
@@ -341,9 +352,9 @@ def _asked(gate: Gate, case: Case) -> Verdict:
     try:
         return gate(case)
     except ValidationError:
-        name = {"yields": "yields_to", "evidence": "only_if"}.get(gate.__name__, gate.__name__)
-        refused = deny(name, "what the store holds of it cannot be read; `responder status` names the row")
-        return limit(case, refused) if name in LIMITS else refused
+        reason = "what the store holds of it cannot be read; `responder status` names the row"
+        refused = deny(gate.__name__, reason)
+        return limit(case, refused) if refused.gate in LIMITS else refused
 
 
 def holds_back(verdict: Verdict) -> bool:
@@ -358,7 +369,8 @@ def wakes_nobody(run: Run, last: Verdict) -> bool:
     """
     if last.gate == "alerts":
         return not run.brake
-    return last.gate == "only_if" and "nothing to do" in last.reason
+    # What follows the colon may be a service's own words.
+    return last.gate == "only_if" and last.reason.partition(": ")[0].endswith(NOTHING_TO_DO)
 
 
 def same_gate(before: tuple[Verdict, ...], now: tuple[Verdict, ...]) -> bool:

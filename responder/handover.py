@@ -41,6 +41,8 @@ class Standing:
     locked: tuple[Incident, ...] = ()
     waits: Mapping[str, str] = field(default_factory=dict)
     pause: Pause | None = None
+    unread: tuple[str, ...] = ()
+    """The store's rows that hold no body of theirs: what they said is not below."""
     locks: Mapping[str, Lock] = field(default_factory=dict)
     in_force: Mapping[str, InForce] = field(default_factory=dict)
     schedules: Mapping[str, Scheduled] = field(default_factory=dict)
@@ -56,6 +58,7 @@ def digest(standing: Standing) -> dict[str, Any]:
         "now": format_time(now - now % SECOND),
         "since": format_time(standing.since),
         "pause": None if standing.pause is None else _pause(standing.pause),
+        "unreadable": list(standing.unread),
         "open": [{**_incident(i, now), "waits_for": standing.waits.get(i.id, "")} for i in _urgent_first(standing)],
         "unsettled": list(_unsettled(standing)),
         "in_force": [one for target, top in standing.in_force.items() for one in _changes(target, top, now)],

@@ -126,6 +126,21 @@ class Snooze(Recorded):
     note: str = ""
 
 
+class Override(Recorded):
+    """Who lets one run of `runbook` act outside its hours, and until when; `run` is the one that did."""
+
+    runbook: str
+    actor: str
+    at: int
+    until: int
+    note: str
+    run: int | None = None
+
+    def lets(self, run: Run, now: int) -> bool:
+        """Whether this run passes its calendar by it at `now` (µs)."""
+        return self.runbook == run.runbook and self.run in (None, run.number) and now < self.until
+
+
 class Approval(Recorded):
     """What people are asked about one step: the plan by its digest, who may answer, and who did."""
 
@@ -334,6 +349,8 @@ class Incident(Recorded):
     """How often stakeholders were told that it is still open."""
     heard: tuple[str, ...] = ()
     """The latest words from outside, by their ids: what is delivered twice counts once."""
+    override: Override | None = None
+    """The last word of a person that a run may act outside its hours."""
     storm: str | None = None
     """The incident that pages for this one and many others."""
     members: int = 0

@@ -223,6 +223,8 @@ def _attempt_intended(incident: Incident, fact: f.AttemptIntended, event: f.Even
         return cast(Run, copy(started, attempts=(*run.attempts, attempt), **spent))
 
     after = _with_run(incident, fact.run, change)
+    if after.override is not None and any(v.override for v in fact.verdicts):
+        after = cast(Incident, copy(after, override=copy(after.override, run=fact.run)))
     confirmed = next((r.confirmed for r in after.runs if r.number == fact.run), ())
     passed = "; ".join(v.reason for v in fact.verdicts if v.warn and v.gate not in confirmed)
     return urgent(after, passed) if passed else after

@@ -8,8 +8,9 @@ whole: a change is a patch. Pure; sending is `kubernetes_connections`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final
@@ -23,6 +24,8 @@ Tree = Mapping[str, Any]
 """A JSON object as the server gave it."""
 
 _METHODS: Final = {"get": "GET", "list": "GET", "patch": "PATCH", "create": "POST", "delete": "DELETE"}
+_NO_RIGHT: Final = re.compile(r'\bUser ".*" cannot ')
+"""How RBAC refuses (responsewriters/errors.go)."""
 _SAID: Final = 200
 """Characters of what the server says that are told."""
 
@@ -158,10 +161,46 @@ class KubernetesAnswer:
 
     @property
     def message(self) -> str:
-        """What a Status says in words, bounded; else the beginning of the answer."""
-        said = (self.tree or {}).get("message") or self.text
-        line = " ".join(str(said).split())
+        """What a Status says in words, bounded; else the beginning of the answer. Which budget forbids an eviction, and
+        what it needs, stands only in the causes."""
+        line = self._said
+        if self.forbidden_by_budget:
+            line = " ".join([line, *(str(one.get("message", "")) for one in self._causes)])
         return line if len(line) <= _SAID else f"{line[: _SAID - 1]}…"
+
+    @property
+    def _said(self) -> str:
+        return " ".join(str((self.tree or {}).get("message") or self.text).split())
+
+    @property
+    def _causes(self) -> list[Tree]:
+        details = (self.tree or {}).get("details")
+        causes = details.get("causes") if isinstance(details, dict) else None
+        return [one for one in causes if isinstance(one, dict)] if isinstance(causes, list) else []
+
+    @property
+    def forbidden_by_budget(self) -> bool:
+        """Whether a PodDisruptionBudget forbids it now. A server that is too busy answers 429, too, without a cause."""
+        return self.status == 429 and any(one.get("reason") == "DisruptionBudget" for one in self._causes)
+
+    @property
+    def lacks_right(self) -> bool:
+        """Whether it is refused because our user may not do it, and not by a quota or an admission rule, whose words
+        are somebody else's."""
+        return self.status == 403 and (not self._said or _NO_RIGHT.search(self._said) is not None)
+
+    @property
+    def believed(self) -> KubernetesAnswer:
+        """This answer with the status that it means.
+
+        A server can answer a change with 201 and a Status that tells a failure: so it does with the eviction of a pod
+        that two budgets cover (eviction.go returns the Status as its result, create.go sends that as a success).
+        """
+        tree = self.tree if 200 <= self.status < 300 and self.call.method != "GET" else None
+        if tree is None or tree.get("kind") != "Status" or tree.get("status") != "Failure":
+            return self
+        code = tree.get("code")
+        return replace(self, status=code if isinstance(code, int) and code >= 300 else 500)
 
     def checked(self, now: int) -> KubernetesAnswer:
         """This answer when it is a success. Raises Temporary, Permanent or Unknown by its status; `now` in µs."""
@@ -229,6 +268,6 @@ def _cure(answer: KubernetesAnswer) -> str:
         return "redirects are not followed: configure the address that it leads to"
     if answer.status != 403:
         return _CURES.get(answer.status, "check the step and the service")
-    if " cannot " in answer.message or not answer.message:
+    if answer.lacks_right:
         return f"our user may not do this; add to its Role {answer.call.right}"
     return "our user may do this, but a quota or an admission rule of the cluster refuses it"

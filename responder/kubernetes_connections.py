@@ -101,7 +101,7 @@ class KubernetesConnection:
 def _answer(reply: Reply, call: KubernetesCall, place: str) -> KubernetesAnswer:
     text = hide_known(reply.body.decode("utf-8", "replace"), (reply.secret,))
     headers = {name.lower(): value for name, value in reply.headers.items()}
-    return KubernetesAnswer(place, call, reply.status, headers, text, reply.cut)
+    return KubernetesAnswer(place, call, reply.status, headers, text, reply.cut).believed
 
 
 def _failure(error: Exception, call: KubernetesCall, place: str) -> ResponderError:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, Field, JsonValue, WithJsonSchema
 
 from responder.contracts import Action, Context, Output, Probe
-from responder.errors import Permanent, ResponderError, Unknown
+from responder.errors import Permanent, ResponderError, Temporary, Unknown
 from responder.kubernetes_calls import KubernetesAnswer, KubernetesCall, PatchType, Resource, Tree
 from responder.recorded import Effect, Plan, ProbeAnswer
 from responder.workloads import items, text
@@ -85,7 +86,12 @@ class KubernetesStep(Action):
         return (await self._send(context, call)).checked(context.now()).object
 
     async def _get(self, context: Context, resource: Resource, name: str) -> Tree:
-        return await self._asked(context, KubernetesCall("get", resource, self.namespace, name))
+        """One object. Raises Temporary where the answer is another thing, as a proxy's may be: what is missing in it
+        would be taken for removed."""
+        found = await self._asked(context, KubernetesCall("get", resource, self.namespace, name))
+        if text(found, "metadata", "name") != name:
+            raise Temporary(f"{name}: the API server's answer is not that object; look at what stands before it")
+        return found
 
     async def _list(self, context: Context, resource: Resource, **params: str) -> list[Tree]:
         """The first of them, as many as `limit` says (500)."""
@@ -118,15 +124,19 @@ class KubernetesChange(KubernetesStep):
         )
 
     async def _tried(self, context: Context, call: KubernetesCall) -> None:
-        """Let the server check a change without doing it. Raises what the change itself would meet.
+        """Let the server check a change without doing it. Raises what the change itself would meet."""
+        self._passed(context, await self._trial(context, call))
+
+    async def _trial(self, context: Context, call: KubernetesCall) -> KubernetesAnswer:
+        """What the server says of a change without doing it, whatever its status."""
+        return await self._send(context, replace(call, dry_run=True))
+
+    def _passed(self, context: Context, answer: KubernetesAnswer) -> None:
+        """Raises what a trial says that the change would meet.
 
         An admission webhook that knows no dry run makes the server refuse the trial; that says nothing about the
         change, which is then made untried.
         """
-        trial = KubernetesCall(
-            call.verb, call.resource, call.namespace, call.name, call.params, call.body, call.patch, dry_run=True
-        )
-        answer = await self._send(context, trial)
         if answer.status != 400 or "dry run" not in answer.message.lower().replace("-", " ").replace(
             "dryrun", "dry run"
         ):
@@ -172,6 +182,7 @@ class KubernetesSetting(KubernetesChange):
         if compared(self._seen(found, plan.target), plan, self._named):
             return Output(plan.target, f"{self._named} was so already", context.now())
         call = await self._change(context, found, plan.target)
+        await context.clear()
         shown = (await self._send(context, call)).checked(context.now()).tree
         if self._seen(shown or await self._read_back(context, plan), plan.target) != plan.target:
             raise Unknown(f"{self._named}: the change was accepted, but something else is in force")

@@ -19,13 +19,13 @@ from responder.errors import Rejected
 from responder.expectations import not_yet, tries
 from responder.guards import why_missing
 from responder.incident import Attempt, Due, Incident, Run
-from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
+from responder.recorded import AlertsSeen, Cause, EvidenceItem, Observation, Outcome, Phase, Plan, ProbeAnswer
 from responder.records import Change, Keys, ScopeRow, State, TimerRow, Writes
 from responder.runbook import POLL, Step
 from responder.scopes import InForce, legible
 from responder.scoping import ScopeChange
 from responder.timing import backoff
-from responder.verification import holds
+from responder.verification import harmless, holds
 from responder.view import Gather
 
 UNWATCHED = 4 * POLL
@@ -112,8 +112,10 @@ class Report:
 
     def _held(self, draft: Draft, incident: Incident, run: Run | None) -> bool:
         runbook = draft.runbook_of(incident, run)
-        since = run.verify_from if run is not None else None
-        return runbook is not None and holds(runbook, self.learned.observations[0], draft.now, since)
+        seen, since = self.learned.observations[0], None if run is None else run.verify_from
+        if runbook is not None and run is not None and run.cause is Cause.UNDO:
+            return harmless(runbook, seen, draft.now, incident, run)
+        return runbook is not None and holds(runbook, seen, draft.now, since)
 
     def _watched(self, draft: Draft, incident: Incident) -> None:
         held, seen = self._held(draft, incident, None), self.learned.observations[0]

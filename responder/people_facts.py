@@ -157,6 +157,17 @@ class CountdownHeld(Recorded):
     note: str = ""
 
 
+class CalendarOverridden(Recorded):
+    """A person lets one run of `runbook` in this incident act outside its hours, if it begins before `until`."""
+
+    kind: Literal["calendar_overridden"] = "calendar_overridden"
+    runbook: str
+    until: int
+    hours: str
+    """What the calendar said."""
+    note: str
+
+
 class Acknowledged(Recorded):
     """A person has seen it: the climb stops, what `unless_fixed` promises still comes (design 5.7).
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from responder import facts as f
-from responder.incident import NAMES_KEPT, WORDS_KEPT, Incident, Person, Snooze
+from responder.incident import NAMES_KEPT, WORDS_KEPT, Incident, Override, Person, Run, Snooze
+from responder.recorded import Answer
 
 
 def copy(value: Any, **changes: Any) -> Any:
@@ -140,9 +141,26 @@ REPLACED_KEPT = 20
 """Pages that one page may end; more than an outage of all pagers can pile up at one destination."""
 
 
+def _calendar_overridden(incident: Incident, fact: f.CalendarOverridden, event: f.Event) -> Incident:
+    """A run that its calendar alone held back, and that is over, begins anew."""
+    override = Override(runbook=fact.runbook, actor=event.actor, at=event.at, until=fact.until, note=fact.note)
+    after = cast(Incident, copy(incident, override=override))
+    run = incident.run
+    if run is None or run.active or run.runbook != incident.runbook or not held_by_calendar(run):
+        return after
+    return cast(Incident, copy(after, result=None))
+
+
+def held_by_calendar(run: Run) -> bool:
+    """Its hours alone have kept it from acting."""
+    last = run.verdicts[-1] if run.verdicts else None
+    return last is not None and last.gate == "calendar" and last.answer is Answer.DENY and not run.acted
+
+
 PEOPLE: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.UrgentTold: _urgent_told,
     f.LevelReached: _level_reached,
+    f.CalendarOverridden: _calendar_overridden,
     f.Acknowledged: _acknowledged,
     f.AcknowledgementExpired: _acknowledgement_expired,
     f.Unacknowledged: _unacknowledged,

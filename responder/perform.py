@@ -11,7 +11,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import JsonValue, ValidationError
@@ -33,6 +33,8 @@ LITERAL = "literal"
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Held = Callable[[], Awaitable[str | None]]
+"""Answers why nothing may be sent any more, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,18 +184,19 @@ class Performer:
         """
         try:
             action = self._built(step.action or "", step.with_, values)
-            return titled(await _within(step.timeout, action.prepare(self._context(step.timeout))), step)
+            plan = await _within(step.timeout, action.prepare(self._context(step.timeout)))
+            return titled(sighted(plan, action), step)
         except Exception as error:
             raise _before_acting(error, f"{runbook.runbook}.{step.id}: ") from error
 
-    async def act(self, action: str, plan: Plan, key: str, timeout_us: int) -> Ended:
-        """Do what the plan says, once. Raises only CancelledError."""
+    async def act(self, action: str, plan: Plan, key: str, timeout_us: int, held: Held | None = None) -> Ended:
+        """Do what the plan says, once. Raises only CancelledError. `held` is asked again right before it is sent."""
         if plan.nothing_to_do is not None:
             return Ended(Outcome.OK, one_line(plan.nothing_to_do), plan.before, observed_at=self.clock())
         reads = plan.effect is Effect.READ
         try:
             planned = self._planned(action, plan)
-            output = await _within(timeout_us, planned.act(plan, self._context(timeout_us, key)))
+            output = await _within(timeout_us, planned.act(plan, self._context(timeout_us, key, held)))
         except Exception as error:  # noqa: BLE001
             return classify(error, reads=reads)
         value = bounded(output.value, self.output_characters)
@@ -212,7 +215,8 @@ class Performer:
         """The plan that restores the state before `plan`. Raises Permanent or Temporary; changes nothing."""
         try:
             planned = self._planned(action, plan)
-            return await _within(timeout_us, planned.undo(plan, self._context(timeout_us)))
+            back = await _within(timeout_us, planned.undo(plan, self._context(timeout_us)))
+            return sighted(back, planned)
         except Exception as error:
             raise _before_acting(error, "") from error
 
@@ -254,14 +258,20 @@ class Performer:
             raise Permanent(f"there is no action {name!r} (any more): there are {', '.join(sorted(self.actions))}")
         return kind
 
-    def _context(self, timeout_us: int, key: str = "") -> Context:
-        return Context(self.connect, self._parameter, self.clock, timeout_us / SECOND, self.sleep, key)
+    def _context(self, timeout_us: int, key: str = "", held: Held | None = None) -> Context:
+        context = Context(self.connect, self._parameter, self.clock, timeout_us / SECOND, self.sleep, key)
+        return context if held is None else replace(context, held=held)
 
     def _parameter(self, name: str) -> Parameter:
         if name not in self.parameters:
             known = ", ".join(sorted(self.parameters)) or "none"
             raise Permanent(f"there is no parameter {name!r}: add it under `parameters` (there are: {known})")
         return self.parameters[name]
+
+
+def sighted(plan: Plan, action: Action) -> Plan:
+    """The plan, marked where nothing tells afterwards whether it is in force."""
+    return plan.model_copy(update={"blind": True}) if action.blind else plan
 
 
 def titled(plan: Plan, step: Step) -> Plan:

@@ -18,7 +18,7 @@ from responder.answers import CheckAnswer, Fate, StepAnswer
 from responder.assumptions import Assumption, check_value, output_for
 from responder.contracts import Action, Probe, Service
 from responder.errors import Permanent, Temporary
-from responder.perform import Ended, Performer, classify, titled
+from responder.perform import Ended, Held, Performer, classify, sighted, titled
 from responder.recorded import Effect, EvidenceItem, Observation, Outcome, Plan, ProbeAnswer
 from responder.rules import Rules
 from responder.runbook import Check, Evidence, Runbook, Step
@@ -135,7 +135,8 @@ class Pretending(Performer):
             plan, output = await super().prepare(runbook, step, values), None
         else:
             plan, given = action.pretend(self.clock())
-            plan = titled(plan.model_copy(update={"effect": action.effect(self._keyed(action))}), step)
+            plan = plan.model_copy(update={"effect": action.effect(self._keyed(action))})
+            plan = titled(sighted(plan, action), step)
             output = given.value if step.expect is None else output_for(step.expect, values)
         return self._remember(plan, _Promise(_incident_of(values), runbook.runbook, step.id, output))
 
@@ -145,11 +146,11 @@ class Pretending(Performer):
             plan = plan.model_copy(update={"prepared_at": plan.prepared_at - 1})
         return plan
 
-    async def act(self, action: str, plan: Plan, key: str, timeout_us: int) -> Ended:
+    async def act(self, action: str, plan: Plan, key: str, timeout_us: int, held: Held | None = None) -> Ended:
         """What the file says, else the assumption; only a parameter's value is really changed."""
         promise, planned = self._promised.get(_key(plan)), self._planned(action, plan)
         if promise is None:
-            return await super().act(action, plan, key, timeout_us)
+            return await super().act(action, plan, key, timeout_us, held)
         down = self._down(planned)
         if down is not None:
             return Ended(Outcome.TEMPORARY, f"{down}; nothing was sent")

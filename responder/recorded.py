@@ -148,6 +148,8 @@ class Verdict(Recorded):
     reason: str
     until: int | None = None
     warn: bool = False
+    override: bool = False
+    """A person lets it pass (docs/adr/0026)."""
 
 
 class Observation(Recorded):
@@ -178,6 +180,8 @@ class Plan(Recorded):
     draws: dict[str, float] = Field(default_factory=dict)
     """What it uses up, by scope name: `{"parameter:risk-api/kelly_fraction": 0.15}`."""
     undoable: bool = False
+    blind: bool = False
+    """Its action has no probe, so nothing tells afterwards whether it is in force."""
     parts: tuple[str, ...] = ()
     """What a person's yes is bound to, one by one, where `before` or `target` hold what moves with the time. A later
     plan with fewer of them is still approved, one with another is not. Of several, `target` lists them in the same

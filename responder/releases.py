@@ -94,12 +94,14 @@ def release_mark(template: Tree, settings: Settings) -> str:
 
 
 def own_variables(template: Tree, settings: Settings) -> dict[str, dict[str, Tree | None]]:
-    """The variables that are as our settings made or found them, by container and name; None: it is not there."""
+    """The variables that are as our settings made or found them, by container and name, in the order of the template;
+    None: it is not there."""
     found: dict[str, dict[str, Tree | None]] = {}
     for one in items(template, "spec", "containers"):
         container, there = text(one, "name"), {text(entry, "name"): entry for entry in items(one, "env")}
-        for key, marks in settings.items():
-            owner, _, name = key.partition("/")
+        pairs = {key.rpartition("/"): marks for key, marks in settings.items()}
+        order = {name: place for place, name in enumerate(there)}
+        for (owner, _, name), marks in sorted(pairs.items(), key=lambda one: order.get(one[0][2], len(order))):
             if owner == container and digest(there.get(name)) in marks:
                 found.setdefault(container, {})[name] = there.get(name)
     return found

@@ -249,7 +249,7 @@ def _verifying(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     """From here on a run of a higher severity may supersede it, unless anything of it is not known (docs/adr/0022)."""
     run = incident.active_run
     own = None if run is None else _own(incident, run, scope)
-    if run is None or own is None or own.unknown or run.takes_back or any(a.open or a.doubtful for a in run.attempts):
+    if run is None or own is None or own.unknown or any(a.open or a.doubtful for a in run.attempts):
         return
     yield _held(incident, run, scope, own.model_copy(update={"verifying": True, "severity": incident.severity}))
 

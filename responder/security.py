@@ -45,6 +45,7 @@ NEEDED: Final[Mapping[str, frozenset[str]]] = {
     "cancel": frozenset({RESPONDER, OPERATOR}),
     "note": frozenset({RESPONDER, OPERATOR}),
     "done": frozenset({RESPONDER, OPERATOR}),
+    "override": frozenset({OPERATOR}),
     "settle": frozenset({OPERATOR}),
     "unlock": frozenset({OPERATOR}),
     "pause": frozenset({OPERATOR}),

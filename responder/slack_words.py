@@ -203,7 +203,8 @@ def done(choice: Choice, before: Incident, after: Incident) -> str:
         case "deny":
             return f"Done: you have denied {_what(pending_approval(before))}. It is not done, and the run ends."
         case "settle":
-            return f"Done: you have settled it. “{quoted(choice.label)}”."
+            happened = "it happened" if choice.said["applied"] else "it did not happen"
+            return f"Done: you have settled {_tried(before, choice.said['attempt'])}: {happened}."
         case _:
             return ""
 
@@ -217,6 +218,10 @@ def paused(found: Pause, presser: str, now: int) -> str:
 
 def _what(asked: Approval | None) -> str:
     return "it" if asked is None else quoted(asked.preview)
+
+
+def _tried(incident: Incident, attempt: str) -> str:
+    return next((quoted(one.plan.preview) for one in incident.unsettled if one.id == attempt), "it")
 
 
 def _counted(asked: Approval) -> str:

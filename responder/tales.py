@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from responder.contracts import Message, Render
 from responder.facts import Event, Paged
@@ -50,11 +51,19 @@ class Tale:
     pages: tuple[Page, ...]
 
 
+PUT_BACK: Final = {
+    Result.FIXED: "put back",
+    Result.INEFFECTIVE: "put back, but the harm remains",
+    Result.UNVERIFIED: "put back, but not verified",
+}
+"""Results of a run that took a change back, where that was done (docs/adr/0025)."""
+
+
 def result_text(cause: Cause, result: Result) -> str:
     """The result of a run as people are told it: one that takes a change back fixes nothing."""
     if cause not in (Cause.RESTORE, Cause.UNDO) or result is Result.UNKNOWN:
         return result.value
-    return "put back" if result is Result.FIXED else "not put back"
+    return PUT_BACK.get(result, "not put back")
 
 
 @dataclass(frozen=True, slots=True)

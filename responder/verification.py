@@ -37,12 +37,12 @@ def verifying(view: View) -> Next | None:
     verify, start = runbook.verify, run.verify_from
     if view.now < start + verify.settle:
         return WaitUntil(start + verify.settle, "settle")
-    harm = _harm(view, run, runbook, verify)
+    harm = None if run.cause is Cause.UNDO else _harm(view, run, runbook, verify)
     if harm is not None:
         return Finish(f.RunEnded(run=run.number, result=Result.HARMFUL, why=harm))
     if run.held_from is not None and (run.polled_at or 0) - run.held_from >= verify.hold:
         return Finish(_held(view, run, runbook, verify))
-    if view.now >= start + verify.within and (run.polled_at or 0) >= start + verify.within:
+    if (run.polled_at or 0) >= start + verify.within:
         return Finish(_not_held(view, run, runbook, verify))
     due = _next_poll(view, run, verify, start)
     if due > view.now:
@@ -61,19 +61,35 @@ def _next_poll(view: View, run: Run, verify: Verify, start: int) -> int:
 
 def _harm(view: View, run: Run, runbook: Runbook, verify: Verify) -> str | None:
     """What the runbook itself declares to be harm, on a sample from after the change; what is missing is no harm."""
-    seen, before = run.observations.get(verify.check), run.before.get(verify.check)
+    seen = run.observations.get(verify.check)
     if verify.harmful is None or seen is None or (seen.observed_at or 0) < (run.verify_from or 0):
         return None
     if why_missing(seen, runbook.checks[verify.check].max_age, view.now) is not None:
         return None
-    values = {"value": seen.value}
-    if before is not None and not before.missing:
-        values["before"] = before.value
-    condition = parse_expression(verify.harmful)
+    condition, values = parse_expression(verify.harmful), _harm_values(view.incident, run, verify, seen)
     return explain(condition, values) if evaluate(condition, values).holds else None
 
 
+def _harm_values(incident: Incident, run: Run, verify: Verify, seen: Observation | None) -> dict[str, JsonValue]:
+    """What `harmful` looks at: the answer now, and the one from before the first change; of what is undone, before the
+    first change of the run that did it."""
+    undone = incident.attempt(run.restores or "")
+    before = (run if undone is None else undone[0]).before.get(verify.check)
+    values: dict[str, JsonValue] = {} if seen is None else {"value": seen.value}
+    return values if before is None or before.missing else {**values, "before": before.value}
+
+
+def _harm_gone(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
+    """Put back, and no harm is seen any more."""
+    seen = run.observations.get(verify.check)
+    told = explain(parse_expression(verify.harmful or ""), _harm_values(view.incident, run, verify, seen))
+    why = f"{run.steps[0].why}; no harm is seen any more: {told} is false"
+    return f.RunEnded(run=run.number, result=Result.FIXED, why=why)
+
+
 def _held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
+    if run.cause is Cause.UNDO:
+        return _harm_gone(view, run, runbook, verify)
     told = explain(parse_expression(verify.expect), {"value": _seen_value(run, verify)})
     held = f" for {format_duration(verify.hold)}" if verify.hold else ""
     contained = run.cause is Cause.UNLESS_FIXED and runbook.brake
@@ -93,7 +109,12 @@ def _not_held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEn
         return f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown)
     if missing is not None:
         why = f"check {verify.check} gave no evidence within {within}: {missing}"
+        why = f"{run.steps[0].why}; but {why}" if run.cause is Cause.UNDO else why
         return f.RunEnded(run=run.number, result=Result.UNVERIFIED, why=why)
+    if run.cause is Cause.UNDO:
+        told = explain(parse_expression(verify.harmful or ""), _harm_values(view.incident, run, verify, seen))
+        why = f"{run.steps[0].why}; but {within} later {told}: the harm remains"
+        return f.RunEnded(run=run.number, result=Result.INEFFECTIVE, why=why)
     told = explain(parse_expression(verify.expect), {"value": _seen_value(run, verify)})
     if run.held_from is not None:
         only = format_duration((view.now - run.held_from) // SECOND * SECOND)
@@ -135,8 +156,7 @@ def watching(view: View) -> Next | None:
 def _relapse(view: View, why: str) -> f.Relapsed:
     """The clock begins anew when it had stopped or run out; a promise still to come is kept (docs/adr/0010)."""
     incident = view.incident
-    coming = any(promises(incident, view.runbook)) and incident.result is not Result.FIXED
-    return f.Relapsed(why=why, restarts=not coming)
+    return f.Relapsed(why=why, restarts=not any(promises(incident, view.runbook)))
 
 
 def _went_bad(view: View, runbook: Runbook, verify: Verify) -> bool:
@@ -187,7 +207,8 @@ def closing(view: View) -> Next | None:
 
 def _uncalled_end(incident: Incident) -> Next | None:
     """No alert ends it: a run that went well does, and after any other a person's word."""
-    run, person = incident.run, incident.acknowledged or incident.taken_over
+    run, words = incident.run, (incident.acknowledged, incident.taken_over)
+    person = max((word for word in words if word is not None), key=lambda word: word.at, default=None)
     if incident.result in (Result.FIXED, Result.OBSERVED, Result.CANCELLED) and incident.urgent is None:
         what = "the scheduled run" if incident.trigger is Trigger.SCHEDULE else "the run"
         return Finish(f.Closed(why=f"{what} is over: {run.why if run is not None else ''}"))
@@ -221,8 +242,23 @@ def _lingering(view: View) -> str | None:
 def holds(runbook: Runbook, seen: Observation, now: int, since: int | None) -> bool:
     """Whether the verification's expectation holds on a fresh sample; missing, stale and NaN do not."""
     verify = runbook.verify
-    if since is not None and (seen.observed_at or 0) < since:
-        return False  # a sample from before the change proves nothing about it
-    if verify is None or why_missing(seen, runbook.checks[verify.check].max_age, now) is not None:
+    if verify is None or not _proves(runbook, verify, seen, now, since):
         return False
     return evaluate(parse_expression(verify.expect), {"value": seen.value}).holds
+
+
+def harmless(runbook: Runbook, seen: Observation, now: int, incident: Incident, run: Run) -> bool:
+    """Whether a fresh sample shows no harm any more: what is expected of a run that undoes it, whatever the alert does.
+    A sample that cannot tell does not show it."""
+    verify = runbook.verify
+    if verify is None or verify.harmful is None or not _proves(runbook, verify, seen, now, run.verify_from):
+        return False
+    answer = evaluate(parse_expression(verify.harmful), _harm_values(incident, run, verify, seen))
+    return not answer.holds and not answer.unknown
+
+
+def _proves(runbook: Runbook, verify: Verify, seen: Observation, now: int, since: int | None) -> bool:
+    """It is there, fresh, and not from before the change."""
+    if since is not None and (seen.observed_at or 0) < since:
+        return False
+    return why_missing(seen, runbook.checks[verify.check].max_age, now) is None

@@ -160,6 +160,18 @@ def git_warning(tree: Tree) -> str:
     return f" - {owner} keeps it as in git and may take this back: change it there too" if owner else ""
 
 
+def waiting_warning(tree: Tree) -> str:
+    """What a person must know who gives a StatefulSet another template; begins with a space, "" when nothing waits.
+
+    It replaces no pod as long as one is not ready, and so never one of a release that cannot run, whatever its template
+    says since (processReplica in stateful_set_control.go, kubernetes/kubernetes#67250).
+    """
+    lacking = desired(tree) - whole(tree, "status", "readyReplicas")
+    if text(tree, "kind") != "StatefulSet" or lacking <= 0:
+        return ""
+    return f" - {lacking} pods are not ready, and it replaces none before they are: delete those that cannot be"
+
+
 # --- restarting -------------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +251,8 @@ def _stateful_set(workload: Tree) -> Rollout:
     want, status = desired(workload), mapping(workload, "status")
     ready, updated = whole(status, "readyReplicas"), whole(status, "updatedReplicas")
     if ready < want:
-        return _goes_on(f"{ready} of {want} pods are ready")
+        waits = "; it replaces no pod before they are: delete those that cannot be" if updated < want else ""
+        return _goes_on(f"{ready} of {want} pods are ready{waits}")
     partition = whole(workload, "spec", "updateStrategy", "rollingUpdate", "partition")
     if partition:
         done = updated >= want - partition
@@ -334,13 +347,14 @@ _OF_ONE: Final = {
 
 def pod_of(pod: Tree) -> dict[str, JsonValue]:
     """What a person must know of a pod: phase, readiness, restarts, and why it last died."""
-    containers = items(pod, "status", "containerStatuses")
+    containers, first = items(pod, "status", "containerStatuses"), items(pod, "status", "initContainerStatuses")
+    unfinished = [one for one in first if text(one, "state", "terminated", "reason") != "Completed"]
     return {
         "name": text(pod, "metadata", "name"),
         "phase": "Terminating" if part(pod, "metadata", "deletionTimestamp") else text(pod, "status", "phase"),
         "ready": ready(pod),
         "restarts": sum(whole(one, "restartCount") for one in containers),
-        "why": _why(pod, containers),
+        "why": _why(pod, [*unfinished, *containers]),
         "node": text(pod, "spec", "nodeName"),
         "since": text(pod, "status", "startTime"),
     }
@@ -357,7 +371,7 @@ def _why(pod: Tree, containers: Iterable[Tree]) -> str:
     for one in containers:
         for place in (("state", "waiting"), ("state", "terminated"), ("lastState", "terminated")):
             reason = text(one, *place, "reason")
-            if reason and reason not in {"Completed", "ContainerCreating"}:
+            if reason and reason not in {"Completed", "ContainerCreating", "PodInitializing"}:
                 return reason
     conditions = items(pod, "status", "conditions")
     said = (text(one, "reason") for one in conditions if text(one, "status") == "False")

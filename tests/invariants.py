@@ -148,7 +148,16 @@ def _alerts(found: Found) -> Iterator[str]:
 
 
 def _still_firing(found: Found, fingerprint: str) -> bool:
-    return any(e.fingerprint == fingerprint for case in found.cases for e in case.incident.firing)
+    """As far as notifications go: what an Alertmanager lists may have begun anew after the end that was told."""
+    return any(
+        episode.fingerprint == fingerprint and not _last_fired(case, fingerprint).found
+        for case in found.cases
+        for episode in case.incident.firing
+    )
+
+
+def _last_fired(case: Case, fingerprint: str) -> f.AlertFired:
+    return [fact for fact in case.facts(f.AlertFired) if fact.fingerprint == fingerprint][-1]
 
 
 def _one_run_per_episode(found: Found) -> Iterator[str]:
@@ -157,7 +166,7 @@ def _one_run_per_episode(found: Found) -> Iterator[str]:
         joined = len([x for x in case.facts(f.AlertFired) if not x.joined])
         if case.incident.episodes and joined != 1:
             yield f"I1: incident {case.row.id} was opened by {joined} alerts"
-        if causes[Cause.ALERT] > 1:
+        if causes[Cause.ALERT] > 1 + len(case.facts(f.CalendarOverridden)):
             yield f"I2: incident {case.row.id} answered its alert with {causes[Cause.ALERT]} runs"
         if causes[Cause.RELAPSE] > len(case.facts(f.Relapsed)):
             yield f"I2: incident {case.row.id} has more runs after a relapse than relapses"

@@ -138,9 +138,10 @@ def mail_picture() -> None:
     settings: Any = {"host": "127.0.0.1", "from": "Responder <responder@example.com>", "to": ["desk@example.com"]}
     mail = Email(**settings)
     bodies: list[Any] = [_last_mail(mail, played(story, mail)) for story in STORIES.values()]
-    frames = "".join(f'<iframe srcdoc="{html.escape(body["html"])}"></iframe>' for body in bodies)
+    whole = "this.style.height = this.contentDocument.documentElement.scrollHeight + 'px'"
+    frames = "".join(f'<iframe onload="{whole}" srcdoc="{html.escape(body["html"])}"></iframe>' for body in bodies)
     style = "body { margin: 0; background: #f6f8fa; } .row { display: flex; }"
-    style += "iframe { border: 0; width: 500px; height: 960px; }"
+    style += "iframe { border: 0; width: 500px; height: 0; }"
     drawn(page(f'<div class="row">{frames}</div>', style), 1500, IMAGES / "email.png")
 
 

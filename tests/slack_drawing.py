@@ -67,7 +67,7 @@ NAMES: Final = {"S0ONCALL": "trading-oncall"}
 
 def page(body: str, style: str = STYLE) -> str:
     """A document that says in its own root how high it is."""
-    measure = "document.documentElement.dataset.height = document.body.scrollHeight"
+    measure = "onload = () => { document.documentElement.dataset.height = document.body.scrollHeight }"
     head = f'<meta charset="utf-8"><style>{style}</style>'
     return f"<!doctype html><html><head>{head}</head><body>{body}<script>{measure}</script></body></html>"
 

@@ -176,6 +176,11 @@ class CommandRun(Action):
             raise Temporary(f"{said}: add the code to `ok` if it is an answer")
         raise Unknown(f"{said}; the change may have happened")
 
+    @property
+    def blind(self) -> bool:
+        """See Action.blind."""
+        return self.probe_ is None
+
     async def probe(self, plan: Plan, context: Context) -> Probe:
         """Run the declared probe. What is repeatable counts as not applied: running it again does the same."""
         if self.probe_ is not None:

@@ -166,6 +166,11 @@ class HttpRequest(Action):
         answer.checked(context.now(), self.expect_status)
         return Output({"status": answer.status, "body": answer.body}, f"{self.preview()}: {answer.status}", asked)
 
+    @property
+    def blind(self) -> bool:
+        """See Action.blind."""
+        return self.probe_ is None
+
     async def probe(self, plan: Plan, context: Context) -> Probe:
         """Ask the declared probe. PUT and DELETE without one count as not applied: sending them again does the same."""
         if self.probe_ is not None:

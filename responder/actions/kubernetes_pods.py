@@ -16,6 +16,8 @@ from responder.recorded import Plan, ProbeAnswer
 from responder.workloads import controlled, mapping, owned, part, pod_of, ready, selects, siblings, text
 
 _GONE = "gone"
+_TWO_BUDGETS = "more than one PodDisruptionBudget"
+"""What the server says of it (eviction.go)."""
 
 
 class PodChange(KubernetesChange):
@@ -166,18 +168,21 @@ class Evict(PodChange):
             why = await self._too_few(context, found)
             if why:
                 raise Temporary(f"pod {self.pod}: {why}; nothing was changed: it is tried again as `retry` says")
+        await context.clear()
         return await super().act(plan, context)
 
     async def _attempted(self, context: Context, plan: Plan, found: Tree) -> Plan:
         """What forbids it now may allow it when it is done, so that is only told."""
         why = await self._too_few(context, found)
-        trial = self._call(str(plan.before))
-        tried = KubernetesCall(trial.verb, trial.resource, trial.namespace, trial.name, body=trial.body, dry_run=True)
-        answer = await self._send(context, tried)
-        if answer.status == 429:
-            why = "a budget forbids it now"
-        told = plan.model_copy(update={"preview": f"{plan.preview} - {why}"}) if why else plan
-        return told if answer.status == 429 else await super()._attempted(context, told, found)
+        answer = await self._trial(context, self._call(str(plan.before)))
+        if answer.status == 500 and _TWO_BUDGETS in answer.message:
+            cure = "the cluster evicts no such pod: leave one budget for it"
+            raise Permanent(f"pod {self.pod}: more than one PodDisruptionBudget covers it; nothing was changed: {cure}")
+        if answer.forbidden_by_budget:
+            why = f"a budget forbids it now ({answer.message})"
+        else:
+            self._passed(context, answer)
+        return plan.model_copy(update={"preview": f"{plan.preview} - {why}"}) if why else plan
 
     async def _too_few(self, context: Context, found: Tree) -> str:
         """Why it must wait for others; "" when it need not. Raises Permanent where no budget covers it."""

@@ -9,15 +9,17 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import Field, JsonValue, model_validator
 
 from responder.contracts import Context, Output
-from responder.errors import Temporary
+from responder.errors import Permanent, ResponderError, Temporary
 from responder.kubernetes_calls import (
     AUTOSCALERS,
     CONTROLLER_REVISIONS,
     EVENTS,
     PODS,
     REPLICA_SETS,
+    KubernetesAnswer,
     KubernetesCall,
     Tree,
+    refusal,
 )
 from responder.kubernetes_steps import WHERE, KubernetesReader, Name, Rule, WorkloadName, workload_rules
 from responder.recorded import Plan
@@ -228,7 +230,7 @@ class Events(KubernetesReader):
         mine = sorted((event for event in found if self._wanted(event)), key=_at, reverse=True)
         reasons: Counter[str] = Counter()
         for event in mine:
-            reasons[text(event, "reason")] += max(whole(event, "count"), 1)
+            reasons[text(event, "reason")] += _times(event)
         value: JsonValue = {
             "total": len(mine),
             "by_reason": dict(reasons.most_common()),
@@ -243,8 +245,18 @@ class Events(KubernetesReader):
 
 
 def _at(event: Tree) -> str:
-    """When it was seen last; old and new servers write it in different places."""
-    return text(event, "lastTimestamp") or text(event, "eventTime") or text(event, "metadata", "creationTimestamp")
+    """When it was seen last. Who writes by events.k8s.io, as the scheduler does, tells that in a series."""
+    return (
+        text(event, "series", "lastObservedTime")
+        or text(event, "lastTimestamp")
+        or text(event, "eventTime")
+        or text(event, "metadata", "creationTimestamp")
+    )
+
+
+def _times(event: Tree) -> int:
+    """How often it was seen."""
+    return max(whole(event, "series", "count"), whole(event, "count"), 1)
 
 
 def _event(event: Tree) -> dict[str, JsonValue]:
@@ -255,7 +267,7 @@ def _event(event: Tree) -> dict[str, JsonValue]:
         "about": about,
         "reason": text(event, "reason"),
         "message": message,
-        "count": max(whole(event, "count"), 1),
+        "count": _times(event),
     }
 
 
@@ -334,7 +346,10 @@ class Logs(_OfPods):
         if self.previous:
             params["previous"] = "true"
         call = KubernetesCall("get", PODS.part("log"), self.namespace, pod, params)
-        answer = (await self._send(context, call)).checked(context.now())
+        answer = await self._send(context, call)
+        if answer.status == 400:
+            raise _no_log(answer, pod)
+        answer.checked(context.now())
         wrote = hide(answer.text, "(hidden)")[0].splitlines()
         kept = [line for line in wrote if self.contains is None or self.contains in line]
         value: JsonValue = {"pod": pod, "count": len(kept), "lines": [*kept]}
@@ -346,3 +361,14 @@ class Logs(_OfPods):
             raise Temporary(f"{self.workload} has no pods now, so no log: look at its events")
         worst = min(found, key=lambda pod: (ready(pod), -whole(pod_of(pod), "restarts"), text(pod, "metadata", "name")))
         return text(worst, "metadata", "name")
+
+
+def _no_log(answer: KubernetesAnswer, pod: str) -> ResponderError:
+    """There is no such log, which the cluster answers with 400 (kubelet_pods.go, pod/strategy.go)."""
+    if "waiting to start" in answer.message:
+        return Temporary(f"{pod} has written nothing yet ({answer.message}): look at its events")
+    if "previous terminated container" in answer.message:
+        return Permanent(f"{pod} has not died since it was made ({answer.message}): leave `previous` away")
+    if "container" in answer.message:
+        return Permanent(f"{pod} ({answer.message}): name its container in `container`")
+    return refusal(answer, 0)

@@ -35,6 +35,7 @@ from responder.workloads import (
     rollout,
     template_of,
     text,
+    waiting_warning,
     whole,
     workload_of,
 )
@@ -50,6 +51,9 @@ class RolloutRestart(KubernetesChange):
     Effect class `probed`. The pod template gets an annotation that belongs to this plan (`responder/attempt`): the same
     plan sent again changes nothing, and the probe finds it. A paused workload is refused. So is one whose template
     somebody changed since the plan was made: it is being released, which restarts it anyway.
+
+    A StatefulSet replaces no pod as long as one is not ready, so a pod that cannot become ready is not restarted:
+    `kubernetes.delete_pod` is for that. The preview says so.
 
     Its success says that the restart was accepted. Whether the new pods are well is `kubernetes.rollout_status`, which
     takes `value.generation`. It cannot be undone.
@@ -89,7 +93,8 @@ class RolloutRestart(KubernetesChange):
             "template": release,
             "generation": whole(found, "metadata", "generation"),
         }
-        plan = self._planned(context, f"{self.preview()} ({size}){git_warning(found)}", before, mark)
+        told = f"{self.preview()} ({size}){waiting_warning(found)}{git_warning(found)}"
+        plan = self._planned(context, told, before, mark)
         # The annotation holds the time of the plan; a yes is for this workload and its release.
         return plan.model_copy(update={"parts": (f"{text(found, 'metadata', 'uid')} {release}",)})
 
@@ -103,6 +108,7 @@ class RolloutRestart(KubernetesChange):
         if digest(template_of(found)) != _before(plan):
             cure = "somebody releases or restarts it; look at that, then start again"
             raise Permanent(f"{self.workload}: its pod template changed since; nothing was changed: {cure}")
+        await context.clear()
         shown = (await self._send(context, self._call(mark))).checked(context.now()).tree
         now = await self._in_force(context, shown, self._named.resource, self._named.name)
         if not has_mark(now, mark):

@@ -25,6 +25,7 @@ from responder.workloads import (
     refuse_paused,
     template_of,
     text,
+    waiting_warning,
     workload_of,
 )
 
@@ -60,7 +61,7 @@ class _Entries(KubernetesSetting):
         """What is to be there, by its name; None: gone."""
 
     def _warning(self, found: Tree) -> str:
-        return git_warning(found)
+        return f"{waiting_warning(found)}{git_warning(found)}"
 
 
 class SetEnv(_Entries):
@@ -73,7 +74,8 @@ class SetEnv(_Entries):
     - `set`: the values to be there, by the names of their variables.
     - `remove`: names of the variables that are to be gone.
 
-    Effect class `set`; other variables stay as they are. The undo puts the former ones back, also those that came from
+    Effect class `set`; other variables stay as they are, and each keeps its place, because one can be told by those
+    before it (`$(HOST):80`); new ones go last. The undo puts the former ones back, also those that came from
     a Secret or ConfigMap by reference. Previews tell no value that was there. What is named like a secret (`PASSWORD`,
     `TOKEN`, `API_KEY` …) cannot be set: its value would stand in the journal. It can be removed, but not put back,
     because its value is not kept. A paused workload is refused. The workload gets an annotation (`responder/settings`)
@@ -127,8 +129,13 @@ class SetEnv(_Entries):
         return found
 
     def _target(self, found: Tree) -> JsonValue:
-        entries: dict[str, JsonValue] = {name: {"name": name, "value": value} for name, value in self.set_.items()}
-        return {"container": self._container(found), "entries": {**entries, **dict.fromkeys(self.remove)}}
+        # A server leaves an empty value out (EnvVar.Value, omitempty).
+        entries: dict[str, JsonValue] = {
+            name: {"name": name, **({"value": value} if value else {})} for name, value in self.set_.items()
+        }
+        container = self._container(found)
+        order: list[JsonValue] = [*self._there(found, container)]
+        return {"container": container, "order": order, "entries": {**entries, **dict.fromkeys(self.remove)}}
 
     def _container(self, found: Tree) -> str:
         names = [text(one, "name") for one in items(template_of(found), "spec", "containers")]
@@ -142,7 +149,8 @@ class SetEnv(_Entries):
     def _seen(self, tree: Tree, like: JsonValue) -> JsonValue:
         there = self._there(tree, text(like, "container"))
         entries: dict[str, JsonValue] = {name: _kept(there.get(name)) for name in mapping(like, "entries")}
-        return {"container": text(like, "container"), "entries": entries}
+        # The order is no part of the state: it says where a variable that was taken away belongs.
+        return {**mapping(like), "entries": entries}
 
     def _there(self, tree: Tree, container: str) -> dict[str, dict[str, Any]]:
         containers = items(template_of(tree), "spec", "containers")
@@ -155,10 +163,14 @@ class SetEnv(_Entries):
         return await super().undo(plan, context)
 
     async def _change(self, context: Context, tree: Tree, to: JsonValue) -> KubernetesCall:
-        entries = [_entry(name, entry) for name, entry in mapping(to, "entries").items()]
-        container = {"name": text(to, "container"), "env": entries}
-        before = self._there(tree, text(to, "container"))
-        notes = setting_notes(tree, text(to, "container"), before, mapping(to, "entries"))
+        before, entries = self._there(tree, text(to, "container")), mapping(to, "entries")
+        order = _arranged(list(before), entries, part(to, "order") or [])
+        changed = [_entry(name, entries[name]) for name in order if name in entries]
+        changed += [_entry(name, entry) for name, entry in entries.items() if entry is None]
+        container = {"name": text(to, "container"), "env": changed}
+        if order:
+            container["$setElementOrder/env"] = [{"name": name} for name in order]
+        notes = setting_notes(tree, text(to, "container"), before, entries)
         spec = {"template": {"spec": {"containers": [container]}}}
         body = bound(tree, {"metadata": {"annotations": notes}, "spec": spec})
         return patch(self._which.resource, self.namespace, self._which.name, body)
@@ -173,6 +185,20 @@ def _kept(entry: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _hides(state: JsonValue) -> bool:
     return any("mark" in mapping(entry) for entry in mapping(state, "entries").values())
+
+
+def _arranged(present: list[str], entries: Mapping[str, Any], before: list[str]) -> list[str]:
+    """The variables in the order that is to be in force: a variable can be told by those before it, `$(HOST):80`.
+
+    Without this order the server puts new variables first, and changed ones as the patch tells them. `before` is how
+    they stood when the plan was made: what was taken away since goes back to its place, what is new goes last.
+    """
+    order = [name for name in present if entries.get(name, name) is not None]
+    lacking = [name for name, entry in entries.items() if entry is not None and name not in order]
+    for name in sorted(lacking, key=lambda name: before.index(name) if name in before else len(before)):
+        earlier = before[: before.index(name)] if name in before else order
+        order.insert(max((order.index(one) + 1 for one in earlier if one in order), default=0), name)
+    return order
 
 
 def _entry(name: str, entry: Any) -> dict[str, Any]:

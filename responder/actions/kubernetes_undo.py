@@ -30,6 +30,7 @@ from responder.workloads import (
     refuse_unseen,
     selector_of,
     template_of,
+    waiting_warning,
     workload_of,
 )
 
@@ -49,6 +50,9 @@ class RolloutUndo(KubernetesSetting):
     without values. While the controller has not seen the last change the outcome is temporary. Without `to_revision` it
     is refused when the workload has been undone since its last release: going back further is for people. The undo of
     this step rolls forward again.
+
+    A StatefulSet replaces no pod as long as one is not ready: those of a release that cannot run stay, and must be
+    deleted after the undo (`kubernetes.delete_pod`), the one with the highest number first. The preview says so.
 
     What keeps the workload as it stands in git (Argo CD, Flux) is named in the preview: it may take this back.
 
@@ -89,7 +93,7 @@ class RolloutUndo(KubernetesSetting):
         before: JsonValue = {"release": present.mark}
         target: JsonValue = {"release": goal.mark}
         preview = f"{self.workload} in {self.namespace} from revision {present.shown} back to {goal.shown}"
-        told = f"{preview}; different: {_differences(found, goal)}{git_warning(found)}"
+        told = f"{preview}; different: {_differences(found, goal)}{waiting_warning(found)}{git_warning(found)}"
         plan = self._planned(context, told, before, target)
         if before == target:
             return plan.model_copy(update={"nothing_to_do": f"{self.workload} is at that release: {present.shown}"})

@@ -87,6 +87,11 @@ class ParameterReduce(Action):
         if not _same(present, before, spec):
             said = f"was changed by somebody: it was {before:g} and is {present:g} now; nothing was written"
             raise Permanent(f"{self.parameter} {said}. Look at who changed it, then start again")
+        if target < spec.floor - spec.tolerance:
+            # Asked again where it is sent: whatever has made the plan, and whatever was configured then.
+            said = f"{target:g} is below its floor {spec.floor:g}; nothing was written"
+            raise Permanent(f"{self.parameter}: {said}: raise `to`, or have the floor lowered in responder.yaml")
+        await context.clear()
         await self._write(spec, target, raises, context)
         confirmed = await self._confirmed(spec, target, raises, context)
         return Output(confirmed, f"{self.parameter} {before:g} → {confirmed:g}", context.now())

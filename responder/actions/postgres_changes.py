@@ -323,6 +323,7 @@ class PostgresPromote(Action):
         if standing.recovery:
             self._fenced([standing], context)
             patroni = _patroni(name, context)
+            await context.clear()
             if patroni is not None:
                 standing = await _led_by_patroni(name, patroni, context, began)
             else:

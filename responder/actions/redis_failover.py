@@ -177,6 +177,7 @@ class RedisFailover(RedisStep):
             address, said = done
             return Output({"address": address}, f"nothing to do: {said}", context.now())
         await self._in_time(self._allowed(sentinels, context, context.timeout / 6, before), context.timeout / 3)
+        await context.clear()
         told = RedisCall(("SENTINEL", "FAILOVER", sentinels.service.master), changes=True)
         await sentinels.ask_sentinel(before.via, told, context.timeout / 3)
         address, stages = await self._followed(sentinels, before, context, began)

@@ -75,6 +75,11 @@ class RedisPublish(RedisStep):
         heard = whole(await connection.send(call, context.timeout))
         return Output(heard, f"{heard} subscribers of {self.channel} got it", context.now())
 
+    @property
+    def blind(self) -> bool:
+        """See Action.blind."""
+        return True
+
     async def probe(self, plan: Plan, context: Context) -> Probe:
         """Who has heard it cannot be found out; what is repeatable is sent again."""
         if self.repeatable:

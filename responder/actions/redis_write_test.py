@@ -66,6 +66,11 @@ class RedisWriteTest(RedisStep):
         await connection.send(call, context.timeout)
         return Output(value=True, detail=f"{self.service} takes writes", observed_at=context.now())
 
+    @property
+    def blind(self) -> bool:
+        """See Action.blind."""
+        return True
+
     async def probe(self, plan: Plan, context: Context) -> Probe:
         """Writing it again does the same."""
         return Probe(ProbeAnswer.NOT_APPLIED, "writing the same again does the same")

@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "takeover": Entry("verbs:takeover", "Take an incident over: automation stops acting on it."),
     "snooze": Entry("verbs:snooze", "Let nobody be woken by an incident for a while."),
     "escalate": Entry("verbs:escalate", "Tell the next level of an incident's policy now."),
+    "override": Entry("verbs:override", "Let one run act outside the hours of its runbook."),
     "hold": Entry("verbs:hold", "Put off what a countdown has announced."),
     "cancel": Entry("verbs:cancel", "Stop an incident's run after the step in flight."),
     "approve": Entry("verbs:approve", "Say yes to what a run asks."),

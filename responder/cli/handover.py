@@ -53,6 +53,8 @@ def command(asked: Asked, since: Since = "12h") -> int:
 def told(answer: dict[str, Any], now: int) -> Iterator[RenderableType]:
     """The whole digest, most urgent first; sections without anything are left out, but for what is open and closed."""
     yield text(f"hand-over at {clock(now, now)} UTC, since {clock(moment(answer['since']) or now, now)}", "dim")
+    for name in answer.get("unreadable", ()):
+        yield text(f"CANNOT BE READ: the store's row {name}; what it says is missing below", "bold red")
     if answer["pause"] is not None:
         pause = answer["pause"]
         said = f"AUTOMATION IS PAUSED by {pause['actor']} {ago(moment(pause['at']) or now, now)}: {pause['reason']}"

@@ -247,6 +247,7 @@ _LOOKS: Final[Mapping[str, Look]] = {
     "taken_over": Look("Person", "person"),
     "settled": Look("Person", "person"),
     "unlocked": Look("Person", "person"),
+    "calendar_overridden": Look("Person", "person"),
     "message_dead": Look("Problem", "bad", "bad"),
     "closed": Look("Closed", "good", "good"),
 }

@@ -15,7 +15,7 @@ from responder.rules import Rules
 from responder.runbook import target_inputs
 from responder.simulated_services import Heard
 from responder.story import alert_text, observations_of
-from responder.tales import Tale
+from responder.tales import PUT_BACK, Tale
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def _back(runs: Sequence[Run]) -> Iterator[str]:
         elif run.result is Result.UNKNOWN:
             yield f"nobody knows whether {which} was put back: {run.why}"
         elif run.result is not Result.FIXED:
-            yield f"{which} was NOT put back: {run.why}"
+            yield f"{which} was {PUT_BACK.get(run.result or Result.FAILED, 'NOT put back')}: {run.why}"
 
 
 def _ending(tale: Tale) -> str:

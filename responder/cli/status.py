@@ -59,6 +59,7 @@ def told(status: dict[str, Any], url: str, now: int) -> Iterator[RenderableType]
         since = ago(moment(one["at"]) or now, now)
         until = f", until {one['until'][:19]}Z" if one.get("until") else ""
         yield text(f"{one['what']} is paused by {one['actor']} {since}{until}: {one['reason']}", "yellow")
+    yield from _overrides(status.get("overrides", []), now)
     yield text("")
     yield from _incidents(status["incidents"], status.get("open", len(status["incidents"])), now)
     yield from _locks(status["locks"], now)
@@ -75,6 +76,14 @@ def _automation(status: dict[str, Any], now: int) -> Text:
     since = ago(moment(pause["at"]) or now, now)
     said = f"AUTOMATION IS PAUSED by {pause['actor']} {since}: {pause['reason']}; people are paged as always."
     return text(f"{said} To go on: responder resume", "bold yellow")
+
+
+def _overrides(overrides: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
+    for one in overrides:
+        used = "" if one["run"] is None else f", used by run {one['run']}"
+        until = clock(moment(one["until"]) or now, now)
+        said = f"{one['actor']} lets {one['runbook']} act outside its hours until {until}{used}: {one['note']}"
+        yield text(f"{said} (incident {one['incident'][:SHORT]})", "yellow")
 
 
 def _incidents(incidents: list[dict[str, Any]], total: int, now: int) -> Iterator[RenderableType]:

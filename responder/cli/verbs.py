@@ -72,6 +72,21 @@ def hold(
 
 
 @asks
+def override(
+    asked: Asked,
+    incident: Incident,
+    lasts: Annotated[str, typer.Option("--for", metavar="DURATION", help="It must begin within, 1m to 12h.")] = "1h",
+    reason: Reason = "",
+) -> int:
+    """Let one run of an incident act outside the hours of its runbook, once. No other limit is lifted.
+
+    Needs the role operator. It is over when that run ends or the time does; told in the thread, kept in the journal.
+    """
+    body = {"lasts": _seconds(lasts), "reason": _needed(reason, "the desk has agreed to act during the freeze")}
+    return _say(asked, incident, "override", body)
+
+
+@asks
 def cancel(asked: Asked, incident: Incident, note: Note = "") -> int:
     """Stop the run: nothing more is changed after the step in flight, and what was done is still verified."""
     return _say(asked, incident, "cancel", {"note": note})
@@ -200,6 +215,7 @@ _DONE: Final[Mapping[str, str]] = {
     "snooze": "snoozed",
     "escalate": "the next level is told now",
     "hold": "held: it comes later",
+    "override": "one run may act outside its hours",
     "cancel": "the run stops after the step in flight",
     "approve": "approved",
     "deny": "denied: it is not done",

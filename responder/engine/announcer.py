@@ -111,11 +111,11 @@ class Announcer:
     async def watch(self, now: int) -> int | None:
         """One pass: tell each switch of a pause since the last one, once among all replicas."""
         known = await self.pauses()
-        switches = {name: f"{pause.paused}@{pause.at}" for name, pause in known.items()}
+        switches = {name: _switch(pause, now) for name, pause in known.items()}
         before, self._switches = self._switches, switches
         for name, switch in switches.items():
             if before is not None and switch != before.get(name, "") and await self._mine(name, switch):
-                self.say(switched(paused_what(name), known[name]))
+                self.say(switched(paused_what(name), known[name], now))
         return now + LOOK
 
     async def _mine(self, pause: str, switch: str) -> bool:
@@ -187,8 +187,16 @@ def started(version: str, runbooks: int, mode: str, taken_over: int, pauses: Map
     return "; ".join(words)
 
 
-def switched(what: str, pause: Pause) -> str:
+def _switch(pause: Pause, now: int) -> str:
+    """What a pause is at: nobody writes its row when it ends by itself."""
+    ran_out = pause.paused and not pause.holds(now)
+    return f"{pause.paused}@{pause.at}{' ran out' if ran_out else ''}"
+
+
+def switched(what: str, pause: Pause, now: int) -> str:
     """What is told when automation, or what the pause is about, was paused or acts again."""
+    if pause.paused and not pause.holds(now):
+        return f"{what} acts again: the pause by {pause.actor} has run out{f': {pause.reason}' if pause.reason else ''}"
     if pause.paused:
         return f"{pause.actor} has paused {what}{_why(pause)}. People are paged as always"
     return f"{pause.actor} lets {what} act again{_why(pause)}"

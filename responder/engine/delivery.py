@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from responder import story
 from responder.choices import Choice, choices
-from responder.contracts import RECORDS, Line, Message, Notifier, PagerState, Render
+from responder.contracts import Bucket, Line, Message, Notifier, PagerState, Render
 from responder.desk import Desk, Shelf
 from responder.engine.outages import Outages
 from responder.engine.pace import REMEMBERED, Pace
@@ -108,7 +108,7 @@ class Delivery:
         self._dead: set[tuple[str, str, str]] = set()
         self._lease = 0
         self._began = desk.now()
-        self._channels: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._buckets: dict[tuple[str, str, str, bool], Bucket] = {}
         self._stopping = False
 
     @property
@@ -174,7 +174,7 @@ class Delivery:
             return
         paced = 0 if notifier is None else self._paced(row, notifier, now)
         if paced > 0:
-            await self._paced_out(row, now, now + paced)
+            self._waits(row, now + paced, f"{row.destination} takes no more at once")
             return
         case = None if notifier is None else await self._case(row, notifier)
         if case is None:
@@ -184,41 +184,45 @@ class Delivery:
         wait = self._wait(case, now)
         if wait is None:
             return
-        if len(self._channels) > REMEMBERED:
-            self._channels.clear()
-        self._channels[_known_by(row)] = _channel(case)
+        if len(self._buckets) > REMEMBERED:
+            self._buckets.clear()
+        self._buckets[_known_by(row)] = _bucket(case)
         if wait > 0 and not silent:
-            await self._paced_out(row, now, now + wait)
+            self._waits(row, now + wait, f"{row.destination} takes no more at once")
             return
         if not silent:
-            self._pace.take(_channel(case), now, case.notifier.pace)
+            self._pace.take(_bucket(case), now)
             self._outages.begins(row)
         self._start(row, self._deliver(case))
 
     def _paced(self, row: MessageRow, notifier: Notifier, now: int) -> int:
         """Microseconds to wait for the pace, as far as it is known without reading the incident again."""
-        channel = self._channels.get(_known_by(row))
-        if channel is None or notifier.pace == 0 or notifier.passes_over(row.template, row.sent_at is not None):
+        bucket = self._buckets.get(_known_by(row))
+        if bucket is None or notifier.passes_over(row.template, row.sent_at is not None):
             return 0
-        return self._pace.wait(channel, now, notifier.pace, notifier.burst)
-
-    async def _paced_out(self, row: MessageRow, now: int, until: int) -> None:
-        """It waits for its turn. A page that has waited for a minute goes to the next channel too."""
-        self._later[row.order_key] = until
-        if row.lane is Lane.PAGE and row.attempts == 0 and until - row.created_at >= HAND_OVER:
-            why = f"{row.destination} takes no more at once"
-            self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
+        return self._pace.wait(bucket, now)
 
     def _is_held(self, row: MessageRow, now: int) -> bool:
-        """Whether its destination is not to be tried now. A page that waits for a minute goes to the next channel."""
+        """Whether its destination is not to be tried now: it is left alone, or another message tries it."""
         until = self._outages.held_until(row.destination)
-        if until <= now:
-            return self._outages.tries_another(row.destination)
+        if until > now:
+            self._waits(row, until, f"{row.destination} takes nothing at the moment")
+            return True
+        if self._outages.tries_another(row.destination):
+            # How long that takes nobody knows; all of them are looked at again when it is over, in their order.
+            self._hands_over(row, now + POLL, f"{row.destination} takes nothing at the moment")
+            return True
+        return False
+
+    def _waits(self, row: MessageRow, until: int, why: str) -> None:
+        """It is not sent before `until`."""
         self._later[row.order_key] = until
+        self._hands_over(row, until, why)
+
+    def _hands_over(self, row: MessageRow, until: int, why: str) -> None:
+        """A page that will have waited for its minute by `until` goes to the next channel now, and waits on here."""
         if row.lane is Lane.PAGE and until - row.created_at >= HAND_OVER > row.next_at - row.created_at:
-            why = row.error or f"{row.destination} takes nothing at the moment"
-            self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
-        return True
+            self._start(row, self._record(row, self._postponed(row, until, row.error or why), Became.POSTPONED))
 
     async def _case(self, row: MessageRow, notifier: Notifier) -> _Case | None:
         found = await self._desk.store.incident(row.incident)
@@ -234,12 +238,12 @@ class Delivery:
 
     def _wait(self, case: _Case, now: int) -> int | None:
         """Microseconds to wait, None for a line whose root message has not been sent."""
-        row, root, pace = case.row, case.root, case.notifier.pace
+        row, root = case.row, case.root
         if row.lane is Lane.THREAD and root is not None and root.sent_at is None and root.state is Sending.PENDING:
             return None
-        wait = self._pace.wait(_channel(case), now, pace, case.notifier.burst) if pace else 0
+        wait = self._pace.wait(_bucket(case), now)
         if row.lane is Lane.ROOT and row.sent_at is not None and not case.incident.closed:
-            wait = max(wait, row.sent_at + DEBOUNCE * pace - now)
+            wait = max(wait, row.sent_at + DEBOUNCE * case.notifier.pace - now)
         return wait
 
     def _start(self, row: MessageRow, work: object) -> None:
@@ -460,12 +464,14 @@ class Delivery:
             return
 
 
-def _channel(case: _Case) -> tuple[str, str]:
-    return case.notifier.bucket(case.row.destination, case.incident, case.row.template)
+def _bucket(case: _Case) -> Bucket:
+    row = case.row
+    return case.notifier.bucket(row.destination, case.incident, row.template, sent=row.sent_at is not None)
 
 
-def _known_by(row: MessageRow) -> tuple[str, str, str]:
-    return row.destination, row.incident, row.template if row.template in RECORDS else ""
+def _known_by(row: MessageRow) -> tuple[str, str, str, bool]:
+    kind = row.template.partition("/")[0]  # lines of a thread share what counts them
+    return row.destination, row.incident, kind, row.sent_at is not None
 
 
 def _moved_to(event: Event | None, policy: Policy) -> str:

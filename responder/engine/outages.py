@@ -29,10 +29,10 @@ class Outages:
         self._asked_until: dict[str, int] = {}
         self._trying: dict[str, str] = {}
 
-    def held(self, now: int) -> dict[str, int]:
-        """Destination -> when it is tried again."""
+    def held(self, now: int) -> frozenset[str]:
+        """The destinations that are not to be tried now."""
         known = {*self._down_until, *self._asked_until}
-        return {name: until for name in known if (until := self.held_until(name)) > now}
+        return frozenset({name for name in known if self.held_until(name) > now} | set(self._trying))
 
     def held_until(self, destination: str) -> int:
         """When it is tried again; what is past holds nothing back."""

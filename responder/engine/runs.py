@@ -13,17 +13,20 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from responder.alertmanagers import NOBODY
+from responder.cases import Case
 from responder.contracts import PagerState, Probe
 from responder.desk import Desk, Shelf
 from responder.draft import Intended, Turn, UnknownRules, scopes_of
 from responder.errors import Permanent, Rejected, StoreUnavailable, Temporary
-from responder.incident import Episode, Incident, Run
+from responder.guards import holds_back, pause
+from responder.incident import Attempt, Episode, Incident, Run
 from responder.operations import Ended, Learned, Readings, Report
 from responder.perform import Ended as Performed
-from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Plan
+from responder.perform import Held
+from responder.recorded import AlertsSeen, EvidenceItem, Observation, Outcome, Plan, ProbeAnswer
 from responder.records import Operation
 from responder.runbook import Check, Evidence, Runbook, Step
-from responder.scopes import asked_of
+from responder.scopes import PAUSES, asked_of
 from responder.timing import SECOND
 from responder.view import Gather, values_of
 
@@ -52,8 +55,8 @@ class Performs(Protocol):
         """Make a step ready. Raises Permanent, Temporary."""
         ...
 
-    async def act(self, action: str, plan: Plan, key: str, timeout_us: int) -> Performed:
-        """Do it once, within `timeout_us`; never raises."""
+    async def act(self, action: str, plan: Plan, key: str, timeout_us: int, held: Held | None = None) -> Performed:
+        """Do it once, within `timeout_us`; never raises. `held` says right before it why it must not be sent."""
         ...
 
     async def probe(self, action: str, plan: Plan, timeout_us: int) -> Probe:
@@ -64,6 +67,9 @@ class Performs(Protocol):
         """Prepare the way back. Raises Permanent, Temporary."""
         ...
 
+
+PAUSE_PATIENCE = 0.5
+"""Seconds for which the store is asked for a pause before a change that has read first is sent."""
 
 AskPagers = Callable[[tuple[tuple[str, str], ...]], Awaitable[Mapping[str, PagerState]]]
 """(destination, key) pairs -> what each pager says about its own incident; never raises, and takes 2 s at most."""
@@ -232,13 +238,25 @@ class Runs:
             return Learned(failed=f"could not be prepared: {error}")
 
     async def _way_back(self, incident: Incident, runbook: Runbook, run: Run, gather: Gather) -> Plan:
-        """By the action that the step names for it, else as its own action takes it back."""
+        """By the action that the step names for it, else as its own action takes it back: never over a later change."""
         step, found = runbook.step(gather.step or ""), incident.attempt(gather.restore or "")
         if step.undo is not None and step.undo.action is not None:
+            await self._still_in_force(found[1] if found is not None else None)
             return await self.performer.prepare(runbook, step.way_back, values_of(incident, run))
         if found is None:
             raise Permanent(f"attempt {gather.restore} is too old to be put back automatically")
         return await self.performer.undo(step.action or "", found[1].plan, step.timeout)
+
+    async def _still_in_force(self, attempt: Attempt | None) -> None:
+        """Raises Permanent when the change to be taken back is there no more, Temporary when its probe cannot tell."""
+        if attempt is None or attempt.plan.blind:
+            return
+        found = await self.performer.probe(attempt.action, attempt.plan, PROBE_TIMEOUT)
+        if found.answer is ProbeAnswer.NOT_APPLIED:
+            cure = "nothing was put back: look at who changed it"
+            raise Permanent(f"the change is not in force any more ({found.detail}); {cure}")
+        if found.answer is ProbeAnswer.UNCLEAR:
+            raise Temporary(f"nobody can tell whether the change is still in force ({found.detail})")
 
     async def _probe(self, incident: Incident, attempt_id: str) -> Learned:
         found = incident.attempt(attempt_id)
@@ -285,15 +303,40 @@ class Runs:
     async def _execute(self, turn: Turn) -> None:
         doing = turn.next
         assert isinstance(doing, Intended)
-        performed = await self._perform(doing)
+        performed = await self._perform(turn.incident, doing)
         await self._outcome(doing, performed, self._scopes(turn.incident))
 
-    async def _perform(self, doing: Intended) -> Performed:
+    async def _perform(self, incident: Incident, doing: Intended) -> Performed:
         """Never past the deadline, up to which the lease holds: a process that was stopped meanwhile sends nothing."""
         left = doing.deadline - self._desk.now()
         if left < doing.timeout // 2:
             return Performed(Outcome.TEMPORARY, "not sent: this process was held up for too long")
-        return await self.performer.act(doing.action, doing.plan, doing.key, left)
+        held = lambda: self._held(incident, doing)  # noqa: E731
+        return await self.performer.act(doing.action, doing.plan, doing.key, left, held)
+
+    async def _held(self, incident: Incident, doing: Intended) -> str | None:
+        """A pause that came after the intent: an action that reads first may send long after it (docs/adr/0027).
+
+        A store that does not answer holds nothing back: the intent is written, and its gates have been asked.
+        """
+        run = next((r for r in incident.runs if r.number == doing.run), None)
+        try:
+            rules = None if run is None else self._desk.shelf.rules(run.rules_hash)
+            async with asyncio.timeout(PAUSE_PATIENCE):
+                scopes = {row.name: row.body for row in await self._desk.store.scopes(PAUSES)}
+        except (StoreUnavailable, UnknownRules, TimeoutError):
+            return self._desk.shelf.halted
+        runbook = None if run is None or rules is None else rules.runbooks.get(run.runbook)
+        if run is None or runbook is None:
+            return self._desk.shelf.halted
+        step, shelf = runbook.step(doing.step), self._desk.shelf
+        step = step.way_back if run.takes_back else step
+        case = Case(
+            incident, run, runbook, step, doing.plan, scopes.get, _no_total, {}, self._desk.now(),
+            touched=shelf.touched(step), halted=shelf.halted,
+        )  # fmt: skip
+        verdict = pause(case)
+        return verdict.reason if holds_back(verdict) else None
 
     async def _outcome(self, doing: Intended, performed: Performed, scopes: frozenset[str]) -> None:
         pause = 0.2
@@ -326,6 +369,10 @@ class Runs:
             performed.retry_after_us,
             scopes,
         )
+
+
+def _no_total(scope: str) -> float | None:
+    return None
 
 
 def _reading(turn: Turn) -> tuple[str, bool]:

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, model_valida
 from pydantic_core import PydanticCustomError
 
 from responder.connections import HttpConnection, open_transport
-from responder.contracts import Message, Notifier, PagerState, Render, Secret, SecureUrl, Strict
+from responder.contracts import Bucket, Message, Notifier, PagerState, Render, Secret, SecureUrl, Strict
 from responder.errors import Permanent, Temporary, Unknown
 from responder.http_calls import MAX_RETRY_AFTER, HttpAnswer, HttpCall, retry_after
 from responder.incident import Incident
@@ -127,9 +127,9 @@ class Opsgenie(Notifier):
             "description": render("opsgenie/description.txt.j2", values).strip(),
         }
 
-    def paced_by(self, incident: Incident) -> str:
-        """Its limits count an account's requests, whatever they are about."""
-        return ""
+    def bucket(self, name: str, incident: Incident, template: str, *, sent: bool) -> Bucket:
+        """Its limits count an account's requests, whatever they are about; a key stands for the account."""
+        return Bucket(self.kind, self.key.digest(), self.pace, self.burst)
 
     async def send(self, message: Message) -> str:
         """Create an alert, or close it, acknowledge it or add a note; answers `{"request": …}` for a page.

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, JsonValue, PrivateAttr, model_validator
 
 from responder import facts as f
-from responder.contracts import Message, Notifier, PagerState, Render, Secret, Secrets, SecureUrl
+from responder.contracts import Bucket, Message, Notifier, PagerState, Render, Secret, Secrets, SecureUrl
 from responder.errors import BadConfig, Permanent, ResponderError, Temporary
 from responder.incident import Attempt, Incident
 from responder.pagerduty_events import PagerDutyEvents
@@ -79,16 +79,12 @@ class PagerDuty(Notifier):
         """True for notes and moves without a token, beside what is for chats."""
         return (template in _BY_REST and self.api_token is None) or super().passes_over(template, sent)
 
-    def bucket(self, name: str, incident: Incident, template: str) -> tuple[str, str]:
+    def bucket(self, name: str, incident: Incident, template: str, *, sent: bool) -> Bucket:
         """Its limit counts the events of a routing key, whatever they are about and however many notifiers have it;
-        what goes by REST is counted apart, by token. A digest stands for the key, its place where it cannot be read."""
+        what goes by REST is counted apart, by token."""
         by_rest = template in _BY_REST and self.api_token is not None
         counted = self.api_token if by_rest and self.api_token is not None else self.routing_key
-        try:
-            known = hashlib.sha256(counted.reveal().strip().encode()).hexdigest()[:16]
-        except BadConfig:
-            known = counted.named
-        return f"{self.kind} {'rest' if by_rest else 'events'}", known
+        return Bucket(f"{self.kind} {'rest' if by_rest else 'events'}", counted.digest(), self.pace, self.burst)
 
     async def start(self) -> None:
         """Say what will not work as it may be meant."""

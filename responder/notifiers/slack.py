@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue, PrivateAttr
 
 from responder import story
 from responder.block_kit import blocks, fallback_text, small_print
-from responder.contracts import Message, Notifier, Render, Secret, SecureUrl
+from responder.contracts import Bucket, Message, Notifier, Render, Secret, SecureUrl
 from responder.errors import Permanent, Temporary, Unknown
 from responder.facts import EvidenceGathered
 from responder.incident import Incident
@@ -37,6 +37,12 @@ SKEW: Final = 5 * MINUTE
 """How far Slack's clock may be behind ours when a message is looked for."""
 MAX_FILE: Final = 1_000_000
 
+CHANGE: Final = 3 * SECOND // 2
+"""Between two changes of messages by an app (`chat.update`), after CHANGES at once: together 50 within any minute, as
+tier 3 allows; one too many, and Slack asks for a wait that holds up posts as well."""
+CHANGES: Final = 10
+
+_TO_PEOPLE: Final = frozenset({"page", "resolve"})
 _GONE: Final = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 _FORM: Final = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
 
@@ -105,10 +111,14 @@ class Slack(Notifier):
             self._api = SlackApi(self.token, self.base_url, self.timeout)
         return self._api
 
-    def paced_by(self, incident: Incident) -> str:
-        """Slack counts by channel, however it is called."""
-        channel = incident.channel or self.channel
-        return self._ids.get(channel, channel)
+    def bucket(self, name: str, incident: Incident, template: str, *, sent: bool) -> Bucket:
+        """Slack counts what an app posts by channel, however that is called, and what it changes over all channels;
+        which notifier of the app it is from means nothing to it."""
+        app = self.token.digest()
+        if template == "root" and sent:
+            return Bucket("slack changes", app, CHANGE, CHANGES)
+        channel = self.channel if template in _TO_PEOPLE else incident.channel or self.channel
+        return Bucket("slack posts", f"{app} {self._ids.get(channel, channel)}", self.pace, self.burst)
 
     # --- what it says -------------------------------------------------------------------------------------------------
 
@@ -184,7 +194,7 @@ class Slack(Notifier):
 
     def _channel(self, message: Message, previous: Place) -> str:
         """Where a message goes. A page goes to this notifier's own channel: who pages it means the people there."""
-        if message.kind in ("page", "resolve"):
+        if message.kind in _TO_PEOPLE:
             return previous.get("channel") or self.channel
         return previous.get("channel") or message.incident.channel or self.channel
 

@@ -77,7 +77,7 @@ class SqliteSession(Session):
 
 
 class SqliteDatabase(Database):
-    """`path` None is a database in memory: one connection, gone when closed, for simulations.
+    """`path` None is a database in memory: one connection, gone when closed, for simulations. `image`: what it holds.
 
     Raises BadConfig when the file is in use by another process or cannot be opened.
     """
@@ -85,15 +85,22 @@ class SqliteDatabase(Database):
     shared = False
     insert = staticmethod(dialect.insert)
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, image: bytes = b"") -> None:
         self.name = "the store in memory" if path is None else f"the store {path}"
         self.dialect = dialect.dialect(paramstyle="named")
         self._path = path
         self._lock = None if path is None else _locked(path)
         self._memory = self._connect() if path is None else None
+        if self._memory is not None and image:
+            self._memory.deserialize(image)
         self._written = threading.Event()
         self._closing = threading.Event()
         self._checkpointer: threading.Thread | None = None
+
+    def image(self) -> bytes:
+        """What a database in memory holds, for another one to begin with."""
+        assert self._memory is not None
+        return self._memory.serialize()
 
     def session(self) -> Session:
         if self._memory is not None:

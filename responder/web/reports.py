@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
@@ -18,8 +18,8 @@ from responder.errors import BadSyntax
 from responder.handover import AHEAD, LONGEST, SINCE, Standing, dead_letter, dead_message, digest
 from responder.incident import Incident
 from responder.recorded import LIVE, Recorded
-from responder.records import DeadLetterRow, MessageRow
-from responder.scopes import PAUSE, SCHEDULE, InForce, Lock, Pause, Scheduled, legible
+from responder.records import DeadLetterRow, MessageRow, ScopeRow
+from responder.scopes import PAUSE, SCHEDULE, InForce, Lock, Scheduled, legible, pause_of, unreadable
 from responder.security import NEEDED
 from responder.timing import DAY, parse_duration, parse_time
 from responder.web.access import Refusal, allowed, as_json, known, reader
@@ -71,8 +71,9 @@ class Reports:
         store = self._parts.desk.store
         rows = await store.incidents("open", None, MOST, namespace=LIVE)
         opened = tuple(row.fold for row in rows)
-        locks = await self._scopes(_LOCK, Lock)
-        pause = (await self._scopes(PAUSE, Pause)).get("")
+        scopes = await store.scopes()
+        locks = _bodies(scopes, _LOCK, Lock)
+        pause = next((pause_of(row.body) for row in scopes if row.name == PAUSE), None)
         return Standing(
             since=since,
             now=now,
@@ -81,9 +82,10 @@ class Reports:
             locked=await self._locked(locks, frozenset(i.id for i in opened)),
             waits={i.id: waits_for(i, now) for i in opened},
             pause=pause if pause is not None and pause.holds(now) else None,
+            unread=tuple(row.name for row in scopes if unreadable(row.name, row.body)),
             locks=locks,
-            in_force=await self._scopes(_IN_FORCE, InForce),
-            schedules=await self._scopes(SCHEDULE, Scheduled),
+            in_force=_bodies(scopes, _IN_FORCE, InForce),
+            schedules=_bodies(scopes, SCHEDULE, Scheduled),
             reminders=await self._reminders(now),
             letters=tuple(await store.dead_letters()),
             messages=tuple(row for row in await store.dead_messages(DEAD) if row.created_at >= since),
@@ -116,11 +118,6 @@ class Reports:
         desk = self._parts.desk
         dues = await desk.store.due_timers(now + AHEAD, desk.worker.id, TIMERS)
         return {subject.removeprefix(_REMINDS): due.due for subject, due in dues if subject.startswith(_REMINDS)}
-
-    async def _scopes(self, prefix: str, model: type[Body]) -> dict[str, Body]:
-        rows = await self._parts.desk.store.scopes(prefix)
-        bodies = ((row.name.removeprefix(prefix), legible(model, row.body)) for row in rows)
-        return {name: body for name, body in bodies if body is not None}
 
     async def dead_letters(self, request: Request) -> Response:
         """`?state=open` or `all`: what could not be understood, and the messages that nobody took."""
@@ -158,6 +155,12 @@ class Reports:
             named = ", ".join(row.id for row in found[:5])
             raise Refusal(409, f"several dead letters begin with {prefix!r}: {named}; give more of the id")
         return found[0]
+
+
+def _bodies(scopes: Iterable[ScopeRow], prefix: str, model: type[Body]) -> dict[str, Body]:
+    rows = (row for row in scopes if row.name.startswith(prefix))
+    bodies = ((row.name.removeprefix(prefix), legible(model, row.body)) for row in rows)
+    return {name: body for name, body in bodies if body is not None}
 
 
 def _since(text: str | None, now: int) -> int:

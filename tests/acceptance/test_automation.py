@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from responder.automation import Automation
 from responder.config import Config
 from responder.engine.halting import halted_by
@@ -168,3 +170,36 @@ def test_outside_its_hours_people_are_asked_for_exactly_this() -> None:
         stage.approves("desk")
         stage.at("0:40")
         assert len(stage.did) == 1
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_pause_holds_back_a_change_that_still_reads(paused: bool) -> None:
+    """The parameter is read again before it is written, which may take long."""
+    step = cut_step(retry={"attempts": 2, "first": "1s"})
+    with playing(own(a_runbook(steps=[step]))) as stage:
+        risky(stage)
+        stage.world.reads = 3.0
+        stage.fires(RISK)
+        stage.at("0:04")
+        assert stage.last_run.open_attempt is not None
+        if paused:
+            stage.pauses()
+        stage.at("0:30")
+        assert len(stage.world.done) == (0 if paused else 1)
+        assert any("nothing was sent: automation is paused by alice" in line for line in stage.thread) is paused
+        stage.resumes()
+        stage.at("1:30")
+        assert len(stage.world.done) == 1
+
+
+def test_a_pause_does_not_hold_back_what_a_person_puts_back() -> None:
+    with playing(own(a_runbook(steps=[cut_step(restore={"approval": "risk-manager"})]))) as stage:
+        risky(stage)
+        stage.fires(RISK)
+        stage.at("3:00")
+        stage.world.reads = 3.0
+        stage.person("restore", "rita")
+        stage.at("3:04")
+        stage.pauses()
+        stage.at("4:00")
+        assert stage.world.kelly == 0.25

@@ -12,8 +12,9 @@ from responder.recorded import Result
 from tests.acceptance.machines import COMPOSE_READS
 from tests.acceptance.stage import Stage, playing
 from tests.acceptance.test_ladders import loaded
-from tests.fakes.kubernetes import Cluster, Fault
+from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_objects import autoscaler, budget, workload
+from tests.fakes.kubernetes_requests import Fault
 
 NSE, MULTI, SERVICE = "nse-equities", "multi-market", "trading-service"
 

@@ -8,7 +8,8 @@ from functools import cache
 
 import pytest
 
-from responder.config import Config, load_config
+from responder.config import Config, load_config, read_config
+from responder.environment import Environment
 from responder.loader import load_rules
 from responder.policies import SEVERITIES
 from responder.rules import Rules
@@ -49,6 +50,32 @@ def loaded(*platforms: str) -> tuple[Rules, Config]:
     whole = configs[0].model_copy(update={"notifiers": notifiers, "services": services, "parameters": parameters})
     sources = read_sources(platforms, Folders(shipped_rules(), whole.folder))
     return load_rules(sources, CATALOGUE, whole).rules, whole
+
+
+@cache
+def packaged() -> tuple[Rules, Config]:
+    """What an installation has without any configuration."""
+    config = read_config("responder.yaml", "", CATALOGUE, Environment({}, shipped_rules()))
+    return load_rules(read_sources([], Folders(shipped_rules(), config.folder)), CATALOGUE, config).rules, config
+
+
+NONE: Woken = []
+AT_ONCE: Woken = [(0, "console")]
+IN_GRACE: Woken = [(2, "console")]
+
+
+@pytest.mark.parametrize(
+    ("severity", "expected"),
+    [("critical", IN_GRACE), ("high", IN_GRACE), ("sev-9", IN_GRACE), ("", AT_ONCE), ("warning", NONE), ("info", NONE)],
+)
+def test_without_configuration_what_is_severe_or_unknown_pages_and_a_warning_does_not(
+    severity: str, expected: Woken
+) -> None:
+    with playing(packaged()) as stage:
+        stage.fires(unforeseen("anything", severity))
+        stage.at("20:00")
+        assert pages(stage, START) == expected
+        assert "root" in {sent.message.kind for sent in stage.sent}, "it is told in any case"
 
 
 def unforeseen(platform: str, severity: str) -> dict[str, str]:

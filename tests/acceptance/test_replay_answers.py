@@ -346,7 +346,7 @@ def test_a_mistake_in_the_file_is_wrong_use(replayer: Replayer, capsys: pytest.C
 
 UNDO = {"action": "http.request", "with": {"service": "risk-api", "method": "POST", "path": "/api/resume"}}
 HARM = {"check": "risk", "expect": "value < 1", "within": "2m", "harmful": "value > before + 0.2"}
-HARMED = {"checks": {"risk": [2.0, 3.0]}}
+HARMED = {"checks": {"risk": [2.0, 3.0, 2.0]}}
 
 
 def harmful(replayer: Replayer, **undo: Any) -> None:

@@ -55,6 +55,8 @@ class World:
     lost: str = ""
     refused: list[int] = field(default_factory=list)
     slow: float = 0.0
+    reads: float = 0.0
+    """How long the status page takes to answer, in seconds."""
     thinks: float = 0.0
     """How long Prometheus takes to answer, in seconds."""
     changes: list[tuple[int, str, Any]] = field(default_factory=list)
@@ -175,6 +177,8 @@ class Connection:
                 await sleep(self.world.thinks)
             return self._number(call)
         if not call.changes:
+            if self.world.reads:
+                await sleep(self.world.reads)
             return self._status(call)
         return await self._change(call)
 

@@ -54,7 +54,8 @@ class Change:
     @property
     def service(self) -> str:
         """Whom it changes."""
-        return str(self.step.with_.get("service", "risk-api"))
+        made = self.step.way_back if self.run.cause in BACK else self.step
+        return str(made.with_.get("service", "risk-api"))
 
     def __str__(self) -> str:
         """For people."""

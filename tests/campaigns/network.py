@@ -30,7 +30,7 @@ from tests.fakes.proxy import Fault, How, Line, Point
 
 AT_ONCE: Final = 48
 """Cases that are played at a time, fewer on a busy machine."""
-ROUNDS: Final = 6
+ROUNDS: Final = 19
 """How often continuous integration plays each use of an action, each time with another fault."""
 BATCH: Final = 500
 """Cases that share servers, and a process, where there are many."""

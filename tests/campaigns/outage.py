@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from responder.contracts import Bucket
 from responder.engine.outages import LONGEST
 from responder.facts import Event, LevelReached
 from responder.incident import Incident
@@ -28,7 +29,7 @@ TICK = 10 * SECOND
 LATENCY = SECOND // 5
 PAGERS, SECOND_ROUTE, CHAT = ("first", "second"), "other", "room"
 PAGERDUTY_MOST, PAGERDUTY_SPAN = 120, MINUTE
-SLACK_BURST, SLACK_PACE = 3, SECOND
+SLACK_BURST, SLACK_PACE, SLACK_CHANGES = 3, SECOND, 50
 SLACK = 2 * SECOND
 """What a page may be later than a minute and one try."""
 PATIENCE = 12 * HOUR
@@ -240,20 +241,20 @@ def _in_order(judged: Judged, pages: Sequence[Arrival], incidents: int) -> None:
 
 
 def _within_pace(judged: Judged, arrivals: Sequence[Arrival]) -> None:
-    events: dict[tuple[str, str], list[int]] = defaultdict(list)
+    counted: dict[Bucket, list[int]] = defaultdict(list)
     for a in arrivals:
-        if a.counted[0] == "pagerduty events":
-            events[a.counted].append(a.at)
-    most = max((densest(times, PAGERDUTY_SPAN) for times in events.values()), default=0)
+        counted[a.counted].append(a.at)
+    events = [times for bucket, times in counted.items() if bucket.limit == "pagerduty events"]
+    most = max((densest(times, PAGERDUTY_SPAN) for times in events), default=0)
     judged.figures |= {"routing keys": len(events), "most events in a minute under one": most}
     judged.holds(most <= PAGERDUTY_MOST, f"{most} events within a minute under one routing key")
-    channels: dict[str, list[int]] = defaultdict(list)
-    for a in arrivals:
-        if a.destination == CHAT:
-            channels[a.channel].append(a.at)
-    over = sum(overflows(times, SLACK_PACE, SLACK_BURST) for times in channels.values())
-    judged.figures["chat messages beyond the pace"] = over
+    channels = [times for bucket, times in counted.items() if bucket.limit == "slack posts"]
+    over = sum(overflows(times, SLACK_PACE, SLACK_BURST) for times in channels)
+    changes = [times for bucket, times in counted.items() if bucket.limit == "slack changes"]
+    changed = max((densest(times, MINUTE) for times in changes), default=0)
+    judged.figures |= {"chat messages beyond the pace": over, "most changes in a minute": changed}
     judged.holds(not over, f"{over} messages came faster than the chat allows")
+    judged.holds(changed <= SLACK_CHANGES, f"{changed} messages were changed within a minute")
 
 
 def densest(times: Sequence[int], span: int) -> int:

@@ -348,6 +348,7 @@ RULES: tuple[Callable[[Seen], Iterable[str]], ...] = (
     _kept_waiting,
     _unknowns,
     words.pauses,
+    words.after_a_pause,
     words.stopped,
     words.called_for,
     words.approvals,

@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 
 from responder.actions import ACTIONS
 from responder.config import Config, read_config
-from responder.contracts import Clock, Message, Notifier
+from responder.contracts import Bucket, Clock, Message, Notifier
 from responder.desk import Desk, Shelf
 from responder.draft import Worker
 from responder.engine.delivery import Destinations
@@ -52,8 +52,8 @@ class Arrival:
     """Somebody had acknowledged, snoozed or taken over the incident when it was sent."""
     closed: bool
     lines: int
-    counted: tuple[str, str] = ("", "")
-    """Whose limit counts it."""
+    counted: Bucket
+    """The limit that counts it."""
 
 
 @dataclass(slots=True)
@@ -97,13 +97,10 @@ class Standing(Recorder):
         """See Notifier.passes_over."""
         return self._stands_for.passes_over(template, sent)
 
-    def paced_by(self, incident: Any) -> str:
-        """See Notifier.paced_by."""
-        return self._stands_for.paced_by(incident)
-
-    def bucket(self, name: str, incident: Any, template: str) -> tuple[str, str]:
+    def bucket(self, name: str, incident: Any, template: str, *, sent: bool) -> Bucket:
         """See Notifier.bucket."""
-        return self._stands_for.bucket(name, incident, template)
+        bucket = self._stands_for.bucket(name, incident, template, sent=sent)
+        return bucket if self._wire.paced else replace(bucket, pace=0)
 
     async def send(self, message: Message) -> str:
         """Taken after the wire's latency, or refused as it says."""
@@ -205,7 +202,7 @@ class Played(Simulation):
                 held=bool(incident.acknowledged or incident.snoozed or incident.taken_over),
                 closed=incident.closed,
                 lines=len(message.lines),
-                counted=self.scene.notifiers[name].bucket(name, incident, message.kind),
+                counted=self.scene.notifiers[name].bucket(name, incident, message.kind, sent=bool(message.previous)),
             )
         )
 

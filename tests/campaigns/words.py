@@ -22,8 +22,14 @@ def pauses(seen: Seen) -> Iterator[str]:
                 yield f"pause: {change} {(change.at - since) / SECOND:g} s after {scope}"
 
 
+def after_a_pause(seen: Seen) -> Iterator[str]:
+    """Nothing leaves more than a second after a pause is written, also when it was intended before it."""
+    for change in late(seen):
+        yield f"pause: {change} left more than a second after a pause that came after its intent"
+
+
 def late(seen: Seen) -> Iterator[Change]:
-    """What was intended before a pause and left more than a second after it: an attempt that reads before it writes."""
+    """What left more than a second after a pause: an action may read, and wait for the answer, before it writes."""
     for call in seen.found.ledger.calls:
         change = seen.by_key.get(call.key)
         if change is None or change.run.cause in (Cause.RESTORE, Cause.PERSON):

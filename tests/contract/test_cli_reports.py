@@ -13,8 +13,9 @@ from responder.cli.saved import story_of
 from responder.facts import Event, LevelReached
 from responder.journal import fold
 from responder.recorded import Outcome
-from responder.records import Change, Keys, Lane, MessageRow, Sending, Writes
+from responder.records import Change, Keys, Lane, MessageRow, ScopeRow, Sending, Writes
 from responder.samples import journal
+from responder.scopes import PAUSE
 from responder.timing import HOUR, SECOND
 from responder.web.shapes import details, told
 from tests.contract.store_operations import Does
@@ -105,6 +106,18 @@ async def test_the_hand_over_tells_what_is_open_unknown_and_dead(
         found = (await desk.run("handover", "--json")).json
         assert found == (await desk.office.call("GET", "/handover?since=12h", "otto")).json()
         assert [lock["unknown"] for lock in found["locks"]] == [True]
+
+
+async def test_the_hand_over_names_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path, capsys) as desk:
+        await desk.opened()
+        broken = tuple(ScopeRow(name, "{", desk.office.time) for name in (PAUSE, "lock:redis:mymaster"))
+        await desk.office.store.submit(Does("broken", lambda state: Change(Writes(scopes=broken), None)))
+        told = (await desk.run("handover")).words
+        assert "AUTOMATION IS PAUSED by responder" in told
+        assert "its row in the store cannot be read; `resume` mends it" in told
+        assert "CANNOT BE READ: the store's row lock:redis:mymaster" in told
+        assert (await desk.run("handover", "--json")).json["unreadable"] == ["lock:redis:mymaster", PAUSE]
 
 
 async def test_the_hand_over_tells_a_change_in_force_and_its_reminder(

@@ -335,14 +335,15 @@ async def test_slack_takes_every_line_about_every_state(fact: Fact) -> None:
 PAUSED = Pause(paused=True, actor="anna <!channel>", at=0, reason="<@U1> & *all* of it", until=10**15)
 ANNOUNCEMENTS = (
     started("1.2.3", 7, "auto", 2, {PAUSE: PAUSED, pause_name("service", "oms"): PAUSED}),
-    switched("runbook <!here>", PAUSED),
-    switched("automation", PAUSED.model_copy(update={"paused": False})),
+    switched("runbook <!here>", PAUSED, 0),
+    switched("runbook <!here>", PAUSED, 2 * 10**15),
+    switched("automation", PAUSED.model_copy(update={"paused": False}), 0),
     not_reloaded(ValueError("<!channel> " + "x" * 5_000)),
     "stops",
 )
 
 
-@pytest.mark.parametrize("sentence", ANNOUNCEMENTS, ids=["started", "paused", "resumed", "refused", "stops"])
+@pytest.mark.parametrize("sentence", ANNOUNCEMENTS, ids=["started", "paused", "ran out", "resumed", "refused", "stops"])
 @pytest.mark.parametrize("kind", ["slack", "email", "webhook"])
 async def test_a_chat_takes_every_announcement(kind: str, sentence: str) -> None:
     async with chat(kind) as notifier:

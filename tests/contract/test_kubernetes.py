@@ -12,8 +12,9 @@ from responder.rights import all_rules
 from responder.workloads import ATTEMPT, RESTARTED_AT
 from tests.contract.action_world import MEMBERS, World, act, prepare
 from tests.contract.kubernetes_parts import APP, Desk, service, standing
-from tests.fakes.kubernetes import TOKEN, Cluster, Fault
+from tests.fakes.kubernetes import TOKEN, Cluster
 from tests.fakes.kubernetes_objects import workload
+from tests.fakes.kubernetes_requests import Fault
 from tests.fakes.server import HangsUp
 from tests.provision import CHECKOUT
 from tests.servers import free_port
@@ -150,6 +151,11 @@ async def test_what_may_have_happened_is_unknown_and_the_probe_tells(
         (Fault("patch", 422, "invalid", "Invalid"), Outcome.PERMANENT, "would not be valid"),
         (Fault("patch", 307, "moved", "Moved"), Outcome.PERMANENT, "redirects are not followed"),
         (Fault("patch", 403, "exceeded quota: pods", "Forbidden"), Outcome.PERMANENT, "a quota or an admission rule"),
+        (
+            Fault("patch", 403, 'admission webhook "images" denied it: you cannot use latest', "Forbidden"),
+            Outcome.PERMANENT,
+            "a quota or an admission rule",
+        ),
     ],
     ids=lambda one: str(one.status) if isinstance(one, Fault) else "",
 )

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from responder.errors import Permanent
+from responder.errors import Permanent, Temporary
 from responder.recorded import Outcome, ProbeAnswer
 from responder.timing import parse_time
 from responder.wall_clock import wall_clock
 from responder.workloads import selects
 from tests.contract.kubernetes_parts import APP, KINDS, Desk, container, releases, standing, trading_app
-from tests.fakes.kubernetes import Cluster, Fault
+from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_objects import autoscaler, budget, config_map, event
+from tests.fakes.kubernetes_requests import Fault
 
 UNDO, SCALE, RESTART = "kubernetes.rollout_undo", "kubernetes.scale", "kubernetes.rollout_restart"
 
@@ -163,11 +164,37 @@ async def test_a_budget_lets_an_eviction_wait(cluster: Cluster) -> None:
     cluster.add("poddisruptionbudgets", budget("trading-app", 100))
     async with standing(cluster) as desk:
         plan = await desk.prepare("kubernetes.evict", pod=a_pod(cluster)["name"])
-        assert plan.preview.endswith("a budget forbids it now")
+        assert plan.preview.endswith("The disruption budget trading-app needs 100 healthy pods and has 2 currently)")
         waits = await desk.act("kubernetes.evict", plan)
         assert (waits.outcome, waits.retry_after_us) == (Outcome.TEMPORARY, 10_000_000)
         cluster.get("poddisruptionbudgets", "trading-app")["spec"]["minAvailable"] = 1
         assert (await desk.act("kubernetes.evict", plan)).outcome is Outcome.OK
+
+
+async def test_a_server_that_is_too_busy_is_no_budget(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 0))
+    cluster.faults.append(Fault("create", 429, "slow down", "TooManyRequests", {"retry-after": "7"}, trials=True))
+    async with standing(cluster) as desk:
+        with pytest.raises(Temporary, match=r"answered 429 \(slow down\); nothing was changed"):
+            await desk.prepare("kubernetes.evict", pod=a_pod(cluster)["name"])
+
+
+async def test_a_pod_of_two_budgets_is_not_said_to_be_evicted(cluster: Cluster) -> None:
+    cluster.add("poddisruptionbudgets", budget("trading-app", 0))
+    second = budget("trading-app", 0)
+    second["metadata"]["name"] = "second"
+    name = a_pod(cluster)["name"]
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.evict", pod=name)
+        cluster.runs = False
+        cluster.add("poddisruptionbudgets", second)
+        ended = await desk.act("kubernetes.evict", plan)
+        assert (ended.outcome, "more than one PodDisruptionBudget" in ended.detail) == (Outcome.UNKNOWN, True)
+        assert (await desk.probe("kubernetes.evict", plan)).answer is ProbeAnswer.NOT_APPLIED
+        with pytest.raises(
+            Permanent, match=r"more than one PodDisruptionBudget covers it; nothing was changed: .*leave"
+        ):
+            await desk.prepare("kubernetes.evict", pod=name)
 
 
 def falls_ill(pod: dict[str, Any]) -> None:
@@ -248,6 +275,28 @@ async def test_a_variable_is_removed_and_put_back_and_the_others_stay(cluster: C
     assert container(cluster)["env"] == before
 
 
+async def test_the_order_of_the_variables_stays_and_comes_back(cluster: Cluster) -> None:
+    told = [("HOST", "db"), ("URL", "$(HOST):80"), ("LAST", "$(URL)")]
+    entries = [{"name": name, "value": value} for name, value in told]
+    container(cluster)["env"] = list(entries)
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, remove=["URL"], set={"NEW": "$(LAST)", "LAST": "b", "HOST": "c"})
+        assert (await desk.act(ENV, plan)).outcome is Outcome.OK
+        assert [one["name"] for one in container(cluster)["env"]] == ["HOST", "LAST", "NEW"]
+        await desk.act(ENV, await desk.undo(ENV, plan))
+    assert container(cluster)["env"] == entries
+
+
+async def test_a_variable_can_be_made_empty(cluster: Cluster) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, set={"LOG": "", "NEW": ""})
+        ended = await desk.act(ENV, plan)
+        assert ended.outcome is Outcome.OK, ended.detail
+        assert (await desk.probe(ENV, plan)).answer is ProbeAnswer.APPLIED
+        await desk.act(ENV, await desk.undo(ENV, plan))
+    assert container(cluster)["env"][0] == {"name": "LOG", "value": "info"}
+
+
 async def test_a_variable_by_reference_is_replaced_and_put_back(cluster: Cluster) -> None:
     reference = {"name": "LOG", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "log"}}}
     container(cluster)["env"][0] = reference
@@ -257,6 +306,17 @@ async def test_a_variable_by_reference_is_replaced_and_put_back(cluster: Cluster
         assert container(cluster)["env"][0] == {"name": "LOG", "value": "debug"}
         await desk.act(ENV, await desk.undo(ENV, plan))
     assert container(cluster)["env"][0] == reference
+
+
+async def test_an_answer_that_is_another_thing_is_not_taken_for_a_workload_without_the_variable(
+    cluster: Cluster,
+) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(ENV, workload=APP, remove=["FORCE_ERROR_RATE"])
+        cluster.objects["deployments", "trading-app"] = {"metadata": {}, "spec": None, "items": 3}
+        ended = await desk.act(ENV, plan)
+    assert ended.outcome is Outcome.TEMPORARY
+    assert "the API server's answer is not that object; look at what stands before it" in ended.detail
 
 
 async def test_a_preview_tells_no_value_that_was_there(cluster: Cluster) -> None:
@@ -294,10 +354,11 @@ async def test_which_container_is_meant_must_be_said(cluster: Cluster) -> None:
     sidecar = {"name": "proxy", "image": "proxy:1"}
     cluster.edit("deployments", "trading-app", {"spec": {"template": {"spec": {"containers": [sidecar]}}}})
     async with standing(cluster) as desk:
-        with pytest.raises(Permanent, match=r"has the containers app, proxy; .*name one of them in `container`"):
+        with pytest.raises(Permanent, match=r"has the containers proxy, app; .*name one of them in `container`"):
             await desk.prepare(ENV, workload=APP, set={"LOG": "debug"})
         await desk.done(ENV, workload=APP, set={"LOG": "debug"}, container="app")
-    assert container(cluster)["env"][0]["value"] == "debug"
+    proxy, app = cluster.get("deployments", "trading-app")["spec"]["template"]["spec"]["containers"]
+    assert (app["env"][0]["value"], "env" in proxy) == ("debug", False)
 
 
 async def test_a_key_of_a_config_map_is_set_and_put_back(cluster: Cluster) -> None:
@@ -362,6 +423,30 @@ async def test_warnings_about_a_workload_and_what_it_made(cluster: Cluster) -> N
     assert [one["about"] for one in found["events"]] == ["deployment/trading-app"]
 
 
+async def test_a_warning_in_a_series_is_as_new_as_its_last_time(cluster: Cluster) -> None:
+    repeated = event("e1", "trading-app-7f-x", "FailedScheduling", "no node")
+    repeated |= {"lastTimestamp": None, "count": None, "eventTime": "2026-11-20T11:00:00.000000Z"}
+    repeated["series"] = {"count": 40, "lastObservedTime": "2026-11-20T13:00:00.000000Z"}
+    cluster.add("events", event("e2", "trading-app-7f-y", "BackOff", "restarting"), repeated)
+    async with standing(cluster) as desk:
+        found = await desk.done("kubernetes.events", workload=APP)
+    assert [(one["reason"], one["count"]) for one in found["events"]] == [("FailedScheduling", 40), ("BackOff", 3)]
+    assert found["events"][0]["at"] == "2026-11-20T13:00:00.000000Z"
+
+
+async def test_a_pod_that_waits_for_its_init_container_says_why(cluster: Cluster) -> None:
+    pod = a_pod(cluster)["name"]
+    status = cluster.get("pods", pod)["status"]
+    loops = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    done = {"state": {"terminated": {"reason": "Completed"}}, "lastState": {"terminated": {"reason": "Error"}}}
+    status["containerStatuses"][0]["state"] = {"waiting": {"reason": "PodInitializing"}}
+    for first, why in (([done, loops], "CrashLoopBackOff"), ([done], "")):
+        status["initContainerStatuses"] = first
+        async with standing(cluster) as desk:
+            told = {one["name"]: one["why"] for one in (await desk.done("kubernetes.pods", workload=APP))["pods"]}
+        assert told[pod] == why
+
+
 async def test_the_log_of_the_pod_in_most_trouble_is_read_bounded_and_without_credentials(cluster: Cluster) -> None:
     async with standing(cluster) as desk:
         await bad_release(cluster, desk)
@@ -371,6 +456,23 @@ async def test_the_log_of_the_pod_in_most_trouble_is_read_bounded_and_without_cr
     assert (found["pod"], found["count"]) == (pod, 2)
     assert "abcdefghijklmnop123456" not in str(found)
     assert cluster.asked[-1].query == {"tailLines": "10", "limitBytes": "16384"}
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "cure"),
+    [
+        ("is waiting to start: trying and failing to pull image", Outcome.TEMPORARY, "look at its events"),
+        ('previous terminated container "app" in pod "x" not found', Outcome.PERMANENT, "leave `previous` away"),
+        ("a container name must be specified for pod x, choose one of: [a b]", Outcome.PERMANENT, "in `container`"),
+        ("tailLines: Invalid value", Outcome.PERMANENT, "check the step's `with`"),
+    ],
+)
+async def test_where_there_is_no_log_the_cure_is_told(cluster: Cluster, said: str, outcome: Outcome, cure: str) -> None:
+    async with standing(cluster) as desk:
+        plan = await desk.prepare("kubernetes.logs", pod=a_pod(cluster)["name"])
+        cluster.faults.append(Fault("get", 400, said, "BadRequest"))
+        ended = await desk.act("kubernetes.logs", plan)
+    assert (ended.outcome, cure in ended.detail, said in ended.detail) == (outcome, True, True), ended.detail
 
 
 async def test_a_workload_tells_its_release_and_since_when_it_is_there(cluster: Cluster) -> None:

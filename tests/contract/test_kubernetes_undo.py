@@ -9,6 +9,7 @@ from responder.recorded import Outcome, ProbeAnswer
 from responder.releases import UNDONE_TO
 from tests.contract.kubernetes_parts import APP, KINDS, container, image, releases, standing, trading_app
 from tests.fakes.kubernetes import Cluster
+from tests.fakes.kubernetes_objects import workload
 
 UNDO, SCALE, RESTART = "kubernetes.rollout_undo", "kubernetes.scale", "kubernetes.rollout_restart"
 ENV = "kubernetes.set_env"
@@ -163,6 +164,22 @@ async def test_a_release_in_between_is_not_undone(cluster: Cluster) -> None:
         ended = await desk.act(UNDO, plan)
     assert (ended.outcome, image(cluster), cluster.changes) == (Outcome.PERMANENT, "trading:2.0", [])
     assert "was changed by somebody since" in ended.detail
+
+
+async def test_a_stateful_set_keeps_the_pods_of_a_release_that_cannot_run() -> None:
+    cluster, named = Cluster(bad={"trading:bad"}), "statefulset/trading-app"
+    cluster.add("statefulsets", workload("StatefulSet", "trading-app", replicas=1))
+    releases(cluster, "trading:bad", "statefulset")
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(UNDO, workload=named)
+        assert "1 pods are not ready, and it replaces none before they are: delete those that cannot be" in plan.preview
+        await desk.act(UNDO, plan)
+        waits = await desk.done("kubernetes.rollout_status", workload=named)
+        assert (waits["done"], "it replaces no pod before they are" in waits["why"]) == (False, True)
+        (pod,) = (await desk.done("kubernetes.pods", workload=named))["pods"]
+        assert "replaces none" in (await desk.prepare("kubernetes.rollout_restart", workload=named)).preview
+        await desk.done("kubernetes.delete_pod", pod=pod["name"])
+        assert (await desk.done("kubernetes.rollout_status", workload=named))["done"]
 
 
 async def test_an_undo_can_be_undone(cluster: Cluster) -> None:

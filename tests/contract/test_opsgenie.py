@@ -12,13 +12,14 @@ import pytest
 from pydantic import JsonValue, ValidationError
 
 from responder.config import read_config
-from responder.contracts import Catalogue, Message, PagerState, Secret
+from responder.contracts import Bucket, Catalogue, Message, PagerState, Secret
 from responder.engine.emergency import Emergency
 from responder.environment import Environment
 from responder.errors import Permanent, Temporary, Unknown
 from responder.incident import Incident
 from responder.notifiers import NOTIFIERS
 from responder.notifiers.opsgenie import MAX_ALIAS, MAX_DETAILS, Opsgenie, Party, alias, details, state
+from responder.timing import SECOND
 from tests.builders import T0, opened, told
 from tests.contract.told_messages import HOSTILE, STATES, hostile, message, renamed, secret, unfixed, without_template
 from tests.fakes.opsgenie import JSM, KEY, OPSGENIE, Alert, FakeOpsgenie
@@ -412,7 +413,10 @@ notifiers:
     config = read_config("responder.yaml", text, Catalogue({}, NOTIFIERS, {}), environment)
     found = config.notifiers["risk-oncall"]
     assert isinstance(found, Opsgenie)
-    assert (found.pages, found.chats, found.replays, found.paced_by(unfixed())) == (True, False, False, "")
+    assert (found.pages, found.chats, found.replays) == (True, False, False)
+    counted = Bucket("opsgenie", found.key.digest(), SECOND // 2, 10)
+    elsewhere = unfixed().model_copy(update={"channel": "#quant"})
+    assert found.bucket("a", elsewhere, "page", sent=False) == counted, "an account is counted as one"
     assert [party.name or party.username for party in found.responders] == ["Risk", "asha@example.com"]
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from responder import facts as f
 from responder.config import read_config
-from responder.contracts import Catalogue, Secret
+from responder.contracts import Bucket, Catalogue, Secret
 from responder.engine.emergency import AGAIN, Emergency
 from responder.engine.pace import Pace
 from responder.environment import Environment
@@ -72,9 +72,9 @@ async def test_at_its_pace_no_event_is_ever_one_too_many() -> None:
         other = notifier(server.url, rest=False)
         for number in range(180):
             name, kind = ("desk", "page") if number % 2 else ("other", "resolve")
-            bucket = (other if number % 2 else pager).bucket(name, unfixed(), kind)
-            now += pace.wait(bucket, now, pager.pace, pager.burst)
-            pace.take(bucket, now, pager.pace)
+            bucket = (other if number % 2 else pager).bucket(name, unfixed(), kind, sent=False)
+            now += pace.wait(bucket, now)
+            pace.take(bucket, now)
             await pager.send(saying(pager, kind, key=f"responder/main/i{number}/desk/l0.0"))
         await other.stop()
         assert len(server.events) == 180
@@ -89,9 +89,13 @@ async def test_what_shares_a_limit_shares_the_pace() -> None:
     other = notifier("https://x.example", routing_key=secret(KEY[::-1]))
     lost = notifier("https://x.example", routing_key=Secret("env GONE", gone))
     about = unfixed()
-    assert first.bucket("a", about, "page") == same.bucket("b", told(opened(id="i2")), "change")
-    assert first.bucket("a", about, "note") == other.bucket("a", about, "move"), "REST counts by token"
-    buckets = {one.bucket("a", about, kind) for one in (first, other, lost) for kind in ("resolve", "note")}
+
+    def counted(pager: PagerDuty, kind: str, incident: Incident = about) -> Bucket:
+        return pager.bucket(f"name {id(pager)}", incident, kind, sent=False)
+
+    assert counted(first, "page") == counted(same, "change", told(opened(id="i2")))
+    assert counted(first, "note") == counted(other, "move"), "REST counts by token"
+    buckets = {counted(one, kind) for one in (first, other, lost) for kind in ("resolve", "note")}
     assert len(buckets) == 4
     assert KEY not in str(buckets)
 

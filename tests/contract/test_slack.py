@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from responder import facts as f
+from responder.contracts import Bucket
+from responder.engine.pace import Pace
 from responder.errors import Permanent, Temporary, Unknown
+from responder.incident import Incident
 from responder.notifiers.slack import PATIENCE, Slack
 from responder.recorded import EvidenceItem
 from responder.slack_api import SlackApi
@@ -133,6 +136,45 @@ async def test_more_than_a_message_a_second_is_put_off_by_slack_and_told_as_such
         seconds[0] += 2
         await room.send(reply(room, unfixed(), NOTED, previous=kept))
         assert len(server.messages) == 4
+
+
+async def test_at_their_pace_two_notifiers_of_one_app_are_never_put_off_in_the_same_channel() -> None:
+    async with a_room() as (server, room):
+        now, pace = 1_000 * SECOND, Pace()
+        server.limits(lambda: now / SECOND)
+        other = slack(server, channel="C0RISK")
+        kept = await room.send(root(room, unfixed()))
+        pace.take(room.bucket("room", unfixed(), "root", sent=False), now)
+        for number in range(120):
+            name, chat = ("room", room) if number % 2 else ("other", other)
+            for kind, sent in (("page", False), ("root", True), ("story/noted", False)):
+                bucket = chat.bucket(name, unfixed(), kind, sent=sent)
+                now += pace.wait(bucket, now)
+                pace.take(bucket, now)
+                if kind == "root":
+                    await chat.send(root(chat, unfixed(), kept))
+                else:
+                    await chat.send(reply(chat, unfixed(), NOTED, previous=kept))
+        await other.stop()
+        assert len(server.messages) == 241
+        assert server.roots[0].updates == 120
+        assert (now / SECOND - 1_000) < 245, "changes take no turns of posts"
+
+
+async def test_an_app_is_counted_by_its_token_and_a_page_by_the_channel_it_goes_to() -> None:
+    first, same = (Slack(token=secret(TOKEN), channel="#risk") for _ in "12")
+    stranger = Slack(token=secret(TOKEN[::-1]), channel="#risk")
+    elsewhere = unfixed(channel="#quant")
+
+    def counted(chat: Slack, kind: str, incident: Incident, *, sent: bool = False) -> Bucket:
+        return chat.bucket(f"name {id(chat)}", incident, kind, sent=sent)
+
+    assert counted(first, "root", unfixed()) == counted(same, "story/noted", unfixed())
+    assert counted(first, "page", elsewhere) == counted(same, "root", unfixed()), "it goes to its own channel"
+    assert counted(first, "root", elsewhere) != counted(first, "root", unfixed())
+    assert counted(first, "root", elsewhere, sent=True) == counted(same, "root", unfixed(), sent=True)
+    assert counted(first, "root", unfixed()) != counted(stranger, "root", unfixed())
+    assert TOKEN not in str(counted(first, "root", unfixed()))
 
 
 # --- nobody knows whether it was sent ---------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ async def test_without_a_change_in_force_there_is_nothing_to_put_back(tmp_path: 
         assert (await office.call("POST", f"/incidents/{incident}/restore", "otto")).status_code == 409
 
 
-@pytest.mark.parametrize("verb", ["ack", "takeover", "done", "settle", "unlock", "restore"])
+@pytest.mark.parametrize("verb", ["ack", "takeover", "done", "override", "settle", "unlock", "restore"])
 @pytest.mark.parametrize(("by", "status"), [(None, 401), ("nobody", 403), ("rita", 403)])
 async def test_no_verb_without_a_credential_and_its_role(
     tmp_path: Path, verb: str, by: str | None, status: int

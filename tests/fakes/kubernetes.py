@@ -20,8 +20,20 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.fakes.kubernetes_objects import NAMESPACE, digest, field_of, merged, owner_of, pod, ready, strategic
+from tests.fakes.kubernetes_objects import (
+    NAMESPACE,
+    digest,
+    field_of,
+    is_owned,
+    merged,
+    owner_of,
+    pod,
+    ready,
+    strategic,
+    without_empty_values,
+)
 from tests.fakes.kubernetes_objects import unversioned as plain
+from tests.fakes.kubernetes_requests import Answer, Asked, Fault, Refused
 from tests.fakes.server import FakeServer
 
 TOKEN = "s3cret-service-account-token"
@@ -48,75 +60,6 @@ _KNOWN = {
 }
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _VERBS = {"PATCH": "patch", "POST": "create", "DELETE": "delete"}
-
-
-class Refused(Exception):
-    """An answer that is no success: a Status."""
-
-    def __init__(self, code: int, reason: str, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.code, self.headers = code, headers
-        self.status = {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
-
-
-@dataclass
-class Asked:
-    """One request as the server saw it. `status` 0: it was not answered."""
-
-    verb: str
-    resource: str
-    name: str
-    query: dict[str, str]
-    body: Any
-    headers: dict[str, str]
-    status: int = 0
-
-    @property
-    def changes(self) -> bool:
-        """Whether it asked for a change, and not for a trial. Where a delete has a body, the query does not count."""
-        if self.verb == "delete" and self.body is not None:
-            return bool(self.body.get("dryRun") != ["All"])
-        return self.verb in {"patch", "create", "delete"} and self.query.get("dryRun") != "All"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong with the next request that fits: with its status, or with its answer.
-
-    `after`: the change is applied first. `cut`: the connection is closed in the middle of the answer; `slow`: no answer
-    ever; `garbage`: a success that is no JSON.
-    """
-
-    verb: str
-    status: int = 0
-    message: str = "it is broken"
-    reason: str = "InternalError"
-    headers: dict[str, str] = field(default_factory=dict)
-    after: bool = False
-    cut: bool = False
-    slow: bool = False
-    garbage: bool = False
-    trials: bool = False
-    """Whether it also meets dry runs."""
-
-    def fits(self, asked: Asked) -> bool:
-        """Whether it meets this request."""
-        return asked.verb == self.verb and (asked.changes or asked.verb in {"get", "list"} or self.trials)
-
-
-@dataclass
-class Answer:
-    """What is sent back; `fault` where it does not arrive whole."""
-
-    status: int
-    body: Any
-    headers: dict[str, str] = field(default_factory=dict)
-    fault: Fault | None = None
-
-    @property
-    def content(self) -> bytes:
-        """The body as it is sent."""
-        return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
 
 
 @dataclass
@@ -301,6 +244,7 @@ class Cluster:
             raise Refused(
                 409, "Conflict", "the object has been modified; please apply your changes to the latest version"
             )
+        after = without_empty_values(after)
         self._valid(before, after)
         if sub == "scale":
             replicas = {"spec": {"replicas": after["spec"]["replicas"]}}
@@ -350,14 +294,25 @@ class Cluster:
         assert asked.body["apiVersion"] == "policy/v1"
         self._same("pods", asked, asked.body.get("deleteOptions", {}).get("preconditions", {}))
         app = self.objects["pods", asked.name]["metadata"]["labels"]["app"]
-        for one in self.of("poddisruptionbudgets"):
-            well = [p for p in self.of("pods") if p["metadata"]["labels"]["app"] == app and ready(p)]
-            if one["spec"]["selector"]["matchLabels"]["app"] == app and len(well) <= one["spec"]["minAvailable"]:
+        budgets = self.of("poddisruptionbudgets")
+        budgets = [one for one in budgets if one["spec"]["selector"]["matchLabels"]["app"] == app]
+        if len(budgets) > 1:
+            # The real server gives this Status as the result of a creation that went well.
+            said = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+            return Answer(201, {"kind": "Status", "status": "Failure", "code": 500, "message": said})
+        for one in budgets:
+            well, least = [p for p in self._of_app(app) if ready(p)], one["spec"]["minAvailable"]
+            if len(well) <= least:
                 said = "Cannot evict pod as it would violate the pod's disruption budget."
-                raise Refused(429, "TooManyRequests", said, **{"retry-after": "10"})
+                name = one["metadata"]["name"]
+                cause = f"The disruption budget {name} needs {least} healthy pods and has {len(well)} currently"
+                raise Refused(429, "TooManyRequests", said, cause=cause, **{"retry-after": "10"})
         if asked.changes:
             self._delete("pods", Asked("delete", "pods", asked.name, {}, {}, {}))
         return Answer(201, {"kind": "Status", "status": "Success", "code": 201})
+
+    def _of_app(self, app: str) -> list[dict[str, Any]]:
+        return [one for one in self.of("pods") if one["metadata"]["labels"]["app"] == app]
 
     def _same(self, plural: str, asked: Asked, preconditions: dict[str, str]) -> None:
         uid = self.objects[plural, asked.name]["metadata"]["uid"]
@@ -383,6 +338,14 @@ class Cluster:
         if tree["spec"].get("paused"):
             tree["status"]["observedGeneration"] = tree["metadata"]["generation"]
             return
+        stuck = [p for p in self.of("pods") if is_owned(p, tree) and not ready(p)]
+        if plural == "statefulsets" and stuck and not self._is_of(stuck[0], tree):
+            # The real one replaces no pod before all of them are ready.
+            want = tree["spec"]["replicas"]
+            tree["status"] |= {"observedGeneration": tree["metadata"]["generation"], "updatedReplicas": 0}
+            tree["status"]["readyReplicas"] = want - len(stuck)
+            self._controller_revision(tree)
+            return
         owner = self._release(tree) if plural == "deployments" else tree
         if plural != "deployments":
             self._controller_revision(tree)
@@ -393,14 +356,19 @@ class Cluster:
         if not rolling:
             self._pods(tree, owner, want, well)
         up = want if well or rolling else 0
-        tree["status"] = {
-            "observedGeneration": tree["metadata"]["generation"],
-            "replicas": want, "updatedReplicas": 0 if rolling else want, "readyReplicas": up, "availableReplicas": up,
+        new = 0 if rolling else want
+        numbers: dict[str, Any] = {
+            "replicas": want, "updatedReplicas": new, "readyReplicas": up, "availableReplicas": up,
             "updateRevision": "now", "currentRevision": "before" if rolling else "now",
         }  # fmt: skip
         if plural == "daemonsets":
-            tree["status"] |= {"desiredNumberScheduled": want, "updatedNumberScheduled": want, "numberAvailable": up,
-                               "numberReady": up}  # fmt: skip
+            numbers = {"desiredNumberScheduled": want, "updatedNumberScheduled": new, "numberAvailable": up,
+                       "numberReady": up}  # fmt: skip
+        tree["status"] = {"observedGeneration": tree["metadata"]["generation"], **numbers}
+
+    @staticmethod
+    def _is_of(pod: dict[str, Any], tree: dict[str, Any]) -> bool:
+        return digest(tree["spec"]["template"]) in pod["metadata"]["name"]
 
     def _release(self, tree: dict[str, Any]) -> dict[str, Any]:
         """The ReplicaSet of the present template; a new one, or an old one again, has the highest revision."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any
@@ -95,7 +96,8 @@ def merged(tree: Any, patch: Any) -> Any:
 
 
 def strategic(tree: Any, patch: Any) -> Any:
-    """A strategic merge patch: lists of objects are merged by `name`; `$patch` replaces or deletes."""
+    """A strategic merge patch: lists of objects are merged by `name`; `$patch` replaces or deletes, `$setElementOrder`
+    orders. As strategicpatch/patch.go does it."""
     if isinstance(patch, dict):
         return _strategic_object(tree, patch)
     if isinstance(patch, list) and patch and all(isinstance(one, dict) and "name" in one for one in patch):
@@ -107,15 +109,33 @@ def _strategic_object(tree: Any, patch: dict[str, Any]) -> dict[str, Any]:
     if patch.get("$patch") == "replace":
         return {key: value for key, value in patch.items() if key != "$patch"}
     found = dict(tree) if isinstance(tree, dict) else {}
+    orders = {key.partition("/")[2]: value for key, value in patch.items() if key.startswith(_ORDER)}
     for key, value in patch.items():
+        if key.startswith(_ORDER):
+            continue
         if value is None:
             found.pop(key, None)
+        elif key in orders:
+            found[key] = _strategic_list(found.get(key) or [], value, [one["name"] for one in orders[key]])
         else:
             found[key] = strategic(found.get(key), value)
     return found
 
 
-def _strategic_list(tree: list[Any], patch: list[dict[str, Any]]) -> list[Any]:
+def without_empty_values(tree: dict[str, Any]) -> dict[str, Any]:
+    """An object without the empty values of its variables, which the real server leaves out."""
+    found = copy.deepcopy(tree)
+    for container in field_of(found, "spec.template.spec").get("containers", []):
+        for entry in container.get("env", []):
+            if entry.get("value") == "":
+                del entry["value"]
+    return found
+
+
+_ORDER = "$setElementOrder/"
+
+
+def _strategic_list(tree: list[Any], patch: list[dict[str, Any]], order: list[str] | None = None) -> list[Any]:
     found = {one["name"]: one for one in tree}
     for one in patch:
         if one.get("$patch") == "delete":
@@ -124,7 +144,21 @@ def _strategic_list(tree: list[Any], patch: list[dict[str, Any]]) -> list[Any]:
             raise AssertionError("the real server would replace the whole list")
         else:
             found[one["name"]] = strategic(found.get(one["name"], {}), one)
-    return list(found.values())
+    patched = [one["name"] for one in patch if "$patch" not in one]
+    if order is not None:
+        assert [name for name in order if name in patched] == patched, "the real server refuses another order"
+    return [found[name] for name in _ordered([one["name"] for one in tree], list(found), order or patched)]
+
+
+def _ordered(before: list[str], names: list[str], order: list[str]) -> list[str]:
+    """As mergeSortedSlice does it: what is patched keeps the order of the patch; what is only there goes before it as
+    far as both were there and stood so. So what is new comes first."""
+    right, told = [name for name in order if name in names], []
+    for name in [name for name in names if name not in right]:
+        while right and not (right[0] in before and before.index(name) < before.index(right[0])):
+            told.append(right.pop(0))
+        told.append(name)
+    return [*told, *right]
 
 
 def digest(tree: Any) -> str:
@@ -135,6 +169,11 @@ def digest(tree: Any) -> str:
 def owner_of(tree: dict[str, Any]) -> str:
     """The uid of the controller that an object belongs to."""
     return str(tree["metadata"]["ownerReferences"][0]["uid"])
+
+
+def is_owned(tree: dict[str, Any], owner: dict[str, Any]) -> bool:
+    """Whether an object belongs to another one."""
+    return any(one["uid"] == owner["metadata"]["uid"] for one in tree["metadata"]["ownerReferences"])
 
 
 def ready(one: dict[str, Any]) -> bool:

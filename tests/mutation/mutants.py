@@ -144,23 +144,31 @@ def _in_body(function: ast.FunctionDef | ast.AsyncFunctionDef, names: Mapping[st
     yield from _statements(function, "body", names)
 
 
-def _statements(holder: ast.AST, field: str, names: Mapping[str, Any]) -> Iterator[_Place]:
-    """Of a block: each statement as a whole, then its parts, then the blocks within."""
+def _statements(holder: ast.AST, field: str, names: Mapping[str, Any], ends: bool = True) -> Iterator[_Place]:
+    """Of a block: each statement as a whole, then its parts, then the blocks within. `ends`: the function ends with
+    the block, so that a `return` at its end may as well be left out."""
     block: list[ast.stmt] = getattr(holder, field)
     for index, statement in enumerate(block):
         if isinstance(statement, ast.Assert) or _says_nothing(statement):
             continue
-        last = isinstance(holder, ast.FunctionDef) and index == len(block) - 1
+        last = ends and index == len(block) - 1
         for new in _instead(statement, last):
             yield statement.lineno, statement, Edit(holder, field, index, ast.copy_location(new, statement))
         yield from _parts(statement, statement.lineno, names)
         for inner in ("body", "orelse", "finalbody"):
             if isinstance(getattr(statement, inner, None), list):
-                yield from _statements(statement, inner, names)
+                yield from _statements(statement, inner, names, last and _falls_through(statement, inner))
         for handler in getattr(statement, "handlers", ()):
-            yield from _statements(handler, "body", names)
+            yield from _statements(handler, "body", names, last)
         for case in getattr(statement, "cases", ()):
-            yield from _statements(case, "body", names)
+            yield from _statements(case, "body", names, last)
+
+
+def _falls_through(statement: ast.stmt, inner: str) -> bool:
+    """Whether nothing follows that block of a statement which is a function's last: no other round, no `else`."""
+    if isinstance(statement, ast.Try):
+        return inner == "orelse" or (inner == "body" and not statement.orelse)
+    return not isinstance(statement, ast.For | ast.AsyncFor | ast.While)
 
 
 def _says_nothing(statement: ast.stmt) -> bool:

@@ -66,7 +66,9 @@ class Measured:
     seconds: dict[str, float] = field(default_factory=dict)
     """Of a processor."""
     whole: bool = True
-    """False when there was no time to run every test."""
+    """False when there was no time to run every test, or one fails anyway."""
+    failing: list[str] = field(default_factory=list)
+    """Tests that fail with nothing changed."""
 
 
 class Plugin:
@@ -78,6 +80,8 @@ class Plugin:
         self._modules, self._chosen, self._workers, self._until = tuple(modules), chosen, workers, until
         self.outcomes: list[Outcome] = []
         """Of every mutant, as soon as the tests are collected; interrupted by hand, of those so far."""
+        self.failing: list[str] = []
+        """Tests that fail with nothing changed: then what no other test notices counts as not tried."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Instead of running the tests."""
@@ -91,6 +95,7 @@ class Plugin:
         gc.collect()
         gc.freeze()
         measured = _measured(items, sources, functions, self._time_left())
+        self.failing = measured.failing
         waiting = [
             (source, mutant)
             for source in sources
@@ -340,9 +345,10 @@ def _measured(
     os.waitpid(pid, 0)
     measured = Measured()
     found = json.loads(told) if told else {}
-    measured.whole = len(found) == len(items)
+    measured.failing = [test for test, (seconds, _) in found.items() if seconds is None]
+    measured.whole = len(found) == len(items) and not measured.failing
     for test, (seconds, lines) in found.items():
-        measured.seconds[test] = seconds
+        measured.seconds[test] = seconds or 0.0
         for module, line in lines:
             measured.reached[module, line].append(test)
     return measured
@@ -353,21 +359,21 @@ def _look(
     sources: list[Source],
     functions: dict[tuple[str, str, int], list[FunctionType]],
     until: float | None,
-) -> dict[str, tuple[float, list[tuple[str, int]]]]:
-    """Of each test that was run: what it takes, and the lines that it reaches (none, when it fails as it is)."""
+) -> dict[str, tuple[float | None, list[tuple[str, int]]]]:
+    """Of each test that was run: what it takes, and the lines that it reaches; None and none when it fails as it is."""
     reached: set[tuple[str, int]] = set()
     setattr(builtins, HIT, lambda module, line: reached.add((module, line)))
     for source in sources:
         marked = _Marking(source.module).visit(ast.parse(Path(source.path).read_text(encoding="utf-8"), source.path))
         _swap(Source(source.module, source.path, marked), functions)
-    found: dict[str, tuple[float, list[tuple[str, int]]]] = {}
+    found: dict[str, tuple[float | None, list[tuple[str, int]]]] = {}
     for name, item in items.items():
         if until is not None and time.monotonic() > until:
             break
         reached.clear()
         began = time.process_time()
         if _failed(item):
-            sys.stderr.write(f"left out, it fails as it is: {name}\n")
-            reached.clear()
-        found[name] = (time.process_time() - began, sorted(reached))
+            found[name] = (None, [])
+        else:
+            found[name] = (time.process_time() - began, sorted(reached))
     return found

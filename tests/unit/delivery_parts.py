@@ -164,10 +164,11 @@ class Bench:
         self.now = end
 
     async def begun(self, ready: Callable[[], bool]) -> None:
-        """One pass, then the event loop's turns until something is so."""
+        """One pass, then the event loop's turns until something is so. Raises TimeoutError when it never is."""
         await self.delivery.work(self.now)
-        while not ready():
-            await asyncio.wait({asyncio.ensure_future(_nothing())})
+        async with asyncio.timeout(10):
+            while not ready():
+                await asyncio.wait({asyncio.ensure_future(_nothing())})
 
     async def rows(self) -> dict[str, MessageRow]:
         return {m.id: m for m in await self.store.messages_of("i1")}

@@ -36,6 +36,10 @@ def made(markup: str, offers: int = 0, mentions: tuple[str, ...] = ()) -> list[d
     return list(blocks(markup, [offer(n) for n in range(offers)], mentions))
 
 
+def rows(offers: list[Offer]) -> list[Any]:
+    return list(actions(offers))
+
+
 def refused(given: list[dict[str, Any]]) -> str | None:
     return refusal({"text": "t", "blocks": given})
 
@@ -129,12 +133,12 @@ def test_a_text_is_taken_as_it_stands() -> None:
 
 
 def test_nothing_on_offer_is_no_row_of_buttons() -> None:
-    assert actions([]) is None
+    assert list(actions([])) == []
 
 
 @pytest.mark.parametrize("count", range(1, 13))
-def test_the_first_few_are_buttons_and_all_others_are_in_one_menu(count: int) -> None:
-    row: Any = actions([offer(n) for n in range(count)])
+def test_the_first_few_are_buttons_and_what_needs_no_question_is_in_one_menu(count: int) -> None:
+    (row,) = rows([offer(n) for n in range(count)])
     assert refused([row]) is None
     buttons = [one for one in row["elements"] if one["type"] == "button"]
     menus = [one for one in row["elements"] if one["type"] != "button"]
@@ -146,7 +150,7 @@ def test_the_first_few_are_buttons_and_all_others_are_in_one_menu(count: int) ->
 
 
 def test_a_button_says_what_it_does_and_asks_before_what_cannot_be_taken_back() -> None:
-    row: Any = actions([offer(verb="takeover", label="Take over", style="danger", confirm="Automation stops.")])
+    (row,) = rows([offer(verb="takeover", label="Take over", style="danger", confirm="Automation stops.")])
     (button,) = row["elements"]
     assert (button["action_id"], button["text"]["text"], button["style"]) == (
         "responder:takeover:0", "Take over", "danger"
@@ -157,27 +161,42 @@ def test_a_button_says_what_it_does_and_asks_before_what_cannot_be_taken_back() 
     }  # fmt: skip
 
 
-def test_a_menu_asks_once_and_tells_what_each_entry_means() -> None:
-    more = [offer(3, label="Stop", confirm="No step follows."), offer(4), offer(5, label="Pause", confirm="All stops.")]
-    row: Any = actions([*(offer(n) for n in range(3)), *more])
-    said = row["elements"][-1]["confirm"]["text"]["text"]
-    assert said == "Stop: No step follows. Pause: All stops."
-    plain: Any = actions([offer(n) for n in range(5)])
-    assert "confirm" not in plain["elements"][-1]
+def test_each_question_is_about_what_was_pressed_and_nothing_else() -> None:
+    stop, pause = (
+        offer(n, label=label, confirm=said)
+        for n, label, said in ((3, "Stop", "No step follows."), (5, "Pause", "All."))
+    )
+    first, below = rows([offer(0), offer(1, confirm="It is yours."), offer(2), stop, offer(4), pause, offer(6)])
+    assert [one["type"] for one in first["elements"]] == ["button", "button", "button", "overflow"]
+    menu = first["elements"][-1]
+    assert [one["text"]["text"] for one in menu["options"]] == ["Do 4", "Do 6"], "what is harmless is not asked for"
+    assert "confirm" not in menu
+    asked = {one["text"]["text"]: one["confirm"]["text"]["text"] for one in below["elements"]}
+    assert asked == {"Stop": "No step follows.", "Pause": "All."}
+
+
+def test_further_buttons_stand_below_and_the_last_of_very_many_stays() -> None:
+    offers = [offer(n, label=f"Do {n}", confirm="Sure?", style="danger") for n in range(20)]
+    found = list(blocks("above\n\n[buttons]\n\nbelow", offers))
+    assert [block["type"] for block in found] == ["section", "actions", "actions", "context", "section"]
+    below: Any = found[2]
+    assert [one["value"].split("|")[0] for one in below["elements"]] == ["i3", "i4", "i5", "i6", "i7", "i19"]
+    assert "style" not in str(below), "what is pressed first catches the eye"
+    assert "responder --help" in str(found[3])
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize("count", [1, 6, 12])
 def test_whatever_a_label_holds_it_is_a_button(text: str, count: int) -> None:
-    row: Any = actions([offer(n, label=text, confirm=text * 3, token=TOKEN) for n in range(count)])
-    assert refused([row]) is None
-    json.dumps(row).encode()
-    assert list(mentioned("", [row])) == []
-    texts = [one["text"]["text"] for one in row["elements"] if "text" in one]
+    made = rows([offer(n, label=text, confirm=text * 3 * (n % 3), token=TOKEN) for n in range(count)])
+    assert refused(made) is None
+    json.dumps(made).encode()
+    assert list(mentioned("", made)) == []
+    texts = [one["text"]["text"] for row in made for one in row.get("elements", ()) if one["type"] == "button"]
     assert all(0 < len(one) <= MAX_LABEL and "\n" not in one for one in texts)
 
 
 def test_no_two_actions_of_a_message_have_one_name() -> None:
-    row: Any = actions([offer(n, verb="settle") for n in range(9)])
-    names = [one["action_id"] for one in row["elements"]]
+    made = rows([offer(n, verb="settle", confirm="Sure?" if n % 2 else "") for n in range(9)])
+    names = [one["action_id"] for row in made for one in row["elements"]]
     assert all(a != b for a, b in itertools.combinations(names, 2))

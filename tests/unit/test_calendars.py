@@ -337,6 +337,28 @@ def test_a_mistake_says_what_to_write(written: dict[str, object], message: str, 
     assert hint in cure
 
 
+def test_of_an_endless_name_the_beginning_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ((said, _),) = mistakes_of(exchange="X" * 70)
+    assert said == f"unknown exchange '{'X' * 60}'"
+    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
+    ((said, _),) = mistakes_of(exchange="X" * 70)
+    assert said == f"the sessions of '{'X' * 60}' need a package that is not installed"
+
+
+def test_of_several_keys_that_cannot_be_the_first_is_named() -> None:
+    ((said, cure),) = mistakes_of(exchange="XBOM", days="mon", timezone="UTC")
+    assert ("'days'" in said, cure) == (True, "remove `days:`")
+
+
+def test_what_is_open_before_a_session_is_known_as_much_shorter() -> None:
+    """The session after the last known day may begin with its margin on that day."""
+    plain, early = known_until(calendar(exchange="XBOM")), known_until(calendar(exchange="XBOM", before="30m"))
+    assert plain is not None
+    assert early == plain - 30 * MINUTE
+    late = calendar(exchange="XBOM", before="30m")
+    assert [state_of(late, NAME, early + shift).known for shift in (-1, 0)] == [True, False]
+
+
 def test_without_the_library_an_exchange_is_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     nse = calendar(exchange="XLIS")
     monkeypatch.setitem(sys.modules, "exchange_calendars", None)

@@ -233,6 +233,32 @@ def looked(value: float | None, *, holds: bool = False, age: int = 0) -> f.Fact 
     return fact(decide(view(*TRIED, gathered, at=5 * MINUTE, rules=MACHINE)))
 
 
+@pytest.mark.parametrize(
+    ("promise", "holds", "page"),
+    [
+        ({"run": "halt", "page": "boss"}, False, ("boss",)),
+        ({"run": "halt"}, False, ("first",)),
+        ({"run": "halt"}, True, ()),
+    ],
+    ids=["the promise's own people", "else the ladder's", "fixed all the same"],
+)
+def test_after_a_superseded_run_no_promise_starts_and_people_decide(
+    promise: dict[str, str], holds: bool, page: tuple[str, ...]
+) -> None:
+    """Its runbook would go over the change of the incident that came first (docs/adr/0022)."""
+    cut_short = f.RunEnded(run=1, result=Result.UNVERIFIED, why="superseded", superseded="i9")
+    now = T0 + 5 * MINUTE
+    seen = Observation(check="risk", value=0.5 if holds else 2.0, observed_at=now, asked_at=now)
+    facts = (fired(), L1, started(), intended(), ended(Outcome.OK), cut_short, f.UrgentTold(number=1, page=(), why="x"),
+             5 * MINUTE, f.MachineGathered(round=0, index=0, observation=seen, holds=holds))  # fmt: skip
+    rules = rules_of(a_runbook(unless_fixed={"5m": promise}), HALT)
+    found = fact(decide(view(*facts, at=5 * MINUTE, rules=rules)))
+    assert isinstance(found, f.MachineFired)
+    assert (found.runbook, found.good, found.page) == (None, holds, page)
+    held = "fixed: value 0.5 < 1" if holds else "incident i9 superseded the run, so halt is for people to decide"
+    assert found.held == held
+
+
 def test_a_promise_is_judged_on_evidence_alone() -> None:
     assert looked(2.0) == FIRED.model_copy(update={"runbook": "halt"})
     assert looked(2.0, age=10 * SECOND) == FIRED.model_copy(update={"runbook": "halt"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import PrivateAttr
@@ -10,7 +12,7 @@ from pydantic import PrivateAttr
 from responder import facts as f
 from responder.contracts import Message
 from responder.errors import Permanent, Temporary
-from responder.records import Lane, Sending
+from responder.records import Lane, MessageRow, Sending
 from responder.timing import MINUTE, SECOND
 from tests.unit.delivery_parts import (
     CLOSED,
@@ -19,7 +21,48 @@ from tests.unit.delivery_parts import (
     SECOND_LEVEL,
     Bench,
     Pager,
+    Put,
 )
+
+
+def another_page(name: str, at: int, **known: int) -> MessageRow:
+    row = MessageRow(name, "i1", 0, Lane.PAGE, "pager", "page", name, created_at=at, next_at=at)
+    return replace(row, **known)  # type: ignore[arg-type]
+
+
+async def test_a_page_does_not_wait_for_the_one_that_tries_a_pager_which_is_down() -> None:
+    bench = Bench()
+    bench.pager._troubles.extend([Temporary("503")] * 4)
+    await bench.happens(OPENED, LEVEL)
+    await bench.run(6 * SECOND)
+    bench.pager._gate = asyncio.Event()
+    bench.now += SECOND
+    await bench.begun(lambda: bench.pager._tried == 4)
+    waiting = another_page("m2", bench.now)
+    for row in (replace(waiting, created_at=bench.now - 59 * SECOND), another_page("m3", bench.now)):
+        await bench.store.submit(Put(bench.new_id(), row))
+    await bench.begun(lambda: bench.delivery.busy == 1)  # word of it is written
+    await bench.begun(lambda: bool(bench.last._sent))
+    assert ([m.id for m in bench.last._sent], bench.pager._tried) == (["m2>last"], 4)
+    bench.pager._gate.set()
+    await bench.run(20 * SECOND)
+    assert "m3" in {m.id for m in bench.pager._sent}
+    assert [m.id for m in bench.last._sent] == ["m2>last"], "the others waited for less than a minute"
+
+
+class Paced(Pager):
+    pace: ClassVar[int] = 10 * SECOND
+    burst: ClassVar[int] = 1
+
+
+async def test_a_page_that_failed_and_then_waits_for_its_turn_is_handed_over_after_a_minute() -> None:
+    bench = Bench(pager=Paced())
+    await bench.happens(OPENED)
+    for number in range(9):
+        row = another_page(f"m{number}", bench.now, attempts=number // 8, rank=-number)
+        await bench.store.submit(Put(bench.new_id(), row))
+    await bench.run(61 * SECOND)
+    assert [m.id for m in bench.last._sent if m.kind == "page"] == ["m6>last", "m7>last", "m8>last"]
 
 
 async def test_a_page_replaces_the_one_before_it_at_the_same_destination() -> None:

@@ -225,6 +225,6 @@ def test_the_order_of_the_gates_is_fixed() -> None:
     """The order of the reasons that people see, and of who is asked before anything outside is (design 5.5)."""
     assert [gate.__name__ for gate in LOCAL] == [
         "pause", "mode", "env", "cooldown", "runs", "ineffective", "lock", "storm", "relapse", "success", "calendar",
-        "yields",
+        "yields_to",
     ]  # fmt: skip
-    assert [gate.__name__ for gate in INFORMED] == ["alerts", "evidence", "budget", "changes"]
+    assert [gate.__name__ for gate in INFORMED] == ["alerts", "only_if", "budget", "changes"]

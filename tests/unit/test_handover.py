@@ -103,12 +103,14 @@ def test_locks_the_pause_and_what_is_dead_are_told() -> None:
         replace(
             EMPTY,
             pause=Pause(paused=True, actor="otto", at=T0, reason="maintenance"),
+            unread=("lock:redis:mymaster",),
             locks={"t": Lock(incident="i1", run=1, since=T0, unknown=True)},
             letters=(DeadLetterRow("d1", T0, "am", "not JSON", b"{"),),
             messages=(row,),
         )
     )
     assert found["pause"] == {"actor": "otto", "at": "2026-11-20T14:00:00Z", "reason": "maintenance"}
+    assert found["unreadable"] == ["lock:redis:mymaster"]
     assert [(lock["target"], lock["unknown"]) for lock in found["locks"]] == [("t", True)]
     assert [(d["id"], d["bytes"], "body" in d) for d in found["dead_letters"]] == [("d1", 1, False)]
     assert [(m["destination"], m["error"]) for m in found["dead_messages"]] == [("desk", "no such key")]

@@ -46,6 +46,7 @@ ANY: list[f.Fact] = [
     f.StormShrank(incident="c"),
     f.AlertsSilenced(fingerprints=("a", "none"), why="s1"), f.AlertsUnsilenced(fingerprints=("a",)),
     f.StormGrew(incident="c", title="", target="t"), f.CountdownHeld(round=0, index=0, until=T0),
+    f.CalendarOverridden(runbook="var-breach", until=T0, hours="", note=""),
 ]  # fmt: skip
 
 

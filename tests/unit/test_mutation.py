@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
+import tomllib
 from enum import Enum
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests.mutation import __main__ as mutation
 from tests.mutation.__main__ import (
     ALONE,
     CHECKOUT,
+    EXPLAINED,
     MODULES,
     STORIES,
     UNIT,
@@ -23,7 +26,7 @@ from tests.mutation.__main__ import (
     told,
 )
 from tests.mutation.mutants import Mutant, Source, mutants
-from tests.mutation.running import Outcome
+from tests.mutation.running import Outcome, Plugin
 
 
 class Colour(Enum):
@@ -72,6 +75,22 @@ def test_conditions_and_what_ends_early() -> None:
     assert changes(text) == ["a -> not a", "return None -> pass", "continue -> break", "continue -> pass"]
 
 
+@pytest.mark.parametrize(
+    ("body", "made"),
+    [
+        ("if a:\n        return None", False),
+        ("if a:\n        b = c\n    else:\n        return None", False),
+        ("try:\n        b = c\n    except E:\n        return None", False),
+        ("try:\n        return None\n    except E:\n        b = c", False),
+        ("try:\n        return None\n    except E:\n        b = c\n    else:\n        f()", True),
+        ("for a in b:\n        return None", True),
+        ("if a:\n        return None\n    b = c", True),
+    ],
+)
+def test_a_return_that_changes_nothing_is_not_left_out(body: str, made: bool) -> None:
+    assert ("return None -> pass" in changes(f"def f():\n    {body}\n")) is made
+
+
 def test_constants_of_a_module_and_what_a_table_misses() -> None:
     assert changes("A = 5 * S") == ["5 * S -> 5 // S", "5 * S -> 6 * S", "5 * S -> 4 * S"]
     assert changes("B: tuple = (f, g)") == ["f -> left out", "g -> left out"]
@@ -115,6 +134,78 @@ def test_what_there_was_no_time_for_is_neither_killed_nor_survived() -> None:
     assert "no time was left for 2 mutants" in told([counted], 1.0)
     some = count("guards", [*late, outcome("guards.f: c", "a test")], {})
     assert (some.says, some.enough, some.untried) == ("100.0%", True, 2)
+
+
+@pytest.mark.parametrize(
+    ("killed", "survived", "untried", "too_many"),
+    [
+        (0, 0, 0, False),
+        (9, 1, 0, False),
+        (8, 1, 0, True),
+        (8, 1, 1, False),
+        (0, 1, 8, True),
+        (0, 1, 9, False),
+        (0, 0, 9, False),
+    ],
+)
+def test_what_was_not_tried_may_all_be_killed(killed: int, survived: int, untried: int, too_many: bool) -> None:
+    """A slow machine tries fewer: what it has seen must be too much whatever it has not seen."""
+    outcomes = [outcome(f"guards.f: k{n}", "a test") for n in range(killed)]
+    outcomes += [outcome(f"guards.f: s{n}", None) for n in range(survived)]
+    outcomes += [outcome(f"guards.f: u{n}", None, tried=False) for n in range(untried)]
+    assert count("guards", outcomes, {}).too_many is too_many
+
+
+FOUND = [outcome("guards.f: killed", "a test"), outcome("guards.f: survived", None)]
+
+
+@pytest.mark.parametrize(
+    ("options", "outcomes", "failing", "status"),
+    [
+        (["--changed"], FOUND, [], 1),
+        (["--changed"], FOUND[:1], [], 0),
+        (["--changed"], [*FOUND, *[outcome(f"guards.f: {n}", None, tried=False) for n in range(8)]], [], 0),
+        (["--changed"], FOUND[:1], ["test_x"], 0),
+        ([], FOUND, [], 1),
+        ([], FOUND[:1], [], 0),
+        ([], FOUND[:1], ["test_x"], 1),
+    ],
+)
+def test_what_makes_it_fail(
+    options: list[str],
+    outcomes: list[Outcome],
+    failing: list[str],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ran(_: list[str], plugins: list[Plugin]) -> pytest.ExitCode:
+        plugins[0].outcomes, plugins[0].failing = outcomes, failing
+        return pytest.ExitCode.OK
+
+    monkeypatch.setenv("CI", "1")
+    monkeypatch.setattr(mutation, "base_of", lambda _: "a commit")
+    monkeypatch.setattr(mutation, "changed_lines", lambda base, modules: {"guards": {1}})
+    monkeypatch.setattr(mutation, "not_surviving", lambda *_: [])
+    monkeypatch.setattr("pytest.main", ran)
+    monkeypatch.setattr("sys.argv", ["mutation", *options, *([] if options else ["guards"])])
+    assert mutation.main() == status
+    said = capsys.readouterr().out
+    assert ("Write a test" in said) is (bool(options) and status == 1)
+    assert ("fails as it is" in said) is bool(failing)
+
+
+def test_what_is_explained_is_there() -> None:
+    """Of the code of today; whether a test kills it by now, `make mutation` finds out."""
+    explained: dict[str, str] = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["survivors"]
+    known: set[str] = set()
+    for name in {mutant.partition(".")[0] for mutant in explained}:
+        module = importlib.import_module(f"responder.{name}")
+        assert module.__file__ is not None
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        known |= {m.name for m in mutants(Source(module.__name__, module.__file__, tree), vars(module))}
+    assert explained.keys() <= known
+    assert all(len(why) > 20 or why == "The same." for why in explained.values())
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -5,6 +5,7 @@ Each test notices a small change of `operations` that no other unit test does (`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,9 +17,9 @@ from responder.desk import Shelf
 from responder.draft import Worker
 from responder.errors import Rejected
 from responder.incident import Due, Incident
-from responder.operations import UNWATCHED, Ended, Learned, Postpone, Readings, Remind, Report, Tick, Touch
+from responder.operations import UNWATCHED, Ended, Learned, Postpone, Readings, Rearm, Remind, Report, Tick, Touch
 from responder.recorded import Effect, Observation, Outcome, ProbeAnswer, Result, StepStatus
-from responder.records import IncidentRow, Keys, ScopeRow
+from responder.records import IncidentRow, Keys, ScopeRow, TimerRow
 from responder.scopes import InForce
 from responder.timing import HOUR, MINUTE, SECOND
 from responder.view import Gather
@@ -399,3 +400,27 @@ def test_a_reminder_has_one_row(remind: int | None) -> None:
     rows = [t for t in ledger.writes[-1].timers if t.subject == f"scope:{name}"]
     expected = Due(kind="remind", round=0, due=0 if remind is None else T0 + HOUR)
     assert [(row.due, row.gone) for row in rows] == [(expected, remind is None)]
+
+
+# --- timers that were lost --------------------------------------------------------------------------------------------
+
+
+def rearmed(ledger: Ledger) -> list[TimerRow]:
+    """The timers that are written again."""
+    ledger.do(Rearm("a", "i1"))
+    return list(ledger.writes[-1].timers)
+
+
+def test_what_an_open_incident_has_to_do_is_on_the_clock_again() -> None:
+    agenda = (Due(kind="level", round=0, due=T0 + MINUTE), Due(kind="work", round=0, due=T0, work=True))
+    assert Rearm("a", "i1").reads() == Keys(incidents=frozenset({"i1"}))
+    assert rearmed(ledger_of(agenda=agenda)) == [TimerRow("i1", due) for due in agenda]
+
+
+def test_what_is_over_or_unknown_gets_no_timer() -> None:
+    over = ledger_of(agenda=(Due(kind="level", round=0, due=T0 + MINUTE),))
+    row = over.state.incidents["i1"]
+    assert row is not None
+    over.state.incidents["i1"] = replace(row, open_key=None)
+    assert rearmed(over) == []
+    assert rearmed(Ledger()) == []

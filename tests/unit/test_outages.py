@@ -18,7 +18,7 @@ def a_page(name: str, template: str = "page") -> MessageRow:
 def down(failures: int = FAILED_FROM) -> Outages:
     outages = Outages()
     for _ in range(failures):
-        until = outages.held(T0).get("pager", T0)
+        until = max(T0, outages.held_until("pager"))
         outages.failed(a_page("m1"), until)
     return outages
 
@@ -26,7 +26,7 @@ def down(failures: int = FAILED_FROM) -> Outages:
 def test_a_few_failures_hold_nothing_back() -> None:
     outages = down(FAILED_FROM - 1)
     outages.begins(a_page("m1"))
-    assert outages.held(T0) == {}
+    assert outages.held(T0) == set()
     assert not outages.tries_another("pager")
 
 
@@ -34,9 +34,9 @@ def test_one_that_is_down_is_left_alone_longer_and_longer() -> None:
     waits = []
     outages, now = down(), T0
     for _ in range(8):
-        until = outages.held(now)["pager"]
+        until = outages.held_until("pager")
         waits.append((until - now) // SECOND)
-        assert outages.held(until) == {}
+        assert outages.held(until) == set()
         now = until
         outages.failed(a_page("m1"), now)
     assert waits == [1, 2, 4, 8, 15, 15, 15, 15]
@@ -45,16 +45,17 @@ def test_one_that_is_down_is_left_alone_longer_and_longer() -> None:
 
 def test_what_began_before_it_was_known_counts_once() -> None:
     outages = down()
-    before = outages.held(T0)
+    before = outages.held_until("pager")
     for _ in range(30):
         outages.failed(a_page("m1"), T0)
-    assert outages.held(T0) == before
+    assert outages.held_until("pager") == before
 
 
 def test_one_message_at_a_time_tries() -> None:
     outages = down()
     outages.begins(a_page("m1"))
     assert outages.tries_another("pager")
+    assert outages.held(T0 + HOUR) == {"pager"}, "who waits is looked for among them all"
     assert not outages.tries_another("chat")
     outages.ended(a_page("m2"))
     assert outages.tries_another("pager")
@@ -65,11 +66,11 @@ def test_one_message_at_a_time_tries() -> None:
 def test_one_that_worked_is_there_for_all() -> None:
     outages = down()
     outages.worked(a_page("m1"))
-    assert outages.held(T0) == {}
+    assert outages.held(T0) == set()
     outages.begins(a_page("m1"))
     assert not outages.tries_another("pager")
     outages.failed(a_page("m1"), T0)
-    assert outages.held(T0) == {}
+    assert outages.held(T0) == set()
 
 
 def test_what_a_destination_asked_for_outlasts_a_message_that_it_took() -> None:
@@ -77,15 +78,16 @@ def test_what_a_destination_asked_for_outlasts_a_message_that_it_took() -> None:
     outages.asked_to_wait("pager", T0 + HOUR)
     outages.asked_to_wait("pager", T0 + SECOND)
     outages.worked(a_page("m1"))
-    assert outages.held(T0) == {"pager": T0 + HOUR}
-    assert outages.held(T0 + HOUR) == {}
+    assert outages.held(T0) == {"pager"}
+    assert outages.held_until("pager") == T0 + HOUR
+    assert outages.held(T0 + HOUR) == set()
 
 
 def test_a_note_that_cannot_be_written_says_nothing_of_pages() -> None:
     outages = Outages()
     for _ in range(10):
         outages.failed(a_page("n1", "note"), T0)
-    assert outages.held(T0) == {}
+    assert outages.held(T0) == set()
     outages = down()
     outages.begins(a_page("n1", "note"))
     assert not outages.tries_another("pager")

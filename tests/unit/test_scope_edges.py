@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from responder import facts as f
+from responder.automation import Automation
 from responder.cases import ask, only_lowers
 from responder.fuses import changes, relapse, success
 from responder.recorded import Answer, Cause, Effect, Outcome, Recorded, Result, StepStatus
@@ -20,20 +22,24 @@ from responder.scopes import (
     Draw,
     Draws,
     InForce,
+    Lock,
     Opens,
     Results,
     RunCount,
     RunEnd,
     ScopeText,
     asked_of,
+    legible,
     opens_name,
+    pause_of,
     paused_what,
     recent,
     scheduled_name,
     storm_name,
+    unreadable,
 )
 from responder.scoping import DRAWS_KEPT, KEPT_BENEATH, ScopeChange, opens_after, scopes_after
-from responder.timing import DAY, HOUR, MINUTE
+from responder.timing import DAY, HOUR, MINUTE, format_time
 from tests.builders import T0, a_plan, a_runbook, cut_step, ended, fired, intended, opened, rules_of, started, told
 from tests.unit.test_fuses import case
 
@@ -261,3 +267,143 @@ def test_a_trial_comes_exactly_at_the_end_of_the_rest() -> None:
     assert len(waits.reason.rpartition("until ")[2]) == len("2026-11-20T15:00:00Z")
     proved = (*ends, RunEnd(at=T0, good=True), RunEnd(at=T0, good=False))
     assert success(case({"results:cut": Results(ends=proved)})).reason == "1 of 2 runs of cut helped"
+
+
+# --- what a run leaves, seen from its end -----------------------------------------------------------------------------
+
+OURS = Lock(incident="i1", run=1, since=T0)
+OTHER_RUN = 7
+DONE = f.StepEnded(run=1, step="cut", status=StepStatus.DONE)
+
+
+def test_a_run_that_nobody_remembers_any_more_changes_nothing() -> None:
+    """Of an incident's runs only the latest are kept in its state."""
+    for late in (
+        f.StepEnded(run=OTHER_RUN, step="cut", status=StepStatus.UNKNOWN),
+        f.RunEnded(run=OTHER_RUN, result=Result.FIXED, why=""),
+        f.Settled(attempt="i1.7.cut.1", applied=True, reason="seen"),
+    ):
+        assert after(*BEGUN, intended(), late, lock=OURS) == []
+
+
+def test_of_two_tries_that_both_happened_the_latest_is_in_force() -> None:
+    tries = (intended(1, a_plan(before=0.25)), ended(Outcome.OK, 1), intended(2, a_plan(before=0.2)))
+    body = named(after(*BEGUN, *tries, ended(Outcome.OK, 2), DONE), "in_force").body
+    assert isinstance(body, InForce)
+    assert (body.attempt, body.before) == ("i1.1.cut.2", 0.2)
+
+
+def test_harm_by_two_steps_lies_one_upon_the_other() -> None:
+    undo = {"approval": "desk"}
+    book = a_runbook(steps=[cut_step(undo=undo), cut_step(id="more", undo=undo)])
+    both = [
+        x
+        for step in ("cut", "more")
+        for number in (1, 2)
+        for x in (
+            intended(number, step=step, attempt=f"i1.1.{step}.{number}"),
+            ended(Outcome.OK, number, attempt=f"i1.1.{step}.{number}"),
+        )
+    ]
+    over = f.RunEnded(run=1, result=Result.HARMFUL, why="")
+    incident = told(opened(), fired(), started(steps=("cut", "more")), *both, over)
+    event = f.Event(id="e", incident="i1", seq=9, at=T0, actor="responder", fact=over)
+    found = named(scopes_after(incident, event, rules_of(book).runbooks["cut"], NOTHING), "in_force").body
+    assert isinstance(found, InForce)
+    assert found.beneath is not None
+    assert [found.attempt, found.beneath.attempt, found.depth] == ["i1.1.more.2", "i1.1.cut.2", 2]
+
+
+@pytest.mark.parametrize(
+    ("second", "kept"),
+    [([], True), ([ended(Outcome.UNKNOWN, 2)], True), ([ended(Outcome.PERMANENT, 2)], False)],
+    ids=["no outcome", "unknown", "known"],
+)
+def test_one_try_that_nobody_knows_about_keeps_the_target_locked(second: list[f.Fact], kept: bool) -> None:
+    tries = (intended(1), ended(Outcome.OK, 1), intended(2), *second)
+    unknown = [f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN)] if kept and second else []
+    over = f.RunEnded(run=1, result=Result.FAILED, why="")
+    left = named(after(*BEGUN, *tries, *unknown, over, lock=OURS), "lock").body
+    assert left == (OURS.model_copy(update={"unknown": True}) if kept else None)
+
+
+def test_a_person_who_says_that_it_was_put_back_ends_what_is_in_force() -> None:
+    """The restore's own outcome was lost; its step must not be taken for a change that needs to be put back."""
+    body = below(2)
+    run = started(cause=Cause.RESTORE, restores=body.attempt)
+    lost = (intended(), ended(Outcome.UNKNOWN), f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN))
+    over = f.RunEnded(run=1, result=Result.UNKNOWN, why="")
+    for applied in (True, False):
+        said = f.Settled(attempt="i1.1.cut.1", applied=applied, reason="seen")
+        found = after(opened(), fired(), run, *lost, over, said, in_force=body)
+        assert [change.body for change in found if change.name.startswith("in_force")] == [body.beneath] * applied
+
+
+# --- rows that cannot be read -----------------------------------------------------------------------------------------
+
+
+def test_a_pause_that_cannot_be_read_pauses_and_says_the_cure() -> None:
+    found = pause_of("{")
+    assert found is not None
+    assert (found.holds(T0), found.actor, found.until) == (True, "responder", None)
+    assert "`resume` mends it" in found.reason
+    assert found.at == 0, "nobody knows since when"
+    assert pause_of(None) is None
+    assert pause_of("") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (f"lock:{TARGET}", "no JSON", True),
+        (f"lock:{TARGET}", '{"incident": "i1"}', True),
+        (f"lock:{TARGET}", OURS.model_dump_json(), False),
+        (f"lock:{TARGET}", "", False),
+        ("pause:runbook:cut", "[]", True),
+        ("in_force:x", OURS.model_dump_json(), True),
+        ("of a later version:x", "no JSON", False),
+    ],
+)
+def test_which_rows_people_are_told_about(name: str, text: str, expected: bool) -> None:
+    assert unreadable(name, text) is expected
+
+
+def test_a_counter_that_cannot_be_read_loses_nobody_s_word() -> None:
+    assert legible(Lock, "no JSON") is None
+    assert legible(Lock, None) is None
+    assert legible(Lock, OURS.model_dump_json()) == OURS
+
+
+# --- the fuses, once more ---------------------------------------------------------------------------------------------
+
+
+def test_good_ends_before_the_rest_is_over_forgive_nothing() -> None:
+    """They belong to runs that began before it was left out, or were started by a person."""
+    given = case().automation.success
+    assert given is not None
+    bad = tuple(RunEnd(at=T0 - 3 * HOUR + n * 10 * MINUTE, good=False) for n in range(4))
+    soon = RunEnd(at=bad[-1].at + given.rest - 1, good=True)
+    assert success(case({"results:cut": Results(ends=(*bad, soon))})).reason.startswith("1 of 5 runs of cut helped")
+    due = RunEnd(at=bad[-1].at + given.rest, good=True)
+    assert success(case({"results:cut": Results(ends=(*bad, due))})).reason == "1 of 1 runs of cut helped"
+
+
+def test_the_moment_since_when_a_run_is_tried_is_told_to_the_second() -> None:
+    given = case().automation.success
+    assert given is not None
+    ends = tuple(RunEnd(at=T0 - given.rest - n, good=False) for n in (3, 2, 1, 0))
+    tried = success(case({"results:cut": Results(ends=ends, began=T0)}))
+    assert tried.reason.endswith(f"one run is being tried since {format_time(T0)[:-1].partition('.')[0]}Z")
+
+
+@pytest.mark.parametrize("key", ["changes", "changes_per_service", "changes_per_runbook"])
+def test_a_limit_of_changes_looks_back_no_longer_than_changes_are_remembered(key: str) -> None:
+    """A window of two days would count half of it, and let twice as much pass."""
+    with pytest.raises(ValidationError) as refused:
+        Automation.model_validate({key: "30 per 25h"})
+    (error,) = refused.value.errors()
+    assert (error["loc"], error["msg"]) == ((key,), "changes are remembered for a day")
+    assert error["ctx"]["hint"] == "write a window of at most 24h, as in 30 per 1h"
+    day = getattr(Automation.model_validate({key: "30 per 24h"}), key)
+    assert (day.count, day.window) == (30, DAY)
+    assert getattr(Automation.model_validate({key: None}), key) is None

@@ -126,8 +126,12 @@ def test_what_is_done_is_told_where_the_message_does_not_show_it() -> None:
     assert slack_words.done(approve, half, whole) == "Done: you have approved Kelly 0.25 → 0.1."
     assert "you have denied Kelly" in slack_words.done(offered["deny"], before, before)
     assert slack_words.done(offered["ack"], before, before) == ""
-    settle = choices(told(opened(), fired(), *UNKNOWN), POLICY)[0]
-    assert slack_words.done(settle, before, before) == ("Done: you have settled it. “It happened: kelly 0.25 → 0.1”.")
+    doubtful = told(opened(), fired(), *UNKNOWN)
+    settle = choices(doubtful, POLICY)[:2]
+    assert [slack_words.done(choice, doubtful, before) for choice in settle] == [
+        "Done: you have settled kelly 0.25 → 0.1: it happened.",
+        "Done: you have settled kelly 0.25 → 0.1: it did not happen.",
+    ]
 
 
 def test_a_pause_is_told_as_ones_own_only_when_it_is() -> None:

@@ -156,6 +156,10 @@ SAMPLES: list[tuple[f.Fact, str]] = [
     (f.SnoozeEnded(), "The snooze is over, and the climb goes on"),
     (f.EscalationAsked(note="I cannot look"), "asha wants the next level to be told now: I cannot look"),
     (f.CountdownHeld(round=0, index=1, until=SOON), "puts off what was announced to 14:32:31 UTC, in 29m 59s."),
+    (
+        f.CalendarOverridden(runbook="cut", until=SOON, hours="freeze is open", note="desk agreed"),
+        "asha lets one run of cut act outside its hours (freeze is open), if it begins by 14:32:31 UTC: desk agreed.",
+    ),
     (f.Noted(text="hedging by hand", via="risk-oncall"), "asha in risk-oncall: hedging by hand"),
     (f.AlertsSilenced(fingerprints=("a",), why="silence s1 by bo"), "1 alert is silenced in Alertmanager (silence s1"),
     (f.AlertsUnsilenced(fingerprints=("a", "b")), "2 alerts are not silenced in Alertmanager any more, and still fire"),
