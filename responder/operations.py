@@ -54,13 +54,15 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: it may be tried again.
-    `pagers`: what they say about their own incidents, by destination."""
+    """The answers to a Gather. `failed`: why the step could not be prepared; `retry`: it may be tried again,
+    `retry_after` (µs) later at the earliest, where a service asked for that. `pagers`: what they say about their own
+    incidents, by destination."""
 
     observations: tuple[Observation, ...] = ()
     plan: Plan | None = None
     failed: str | None = None
     retry: bool = False
+    retry_after: int | None = None
     probe: ProbeAnswer | None = None
     probe_detail: str = ""
     alerts: AlertsSeen | None = None
@@ -199,7 +201,8 @@ class Report:
     def _unprepared(self, draft: Draft, run: Run, step_id: str, why: str) -> f.StepFailed:
         step, tries = _step_of(draft, self.incident, run, step_id), run.step(step_id).tries + 1
         again = self.learned.retry and step is not None and tries < step.retry.attempts
-        retry_at = draft.now + _backoff(step, tries) if step is not None and again else None
+        wait = max(_backoff(step, tries), self.learned.retry_after or 0) if step is not None and again else None
+        retry_at = None if wait is None else draft.now + wait
         return f.StepFailed(run=run.number, step=step_id, why=why, retry_at=retry_at)
 
 

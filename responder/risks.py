@@ -74,6 +74,8 @@ class Code(StrEnum):
     """A change waits for a role that nobody has."""
     BRAKE_YIELDS = "brake-yields"
     """A brake with `yields_to` waits, and lowers no risk meanwhile."""
+    BRAKE_BEHIND = "brake-behind"
+    """A brake stands behind a change that the gates may refuse, and is never reached then."""
     UNUSED_INPUT = "unused-input"
     """Nothing uses an input, but a bad value of it pages."""
     UNUSED_EACH = "unused-each"
@@ -111,7 +113,11 @@ class Subject:
     @property
     def brakes(self) -> bool:
         """Whether every change can only lower risk."""
-        return all(self.runbook.brake if s.brake is None else s.brake for _, s in self.changing)
+        return all(self.brake(step) for _, step in self.changing)
+
+    def brake(self, step: Step) -> bool:
+        """Whether the step can only lower risk."""
+        return self.runbook.brake if step.brake is None else step.brake
 
     def effect(self, step: Step) -> Effect:
         """What repeating the step means, with the service that it names."""
@@ -368,6 +374,17 @@ def _brake_yields(subject: Subject) -> Iterator[Problem]:
         yield subject.document.at_key(("yields_to",), message, "let a brake act at once; leave `yields_to` out")
 
 
+def _brake_behind(subject: Subject) -> Iterator[Problem]:
+    """Cooldown, limits, hours and locks judge a run's first change; refused, the run ends before the brake."""
+    held = next((step for _, step in subject.changing if not subject.brake(step)), None)
+    behind = itertools.dropwhile(lambda one: one[1] is not held, subject.changing)
+    for index, step in behind if held is not None else ():
+        if subject.brake(step) and held is not None:
+            message = f"this brake stands behind {held.id}: where a limit refuses that one, it is never reached"
+            hint = f"write it before {held.id}, or say `brake: true` there too, if {held.id} can only lower risk"
+            yield subject.document.at_value(("steps", index, "id"), message, hint)
+
+
 def _unused_input(subject: Subject) -> Iterator[Problem]:
     runbook = subject.runbook
     used = {*target_inputs(runbook), *(evidence.each for evidence in runbook.evidence)}
@@ -407,6 +424,7 @@ _RISKS: Final[tuple[tuple[Code, Risk], ...]] = (
     (Code.SILENT_PAGE, _silent_page),
     (Code.NOBODY_RESTORES, _nobody_restores),
     (Code.BRAKE_YIELDS, _brake_yields),
+    (Code.BRAKE_BEHIND, _brake_behind),
     (Code.UNUSED_INPUT, _unused_input),
     (Code.UNUSED_EACH, _unused_each),
 )

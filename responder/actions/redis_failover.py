@@ -8,7 +8,7 @@ have looked at is looked at here, when the plan is made and again right before i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
@@ -87,10 +87,12 @@ class RedisFailover(RedisStep):
     Effect class `probed`. It is sent through one Sentinel, the first of the service's that answers, so that a second
     one sent at the same time is refused. Success: a majority of the Sentinels name a new address, ROLE there says
     master, a write succeeds there, and the old master says that it is a replica. Where we do not reach it, a majority
-    of the Sentinels must see that it is one, or not reach it either (SENTINEL REPLICAS: `s_down`, or no answer for
-    5 s): a network that is cut between us and it alone proves nothing. Give the step a `timeout` of 30s: of a master
-    that works the Sentinels need ten seconds to tell it. After a lost answer the address and the epoch tell whether it
-    happened. There is no undo: the way back is another failover, with the same losses.
+    of the Sentinels must see that it is one, or not reach it either (SENTINEL REPLICAS: `s_down`, or no answer for 5
+    s): a network that is cut between us and it alone proves nothing. What is told at the end, and of an unknown end
+    too, names the stages that were seen and when: begun, a replica named as master, by most Sentinels, ended. Give
+    the step a `timeout` of 30s: of a master that works the Sentinels need ten seconds to tell it. After a lost answer
+    the address and the epoch tell whether it happened. There is no undo: the way back is another failover, with the
+    same losses.
 
     What Sentinels do not tell, and so nobody looks at: failovers that were tried and failed; how much a master that is
     down had not sent yet. When a Sentinel has restarted lately, the last failover counts as that recent.
@@ -178,9 +180,9 @@ class RedisFailover(RedisStep):
         await context.clear()
         told = RedisCall(("SENTINEL", "FAILOVER", sentinels.service.master), changes=True)
         await sentinels.ask_sentinel(before.via, told, context.timeout / 3)
-        address = await self._followed(sentinels, before, context, began)
-        took = format_duration((context.now() - began) // 100_000 * 100_000)
-        said = f"{address} is the master in the place of {before.address}, written to after {took}"
+        address, stages = await self._followed(sentinels, before, context, began)
+        took = _tenths(context.now() - began)
+        said = f"{address} is the master in the place of {before.address}, written to after {took}{_told(stages)}"
         return Output({"address": address, "before": before.address}, said, context.now())
 
     async def probe(self, plan: Plan, context: Context) -> Probe:
@@ -306,9 +308,13 @@ class RedisFailover(RedisStep):
 
     # --- after it was sent --------------------------------------------------------------------------------------------
 
-    async def _followed(self, sentinels: SentinelConnection, before: _Before, context: Context, began: int) -> str:
-        """The new master's address once everything holds that makes it a success. Raises Unknown."""
+    async def _followed(
+        self, sentinels: SentinelConnection, before: _Before, context: Context, began: int
+    ) -> tuple[str, Mapping[str, int]]:
+        """The new master's address once everything holds that makes it a success, and when (µs after `began`) each
+        stage before it was first seen. Raises Unknown, which tells them too."""
         lacking = "nobody has answered since"
+        stages: dict[str, int] = {}
         for _ in range(max(1, int(context.timeout * _SHARE / POLL))):
             await context.sleep(POLL)
             left = context.timeout * _SHARE - (context.now() - began) / SECOND
@@ -316,10 +322,12 @@ class RedisFailover(RedisStep):
                 break
             patience = min(2.0, left)
             views = await sentinels.views(patience)
+            for stage in _stages(views, before):
+                stages.setdefault(stage, context.now() - began)
             lacking = await self._lacking(sentinels, before, views, patience)
             if not lacking:
-                return views.address
-        said = f"{self.service}: {before.via} has accepted the failover, but {lacking}"
+                return views.address, stages
+        said = f"{self.service}: {before.via} has accepted the failover{_told(stages)}, but {lacking}"
         raise Unknown(f"{said}; the change may have happened: look at SENTINEL MASTER and ROLE")
 
     async def _lacking(self, sentinels: SentinelConnection, before: _Before, views: Views, timeout: float) -> str:
@@ -351,6 +359,30 @@ async def _not_yielded(sentinels: SentinelConnection, old: str, views: Views, ti
         return ""
     seen = f"only {count} of {views.total} Sentinels see that it is gone or a replica ({views.needed} must)"
     return f"we do not reach the old master {old}, and {seen}: clients may still write to it"
+
+
+def _stages(views: Views, before: _Before) -> Iterator[str]:
+    """How far a failover has come, by what the Sentinels say. A replica is named once it was promoted; whoever has
+    promoted it fails over until the other replicas follow it, or `failover-timeout` is over."""
+    if views.in_progress:
+        yield "begun"
+    named = [view.address for view in views.heard if view.address and view.address != before.address]
+    if named:
+        yield f"{named[0]} named as master"
+    if views.address and views.address != before.address:
+        yield "by most Sentinels"
+        if not views.in_progress:
+            yield "ended"
+
+
+def _told(stages: Mapping[str, int]) -> str:
+    """For people, in the order in which they were seen."""
+    told = ", ".join(f"{stage} {_tenths(after)}" for stage, after in stages.items())
+    return f" ({told})" if told else ""
+
+
+def _tenths(span: int) -> str:
+    return f"{span / SECOND:.1f}s"
 
 
 def _before(plan: Plan) -> _Before:

@@ -212,6 +212,7 @@ class Runs:
             plan=prepared.plan,
             failed=prepared.failed,
             retry=prepared.retry,
+            retry_after=prepared.retry_after,
             alerts=alerts,
         )
 
@@ -231,7 +232,8 @@ class Runs:
                 return Learned(plan=await self._way_back(incident, runbook, run, gather))
             return Learned(plan=await self.performer.prepare(runbook, step, values_of(incident, run)))
         except Temporary as error:
-            return Learned(failed=f"could not be prepared: {error}", retry=True)
+            wait = None if error.retry_after is None else round(error.retry_after * SECOND)
+            return Learned(failed=f"could not be prepared: {error}", retry=True, retry_after=wait)
         except Permanent as error:
             return Learned(failed=f"could not be prepared: {error}")
 
@@ -269,7 +271,7 @@ class Runs:
             return
         rules = self._desk.shelf.rules(run.rules_hash)
         runbook = rules.runbooks.get(run.runbook) if rules else None
-        if rules is None or runbook is None or not runbook.evidence or turn.next is None:
+        if rules is None or runbook is None or not runbook.evidence:
             return
         self._evidence.add((turn.incident.id, run.number))
         self._spawn(self._inform(turn.incident, run, runbook))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,12 @@ from tests.contract.sentinel_world import FAR, MASTER, NEAR, SENTINELS, Watched
 FAILOVER = Member("redis.failover", {"service": "trading-redis"}, Effect.PROBED)
 PLANNED = Member("redis.failover", {"service": "trading-redis", "planned": True}, Effect.PROBED)
 ONE, TWO, THREE = SENTINELS
+
+
+class Clock:
+    """The time, moved by what waits."""
+
+    now = NOW
 
 
 def world(**watched: Any) -> World:
@@ -166,6 +173,37 @@ async def test_one_sentinel_is_told_and_the_new_master_is_written_to() -> None:
     ended = await act(at, FAILOVER, await prepare(at, FAILOVER))
     assert ended.output == {"address": NEAR, "before": MASTER}
     assert (at.watched.told, at.watched.written) == ([ONE], [(NEAR, "responder:failover", NEAR)])
+
+
+async def test_the_stages_are_told_in_their_order() -> None:
+    """Looks half a second apart: begun; named by one Sentinel; by most; none fails over any more."""
+    at, since = world(), Clock()
+    course: list[dict[str, Any]] = [
+        {"new": MASTER, "progress": frozenset({ONE})},
+        {"new": NEAR, "stale": frozenset({TWO, THREE}), "progress": frozenset({ONE})},
+        {"new": NEAR, "stale": frozenset({THREE}), "progress": frozenset({ONE}), "readonly": True},
+        {"new": NEAR, "stale": frozenset(), "progress": frozenset(), "readonly": False},
+    ]
+    plan = await prepare(at, FAILOVER)
+
+    async def passes(seconds: float) -> None:
+        since.now += round(seconds * SECOND)
+        for name, value in (course.pop(0) if course else {}).items():
+            setattr(at.watched, name, value)
+
+    doing = replace(performer(at, at.wire), clock=lambda: since.now, sleep=passes)
+    ended = await doing.act("redis.failover", plan, "key", 30 * SECOND)
+    assert ended.outcome is Outcome.OK, ended.detail
+    assert ended.detail.endswith(
+        "written to after 2.0s (begun 0.5s, r2:6379 named as master 1.0s, by most Sentinels 1.5s, ended 2.0s)"
+    )
+
+
+async def test_an_end_that_was_not_seen_tells_how_far_it_came() -> None:
+    at = world(promotes=False)
+    ended = await act(at, FAILOVER, await prepare(at, FAILOVER))
+    assert ended.outcome is Outcome.UNKNOWN
+    assert f"has accepted the failover ({NEAR} named as master 0.0s, by most Sentinels 0.0s" in ended.detail
 
 
 async def test_the_first_sentinel_that_answers_is_told() -> None:

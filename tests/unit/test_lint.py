@@ -113,6 +113,28 @@ RISKY = [
 ]
 
 
+STOP = "  - {id: stop, action: parameter.reduce, with: {parameter: risk/orders, to: 0, reason: VaR}, timeout: 5s}\n"
+BRAKE = STOP.replace("timeout", "brake: true, timeout")
+BEHIND = [
+    (f"verify:{BRAKE}", ["0:15 brake-behind"]),
+    (f"verify:{STOP}", []),
+    (f"steps:{BRAKE}", []),
+    (f"brake{BRAKE}", []),
+]
+
+
+@pytest.mark.parametrize(("where", "expected"), BEHIND, ids=["behind", "no brake", "before", "behind a brake"])
+def test_a_brake_behind_a_change_that_may_be_refused_is_warned_of(where: str, expected: list[str]) -> None:
+    place, step = where.partition("  - ")[0], where[where.index("  - ") :]
+    text = changed("    timeout: 5s\n", "    timeout: 5s\n    brake: true\n") if place == "brake" else GOOD
+    first = place == "steps:"
+    text = changed("steps:\n", f"steps:\n{step}", text) if first else changed("verify:", f"{step}verify:", text)
+    found = [p for p in lint(text, HALT) if p.code == "brake-behind"]
+    assert [f"{p.file.removesuffix('.yaml')}:{p.line} {p.code}" for p in found] == expected
+    assert all("behind cut: where a limit refuses that one" in p.message for p in found)
+    assert all("write it before cut, or say `brake: true` there too" in (p.hint or "") for p in found)
+
+
 @pytest.mark.parametrize(("old", "new", "expected"), RISKY)
 def test_a_risky_design_is_warned_of(old: str, new: str, expected: list[str]) -> None:
     assert codes(changed(old, new), HALT) == expected

@@ -132,6 +132,13 @@ def test_a_preparation_may_be_tried_again() -> None:
     assert ledger.incident().runs[0].result is not None
 
 
+@pytest.mark.parametrize(("asked", "waits"), [(30 * SECOND, 30), (2 * SECOND, 5), (None, 5)])
+def test_a_preparation_waits_as_long_as_the_service_asks(asked: int | None, waits: int) -> None:
+    ledger, turn = begun()
+    reported(ledger, turn, failed="429", retry=True, retry_after=asked)
+    assert ledger.incident().runs[0].steps[0].retry_at == ledger.state.now + waits * SECOND
+
+
 def test_answers_to_what_is_over_are_nobodys() -> None:
     ledger, turn = begun()
     doing = intent(ledger, turn)
