@@ -491,8 +491,7 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
         return _refuse(run, step, verdicts)
     if holds_back(verdicts[-1]):
         return _ended(run, step, give_up, f"not sent again: {verdicts[-1].reason}")
-    action = step.action or ""
-    return Perform(run.number, step.id, action, attempt.plan, verdicts, step.timeout, again=attempt)
+    return Perform(run.number, step.id, step.action or "", attempt.plan, verdicts, step.timeout, again=attempt)
 
 
 def _outdated(view: View, run: Run, runbook: Runbook) -> bool:

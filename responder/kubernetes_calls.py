@@ -26,6 +26,7 @@ Tree = Mapping[str, Any]
 _METHODS: Final = {"get": "GET", "list": "GET", "patch": "PATCH", "create": "POST", "delete": "DELETE"}
 _NO_RIGHT: Final = re.compile(r'\bUser ".*" cannot ')
 """How RBAC refuses (responsewriters/errors.go)."""
+_USER: Final = re.compile(r'\bUser "[^"]*"')
 _SAID: Final = 200
 """Characters of what the server says that are told."""
 
@@ -162,8 +163,10 @@ class KubernetesAnswer:
     @property
     def message(self) -> str:
         """What a Status says in words, bounded; else the beginning of the answer. Which budget forbids an eviction, and
-        what it needs, stands only in the causes."""
+        what it needs, stands only in the causes. Of a missing right only the user is told: the rest says the cure."""
         line = self._said
+        if self.lacks_right and (user := _USER.search(line)):
+            return user[0]
         if self.forbidden_by_budget:
             line = " ".join([line, *(str(one.get("message", "")) for one in self._causes)])
         return line if len(line) <= _SAID else f"{line[: _SAID - 1]}…"

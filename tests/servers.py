@@ -1,8 +1,7 @@
 """Real servers for the tests, each a context manager: a loopback port, a folder and a log of its own, gone at its end.
 
-They are started by this process and die with it. They sleep while polling for readiness, which tests themselves never
-do. What they do not do: share state between tests (start one, or a database, for each) or pretend (a missing program
-raises `tests.provision.Missing`).
+They die with this process, and sleep while polling for readiness, which tests themselves never do. They share no state
+between tests (start one, or a database, for each). A missing program raises `tests.provision.Missing`.
 """
 
 import os
@@ -157,17 +156,16 @@ class Server(ABC):
             except (OSError, httpx.HTTPError, psycopg.Error, redis.RedisError):
                 pass  # not listening yet
             time.sleep(POLL)
-        raise ServerFailed(
-            f"{self.program} on {self.address} was not ready in {READY_WITHIN:.0f} s:\n{self._log_tail()}"
-        )
+        said = f"{self.program} on {self.address} was not ready in {READY_WITHIN:.0f} s"
+        raise ServerFailed(f"{said}:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
         return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else "(no log)"
 
     def _end(self, first: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
+        if (process := self._process) is None:
             return
+        self._process = None
         process.send_signal(first)
         try:
             process.wait(STOPS_WITHIN)
@@ -178,8 +176,7 @@ class Server(ABC):
 
 def _dies_with_us() -> list[str]:
     """A prefix by which the kernel ends the server when the tests are killed; without util-linux `stop` must do."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+    return [found, "--pdeathsig", "TERM"] if (found := shutil.which("setpriv")) else []
 
 
 class _HttpServer(Server):
@@ -359,11 +356,11 @@ class Sentinel(Redis):
         settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(tls=master.tls)
-        watched = {"down-after-milliseconds": down_after, "failover-timeout": failover_timeout}
-        every = {**self._listening(), "bind": "127.0.0.1", "dir": str(self.folder), **(settings or {})}
-        lines = [f"{key} {value}" for key, value in every.items()]
-        lines += [f"sentinel monitor {name} 127.0.0.1 {master.port} {quorum}"]
-        lines += [f"sentinel {key} {name} {value}" for key, value in watched.items()]
+        every = self._listening() | {"bind": "127.0.0.1", "dir": str(self.folder)} | dict(settings or {})
+        monitor = f"sentinel monitor {name} 127.0.0.1 {master.port} {quorum}"
+        times = {"down-after-milliseconds": down_after, "failover-timeout": failover_timeout}
+        options = [f"sentinel {key} {name} {value}" for key, value in times.items()]
+        lines = [*(f"{key} {value}" for key, value in every.items()), monitor, *options]
         (self.folder / "redis.conf").write_text("".join(f"{line}\n" for line in lines))
 
 
@@ -499,6 +496,5 @@ class Postgres(Server):
 
 def _other_servers(folder: str, names: list[str]) -> set[str]:
     """What a copy of `.servers` for PostgreSQL leaves out: the programs in usr/bin, and what only people read."""
-    unwanted = r"apt|(usr/)?(bin|sbin)|usr/share/(doc|man|locale|lintian|prometheus)|etc|var"
-    below = Path(folder).relative_to(SERVERS)
-    return {name for name in names if re.fullmatch(rf"root/(?:{unwanted})", (below / name).as_posix())}
+    unwanted = re.compile(r"root/(?:apt|(usr/)?(bin|sbin)|usr/share/(doc|man|locale|lintian|prometheus)|etc|var)")
+    return {name for name in names if unwanted.fullmatch((Path(folder).relative_to(SERVERS) / name).as_posix())}

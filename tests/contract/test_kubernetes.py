@@ -169,6 +169,21 @@ async def test_what_was_refused_has_not_happened(cluster: Cluster, fault: Fault,
     assert cluster.state == before
 
 
+async def test_the_right_that_is_missing_is_told_whole_however_long_the_server_s_words_are(cluster: Cluster) -> None:
+    user = f'User "system:serviceaccount:trading-system-prod:{"responder-" * 6}"'
+    words = (
+        f'deployments.apps "trading-app" is forbidden: {user} cannot patch resource "deployments" in API group "apps"'
+    )
+    async with standing(cluster) as desk:
+        plan = await desk.prepare(RESTART, workload=APP)
+        cluster.faults.append(Fault("patch", 403, f'{words} in the namespace "trading-system-prod"', "Forbidden"))
+        ended = await desk.act(RESTART, plan)
+    assert user in ended.detail
+    assert ended.detail.endswith(
+        'add to its Role {apiGroups: ["apps"], resources: ["deployments"], verbs: ["patch"]} in namespace trading'
+    )
+
+
 async def test_too_many_requests_wait_as_long_as_the_server_asks(cluster: Cluster) -> None:
     async with standing(cluster) as desk:
         plan = await desk.prepare(RESTART, workload=APP)

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -126,14 +127,12 @@ class Installed:
         return "".join(one.detail for one in ended if one.outcome is not Outcome.OK)
 
 
-@pytest.fixture
+@asynccontextmanager
 async def installed(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    action: str, with_: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> AsyncIterator[Installed]:
     """A service account that may nothing yet, before the workload that the use is about."""
-    action, with_ = request.param
     about = str(with_.get("workload", SET if "pod" in with_ else DEPLOYMENT))
-    monkeypatch.chdir(tmp_path)
     async with placed("real", about) as place:
         if action == "kubernetes.rollout_undo":
             await place.release(IMAGES[1], about)
@@ -203,37 +202,40 @@ def _without(role: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("installed", "use"),
-    [pytest.param(use, use, id=f"{use[0]} {' '.join(f'{k}={v}' for k, v in use[1].items())}") for use in USES],
-    indirect=["installed"],
+    "use", [pytest.param(use, id=f"{use[0]} {' '.join(f'{k}={v}' for k, v in use[1].items())}") for use in USES]
 )
 async def test_the_printed_role_is_enough_and_none_of_it_is_too_much(
-    installed: Installed, use: tuple[str, dict[str, Any]]
+    use: tuple[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    action, with_ = use
-    role, binding = await installed.role()
+    monkeypatch.chdir(tmp_path)
+    async with installed(*use, tmp_path, capsys) as there:
+        await _judged(there, *use)
+
+
+async def _judged(there: Installed, action: str, with_: dict[str, Any]) -> None:
+    role, binding = await there.role()
     for less, rule, verb in _without(role):
         if rule["resources"] == [UNUSED.get(with_.get("autoscaler", ""))]:
             continue
-        await installed.give(less, binding)
+        await there.give(less, binding)
 
         async def goes_by_it(rule: dict[str, Any] = rule, verb: str = verb, less: dict[str, Any] = less) -> bool:
             others = [(one, each) for one in less["rules"] for each in one["verbs"]]
-            return not await installed.may(rule, verb) and all([await installed.may(*one) for one in others])
+            return not await there.may(rule, verb) and all([await there.may(*one) for one in others])
 
-        await installed.admin.until(goes_by_it, "the cluster goes by the Role")
-        said = await installed.played(action, with_)
+        await there.admin.until(goes_by_it, "the cluster goes by the Role")
+        said = await there.played(action, with_)
         missing = f'{{apiGroups: ["{rule["apiGroups"][0]}"], resources: ["{rule["resources"][0]}"], verbs: ["{verb}"]}}'
         assert f"our user may not do this; add to its Role {missing}" in said
-        (bad,) = [one["says"] for one in await installed.looked() if one["good"] is False]
+        (bad,) = [one["says"] for one in await there.looked() if one["good"] is False]
         assert "its user may not do this in" in bad
         assert f"resources: [{rule['resources'][0]}]" in bad
         assert f"verbs: [{verb}]" in bad
-    await installed.give(role, binding)
+    await there.give(role, binding)
 
     async def goes_by_all() -> bool:
-        return all([await installed.may(rule, verb) for rule in role["rules"] for verb in rule["verbs"]])
+        return all([await there.may(rule, verb) for rule in role["rules"] for verb in rule["verbs"]])
 
-    await installed.admin.until(goes_by_all, "the cluster goes by the whole Role")
-    assert await installed.played(action, with_) == ""
-    assert all(one["good"] is not False for one in await installed.looked())
+    await there.admin.until(goes_by_all, "the cluster goes by the whole Role")
+    assert await there.played(action, with_) == ""
+    assert all(one["good"] is not False for one in await there.looked())
