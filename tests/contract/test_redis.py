@@ -362,13 +362,17 @@ async def test_a_redis_that_asks_for_a_certificate_gets_ours(tmp_path: Path) -> 
 
 
 async def test_a_server_that_refuses_our_certificate_is_not_said_to_be_silent(tmp_path: Path) -> None:
-    """Whoever takes it for dead would replace it."""
+    """Whoever takes it for dead would replace it. Its refusal comes after the handshake of TLS 1.3, and is lost where the
+    reset of the connection overtakes it: so it is asked some times."""
     made = Certificates.made(tmp_path)
     with Redis(tls=made) as server:
         service = RedisService(url=f"rediss://127.0.0.1:{server.port}", ca_file=str(made.ca))
-        with pytest.raises(Temporary) as caught:
-            await RedisConnection("cache", service, LibraryWire).send(RedisCall(("PING",)), 5.0)
-        assert not isinstance(caught.value, NoAnswer)
+        heard = []
+        for _ in range(8):
+            with pytest.raises(Temporary) as caught:
+                await RedisConnection("cache", service, LibraryWire).send(RedisCall(("PING",)), 5.0)
+            heard.append(not isinstance(caught.value, NoAnswer) and "TLS failed" in str(caught.value))
+        assert any(heard)
 
 
 def test_an_unknown_name_is_refused() -> None:
