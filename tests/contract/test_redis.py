@@ -362,8 +362,8 @@ async def test_a_redis_that_asks_for_a_certificate_gets_ours(tmp_path: Path) -> 
 
 
 async def test_a_server_that_refuses_our_certificate_is_not_said_to_be_silent(tmp_path: Path) -> None:
-    """Whoever takes it for dead would replace it. Its refusal comes after the handshake of TLS 1.3, and is lost where the
-    reset of the connection overtakes it: so it is asked some times."""
+    """Whoever takes it for dead would replace it. Its refusal comes after the handshake of TLS 1.3, and is lost where
+    the reset of the connection overtakes it: so it is asked some times."""
     made = Certificates.made(tmp_path)
     with Redis(tls=made) as server:
         service = RedisService(url=f"rediss://127.0.0.1:{server.port}", ca_file=str(made.ca))
