@@ -137,8 +137,9 @@ class Override(Recorded):
     run: int | None = None
 
     def lets(self, run: Run, now: int) -> bool:
-        """Whether this run passes its calendar by it at `now` (µs)."""
-        return self.runbook == run.runbook and self.run in (None, run.number) and now < self.until
+        """Whether this run passes its calendar by it at `now` (µs): it must begin in time, and is then finished."""
+        begins = self.run is None and now < self.until
+        return self.runbook == run.runbook and (begins or self.run == run.number)
 
 
 class Approval(Recorded):

@@ -271,7 +271,7 @@ class Performer:
 
 def sighted(plan: Plan, action: Action) -> Plan:
     """The plan, marked where nothing tells afterwards whether it is in force."""
-    return plan.model_copy(update={"blind": True}) if action.blind else plan
+    return plan.model_copy(update={"blind": action.blind})
 
 
 def titled(plan: Plan, step: Step) -> Plan:

@@ -180,8 +180,9 @@ class Plan(Recorded):
     draws: dict[str, float] = Field(default_factory=dict)
     """What it uses up, by scope name: `{"parameter:risk-api/kelly_fraction": 0.15}`."""
     undoable: bool = False
-    blind: bool = False
-    """Its action has no probe, so nothing tells afterwards whether it is in force."""
+    blind: bool = True
+    """Its action has no probe, so nothing tells afterwards whether it is in force. Plans of before this was kept count
+    as such: else a put-back of theirs would be asked about where nothing answers."""
     parts: tuple[str, ...] = ()
     """What a person's yes is bound to, one by one, where `before` or `target` hold what moves with the time. A later
     plan with fewer of them is still approved, one with another is not. Of several, `target` lists them in the same

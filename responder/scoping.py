@@ -196,7 +196,7 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     run = _run(incident, fact.run)
     if run is None:
         return
-    if run.takes_back and fact.result is Result.FIXED:
+    if run.takes_back and _was_put_back(run, fact.result):
         yield from _put_back(event, run, scope)
     if fact.result is Result.HARMFUL and runbook is not None:
         yield from _harm(event, runbook, run, scope)
@@ -216,6 +216,12 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     }
     yield ScopeChange(name, count.model_copy(update=ends))
     yield _result(run, fact.result, event.at, scope)
+
+
+def _was_put_back(run: Run, result: Result) -> bool:
+    """Also when it is not fixed: what was put back is in force no longer, though harm remains or nobody could look."""
+    seen = result in (Result.INEFFECTIVE, Result.UNVERIFIED)
+    return result is Result.FIXED or (seen and all(one.status is StepStatus.DONE for one in run.steps))
 
 
 def _result(run: Run, result: Result, at: int, scope: ScopeText) -> ScopeChange:

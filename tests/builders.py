@@ -134,7 +134,8 @@ def started(**changes: Any) -> f.RunStarted:
 
 def a_plan(effect: Effect = Effect.SET, **changes: Any) -> Plan:
     """A prepared step."""
-    return Plan(**{"params": {}, "preview": "kelly 0.25 → 0.1", "effect": effect, "prepared_at": T0, **changes})
+    known = {"params": {}, "preview": "kelly 0.25 → 0.1", "effect": effect, "prepared_at": T0, "blind": False}
+    return Plan(**{**known, **changes})
 
 
 def intended(number: int = 1, plan: Plan | None = None, **changes: Any) -> f.AttemptIntended:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from responder import facts as f
+from responder.incident import Override
 from responder.journal import fold
 from responder.recorded import Effect, Observation, Outcome, Plan, Result, StepStatus
 from responder.story import KINDS
@@ -136,3 +137,17 @@ def test_only_a_fix_restarts_the_climb() -> None:
     state = told(opened(), started(), useless, MINUTE, f.Relapsed(why=""))
     assert (state.ladder_round, state.clock_round, state.ladder_from) == (0, 1, T0)
     assert state.urgent is not None
+
+
+def test_a_plan_of_before_it_was_kept_whether_a_probe_tells_counts_as_one_that_none_tells_of() -> None:
+    """Else putting it back after an upgrade would be refused because of a probe that is none."""
+    written = a_plan().model_dump(mode="json")
+    del written["blind"]
+    assert Plan.model_validate(written).blind
+
+
+@pytest.mark.parametrize(("run", "at", "passes"), [(None, 59, True), (None, 60, False), (1, 90, True), (2, 30, False)])
+def test_an_override_is_for_what_begins_in_time_and_lets_that_end(run: int | None, at: int, passes: bool) -> None:
+    allowed = Override(runbook="cut", actor="olga", at=T0, until=T0 + 60 * MINUTE, note="agreed", run=run)
+    (first,) = told(opened(), started()).runs
+    assert allowed.lets(first, T0 + at * MINUTE) is passes
