@@ -238,7 +238,8 @@ class Runs:
             return Learned(failed=f"could not be prepared: {error}")
 
     async def _way_back(self, incident: Incident, runbook: Runbook, run: Run, gather: Gather) -> Plan:
-        """By the action that the step names for it, else as its own action takes it back: never over a later change."""
+        """By the action that the step names for it, else as its own action takes it back: never over a later change, as
+        far as its probe tells; a change so old that its attempt is not kept is put back by the step's action unseen."""
         step, found = runbook.step(gather.step or ""), incident.attempt(gather.restore or "")
         if step.undo is not None and step.undo.action is not None:
             await self._still_in_force(found[1] if found is not None else None)
