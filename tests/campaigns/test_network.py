@@ -75,12 +75,18 @@ async def _one(subject: str, fault: str, at: int) -> Played:
     ("subject", "at"),
     [
         ("unsafe", 1), ("probed", 2), ("keyed", 1), ("reduce", 3), ("silence", 3), ("scale", 6), ("failover", 21),
-        ("Patroni, failover", 2), ("Patroni, switchover", 2), ("promote", 8), ("promote, one of two", 11),
+        ("promote", 8), ("promote, one of two", 11),
     ],
 )  # fmt: skip
 async def test_a_lost_answer_is_unknown_and_what_is_well_is_told_so(subject: str, at: int) -> None:
     played = await _one(subject, LOST, at)
     assert (played.outcome, played.wrong, played.struck) == ("unknown", [], True)
+
+
+@pytest.mark.parametrize("subject", ["Patroni, failover", "Patroni, switchover"])
+async def test_whatever_patroni_answers_the_server_itself_is_looked_at(subject: str) -> None:
+    played = await _one(subject, LOST, 2)
+    assert (played.outcome, played.wrong, played.struck) == ("ok", [], True)
 
 
 # --- the judge itself -------------------------------------------------------------------------------------------------
