@@ -185,7 +185,7 @@ def _wrongly(by: Change, case: Case, end: f.Event) -> Iterator[str]:
     if not any(isinstance(fact, f.Verifying) and fact.run == number for fact in before):
         yield "it was not being verified"
     run = next(run for run in case.incident.runs if run.number == number)
-    if run.target != by.run.target or run.cause in BACK:
+    if run.target != by.run.target or run.cause is Cause.RESTORE:  # an undo is looked at like any other (docs/adr/0025)
         yield f"it was run {number} on {run.target}, because of {run.cause}"
     ends = {fact.attempt: fact.outcome for fact in before if isinstance(fact, f.AttemptEnded)}
     probed = {fact.attempt: fact.answer for fact in before if isinstance(fact, f.Probed)}

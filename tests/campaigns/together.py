@@ -146,7 +146,7 @@ def _shut(hours: Hours, at: int) -> bool:
 
 
 def _overridden(seen: Seen, change: Change) -> bool:
-    """A person has let it act all the same, not long ago, and no other run has done so since."""
+    """A person has let it act all the same, it began in that time, and no other run has done so since."""
     said = [
         event
         for event in change.case.events
@@ -155,11 +155,20 @@ def _overridden(seen: Seen, change: Change) -> bool:
         and event.fact.runbook == change.run.runbook
     ]
     last = said[-1] if said else None
-    if last is None or not isinstance(last.fact, f.CalendarOverridden) or change.at >= last.fact.until:
+    if last is None or not isinstance(last.fact, f.CalendarOverridden) or _begun(change, last.seq) >= last.fact.until:
         return False
     own = [c for c in seen.changes if c.case.row.id == change.case.row.id and c.run.runbook == change.run.runbook]
     since = [c for c in own if last.seq < c.event.seq < change.event.seq]
     return not any(c.run.number != change.run.number and _shut_to(c) for c in since)
+
+
+def _begun(change: Change, after: int) -> int:
+    """When the run of this change intended its first attempt after the event of that number."""
+    number = change.run.number
+    later = (e for e in change.case.events if e.seq > after)
+    return min(
+        (e.at for e in later if isinstance(e.fact, f.AttemptIntended) and e.fact.run == number), default=change.at
+    )
 
 
 def _shut_to(change: Change) -> bool:
