@@ -413,11 +413,15 @@ async def _by_patroni(patroni: Any, context: Context) -> None:
     (await patroni.send(call, context.timeout * 0.6)).checked(context.now())
 
 
+def _not_yet(name: str) -> str:
+    return f"{name} was told to become primary, and is still a standby; it may still come"
+
+
 async def _led_by_patroni(name: str, patroni: Any, context: Context, began: int) -> Standing:
     """Ask Patroni once, and look until the server is primary. It says that it is done as soon as the candidate holds
     the leader's key, before `pre_promote` and the promotion itself; and of a leader that died it says nothing but 503
     until that key has run out (seen on 4.1). Raises Temporary, Permanent; Unknown when it has not come in time."""
-    doubt = f"{name} was told to become primary, and is still a standby; it may still come"
+    doubt = _not_yet(name)
     try:
         await _by_patroni(patroni, context)
     except Unknown as error:
@@ -440,5 +444,5 @@ async def _confirmed(name: str, context: Context) -> Standing:
     except ResponderError as error:
         raise Unknown(f"{name} was promoted, but that was not read back: {error}") from None
     if standing.recovery:
-        raise Unknown(f"{name} was told to become primary, and is still a standby; it may still come")
+        raise Unknown(_not_yet(name))
     return standing

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from responder.alertmanagers import NOBODY
@@ -312,8 +313,7 @@ class Runs:
         left = doing.deadline - self._desk.now()
         if left < doing.timeout // 2:
             return Performed(Outcome.TEMPORARY, "not sent: this process was held up for too long")
-        held = lambda: self._held(incident, doing)  # noqa: E731
-        return await self.performer.act(doing.action, doing.plan, doing.key, left, held)
+        return await self.performer.act(doing.action, doing.plan, doing.key, left, partial(self._held, incident, doing))
 
     async def _held(self, incident: Incident, doing: Intended) -> str | None:
         """A pause that came after the intent: an action that reads first may send long after it (docs/adr/0027).
