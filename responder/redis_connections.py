@@ -53,7 +53,9 @@ class NoAnswer(Temporary):
 
 
 class Wire(Protocol):
-    """One connection; it raises the errors of redis-py."""
+    """One connection; it raises the errors of redis-py. `shook_hands`: the server finished the handshake of TLS."""
+
+    shook_hands: bool
 
     async def connect(self) -> None:
         """Open it, as the service's user, in its database."""
@@ -121,7 +123,9 @@ async def _connected(wire: Wire, place: str) -> None:
     try:
         await wire.connect()
     except (RedisError, *_NO_REPLY) as error:
-        raise _refused(error, f"{place}: nothing was sent", "no connection", changes=False) from None
+        raise _refused(
+            error, f"{place}: nothing was sent", "no connection", changes=False, alive=wire.shook_hands
+        ) from None
 
 
 async def _asked(wire: Wire, call: RedisCall, place: str) -> Any:
@@ -130,11 +134,11 @@ async def _asked(wire: Wire, call: RedisCall, place: str) -> Any:
     try:
         return await wire.ask(call.words)
     except (RedisError, *_NO_REPLY) as error:
-        raise _refused(error, place, "no answer", changes=call.changes) from None
+        raise _refused(error, place, "no answer", changes=call.changes, alive=wire.shook_hands) from None
 
 
-def _refused(error: Exception, place: str, lacking: str, *, changes: bool) -> ResponderError:
-    """What an error says about the world. `changes`: a lost answer leaves it open whether the command was done."""
+def _refused(error: Exception, place: str, lacking: str, *, changes: bool, alive: bool) -> ResponderError:
+    """What an error says about the world. `changes` and `alive`: see `_unanswered`."""
     from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
 
     said = " ".join(str(error).split())[:200]
@@ -155,13 +159,23 @@ def _refused(error: Exception, place: str, lacking: str, *, changes: bool) -> Re
         return Permanent(f"{place}: refused: the key is of another kind (WRONGTYPE): {_KINDS}")
     if isinstance(error, ResponseError):
         return Permanent(f"{place}: refused ({said}); check the key and the command")
-    lost = f"{place}: {lacking} ({type(error).__name__})"
+    return _unanswered(error, f"{place}: {lacking} ({type(error).__name__})", changes=changes, alive=alive)
+
+
+def _unanswered(error: Exception, lost: str, *, changes: bool, alive: bool) -> ResponderError:
+    """What it says that no answer came. `changes`: whether the command was done is left open. `alive`: the server
+    finished the handshake of TLS a moment before."""
+    from redis.exceptions import ConnectionError as HungUp
+
     if changes:
         return Unknown(f"{lost}; the change may have happened")
-    if "SSL" in said:
+    if "SSL" in (said := " ".join(str(error).split())[:200]):
         # It is alive: whoever took it for dead would replace it.
         why = _TLS.search(said)
         return Temporary(f"{lost}: TLS failed ({why[1] if why else said}): check `ca_file` and `client_certificate`")
+    if alive and isinstance(error, HungUp):
+        # TLS 1.3 judges our certificate after the handshake, and the reset may overtake the alert that says so.
+        return Temporary(f"{lost}: it hung up after the handshake of TLS: check `client_certificate`, and its log")
     return NoAnswer(f"{lost}; check that it runs, and its address")
 
 
@@ -190,6 +204,7 @@ class LibraryWire:
     def __init__(self, service: RedisService, patience: float) -> None:
         self._service = service
         self._patience = patience
+        self.shook_hands = False
 
     async def connect(self) -> None:
         """See Wire."""
@@ -226,8 +241,13 @@ class LibraryWire:
             "driver_info": None,
         }
         if url.scheme == "rediss":
-            encrypted = SSLConnection(**settings)
+            encrypted = SSLConnection(**settings, redis_connect_func=self._greet)
             # Its own context would believe the well-known authorities beside `ca_file`.
             encrypted.ssl_context.context = tls_context(service.ca_file, service.client_certificate)
             return encrypted
         return Connection(**settings)
+
+    async def _greet(self, connection: Any) -> None:
+        """What the library would do by itself once it is connected: login, choice of the database."""
+        self.shook_hands = True
+        await connection.on_connect()

@@ -119,6 +119,7 @@ class Line:
 
     world: World
     url: str
+    shook_hands = False
 
     @property
     def _address(self) -> str:

@@ -263,6 +263,7 @@ class WorldWire:
 
     world: World
     address: str
+    shook_hands = False
 
     async def connect(self) -> None:
         """See Wire."""
