@@ -35,7 +35,7 @@ from tests.builders import (
     opened,
     started,
 )
-from tests.unit.test_acting_edges import (
+from tests.unit.acting_parts import (
     BEGUN,
     CHECKS,
     HELD,
