@@ -3,10 +3,13 @@
 Exit status 1 when fewer than 90 of 100 mutants of a module are killed, when none was tried, when a test fails as it is,
 or when a mutant that `survivors.toml` explains is there no more or is killed by now.
 
-`--changed` tries only the functions that differ from BASE: `$RESPONDER_BASE`, or where this branch left the main one,
-or the commit before. Its exit status is 1 for one thing alone: so many of them have survived in one of the modules
-`ALONE` that there are too many whatever became of the others. A slow machine tries fewer and so can only miss it; where
-there is no history, nothing is tried.
+`--changed` (`make mutants`, and with it `make test`) tries only the functions that differ from BASE, what is not
+committed yet included. BASE is, in this order: what is named; `$RESPONDER_BASE`; where this branch left `origin/main` or
+`main`, when that is another commit than this one; else the commit before, of a merge its first parent: so in a fresh
+clone of main. Where git knows none of them (depth 1, the first commit, no git), that is told and nothing is tried.
+
+Its exit status is 1 for one thing alone: so many of them have survived in one of the modules `ALONE` that there are
+too many whatever became of the others. A slow machine tries fewer and so can only miss it.
 """
 
 from __future__ import annotations
@@ -45,9 +48,9 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "automation": ("scope_edges",),
     "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),
     "calendars": ("calendars", "cron"),
-    "decide": ("decide", "decide_edges", "escalation", "operations", "manual_runs"),
+    "decide": ("decide", "decide_edges", "decide_undoing", "escalation", "operations", "manual_runs"),
     "commands": ("commands", "command_edges"),
-    "acting": ("acting", "acting_edges", "approvals", "operations", "manual_runs"),
+    "acting": ("acting", "acting_answers", "acting_edges", "approvals", "operations", "manual_runs"),
     "verification": ("verification", "verification_edges", "operations", "decide"),
     "operations": ("operations", "operations_edges", "verification", "acting", "decide", "timers"),
 }
