@@ -4,9 +4,9 @@ Exit status 1 when fewer than 90 of 100 mutants of a module are killed, when non
 or when a mutant that `survivors.toml` explains is there no more or is killed by now.
 
 `--changed` (`make mutants`, and with it `make test`) tries only the functions that differ from BASE, what is not
-committed yet included. BASE is, in this order: what is named; `$RESPONDER_BASE`; where this branch left `origin/main` or
-`main`, when that is another commit than this one; else the commit before, of a merge its first parent: so in a fresh
-clone of main. Where git knows none of them (depth 1, the first commit, no git), that is told and nothing is tried.
+committed yet included. BASE is what is named; else `$RESPONDER_BASE`; else where this branch left `origin/main` or
+`main`, when that is another commit than this one; else, as in a fresh clone of main, the commit before (of a merge its
+first parent). Where git knows none of them (depth 1, the first commit, no git), that is told and nothing is tried.
 
 Its exit status is 1 for one thing alone: so many of them have survived in one of the modules `ALONE` that there are
 too many whatever became of the others. A slow machine tries fewer and so can only miss it.
@@ -48,16 +48,21 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "automation": ("scope_edges",),
     "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),
     "calendars": ("calendars", "cron"),
-    "decide": ("decide", "decide_edges", "decide_undoing", "escalation", "operations", "manual_runs"),
+    "decide": (
+        "decide", "decide_edges", "decide_undoing", "override_decisions", "escalation", "operations", "manual_runs",
+    ),
     "commands": ("commands", "command_edges"),
-    "acting": ("acting", "acting_answers", "acting_edges", "approvals", "operations", "manual_runs"),
+    "acting": (
+        "acting", "acting_answers", "acting_edges", "undo_decisions", "approvals", "operations", "manual_runs",
+    ),
+    "undoing": ("undo_decisions", "decide_undoing", "acting_edges", "operations", "commands"),
     "verification": ("verification", "verification_edges", "operations", "decide"),
     "operations": ("operations", "operations_edges", "verification", "acting", "decide", "timers"),
-}
+}  # fmt: skip
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
     "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
-    "acting", "commands",
+    "acting", "undoing", "commands",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 STORIES: Final = (
