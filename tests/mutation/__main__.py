@@ -56,8 +56,10 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
         "acting", "acting_answers", "acting_edges", "undo_decisions", "approvals", "operations", "manual_runs",
     ),
     "undoing": ("undo_decisions", "decide_undoing", "acting_edges", "operations", "commands"),
-    "verification": ("verification", "verification_edges", "operations", "decide"),
-    "operations": ("operations", "operations_edges", "verification", "acting", "decide", "timers"),
+    "verification": ("verification", "verification_edges", "undo_reports", "operations", "decide"),
+    "operations": (
+        "operations", "operations_edges", "undo_reports", "verification", "acting", "decide", "timers",
+    ),
 }  # fmt: skip
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
