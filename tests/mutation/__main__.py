@@ -51,7 +51,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "decide": (
         "decide", "decide_edges", "decide_undoing", "override_decisions", "escalation", "operations", "manual_runs",
     ),
-    "commands": ("commands", "command_edges"),
+    "commands": ("commands", "command_edges", "words_in_time"),
     "acting": (
         "acting", "acting_answers", "acting_edges", "undo_decisions", "approvals", "operations", "manual_runs",
     ),
