@@ -30,6 +30,7 @@ from typing import Final
 
 import pytest
 
+from responder import exchanges
 from tests.mutation.mutants import Mutant
 from tests.mutation.running import Outcome, Plugin
 
@@ -60,6 +61,10 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "operations": (
         "operations", "operations_edges", "undo_reports", "verification", "acting", "decide", "timers",
     ),
+    "expectations": ("operations_edges", "operations", "acting", "acting_answers", "acting_edges"),
+    "people_folds": ("journal", "escalation", "decide", "decide_edges", "commands", "command_edges",
+                     "override_decisions"),
+    "escalation": ("escalation", "decide", "decide_edges", "choices", "timers"),
 }  # fmt: skip
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
@@ -67,6 +72,8 @@ ALONE: Final = (
     "acting", "undoing", "commands",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
+EXCHANGES: Final = ("XBOM", "XNYS", "XTKS", "XHKG", "us_futures", "24/7")
+"""Those of which the tests of calendars ask the sessions of this year."""
 STORIES: Final = (
     "test_gates", "test_people", "test_hard_cases", "test_escalation", "test_changes", "test_outages",
     "test_by_hand_stories",
@@ -141,7 +148,7 @@ def main() -> int:
 def _run(modules: list[str], chosen: Callable[[Mutant], bool], given: argparse.Namespace) -> int:
     began = time.monotonic()
     until = None if given.seconds is None else began + given.seconds
-    plugin = Plugin([f"responder.{name}" for name in modules], chosen, given.workers, until)
+    plugin = Plugin([f"responder.{name}" for name in modules], chosen, given.workers, until, lambda: _prepare(modules))
     if given.seconds is not None:
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, given.seconds)  # until the tests are collected
@@ -170,6 +177,12 @@ def _run(modules: list[str], chosen: Callable[[Mutant], bool], given: argparse.N
             sys.stdout.write(SURVIVED.format(", ".join(failed)))
         return int(bool(failed))
     return int(bool(stale or broken) or not all(one.enough for one in counted))
+
+
+def _prepare(modules: list[str]) -> None:
+    """The sessions of exchanges, which take a second each to be worked out; what is mutated has no part in them."""
+    for exchange in EXCHANGES if "calendars" in modules else ():
+        exchanges.timetable(exchange, 2026)
 
 
 def _options() -> list[str]:

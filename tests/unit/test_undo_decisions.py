@@ -38,3 +38,14 @@ def test_what_a_person_put_back_ends_as_it_was_read_back(answer: ProbeAnswer, re
 def test_the_last_answer_counts() -> None:
     seen = taken_back(ProbeAnswer.UNCLEAR, ProbeAnswer.APPLIED, cause=Cause.RESTORE)
     assert seen == Finish(f.RunEnded(run=1, result=Result.FIXED, why="cut"))
+
+
+def test_of_several_tries_the_last_one_counts() -> None:
+    lost = (ended(Outcome.UNKNOWN), f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.NOT_APPLIED, detail="looked"))
+    again = (intended(2), ended(Outcome.OK, 2))
+    for answer, result in ((ProbeAnswer.UNCLEAR, Result.UNVERIFIED), (ProbeAnswer.APPLIED, Result.FIXED)):
+        seen = f.Probed(attempt="i1.1.cut.2", answer=answer, detail="looked")
+        over = f.StepEnded(run=1, step="cut", status=StepStatus.DONE, why="cut")
+        begun = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"), intended())
+        found = acting(a_view(told(*begun, *lost, *again, seen, over), RULES, T0))
+        assert found == Finish(f.RunEnded(run=1, result=result, why="cut"))
