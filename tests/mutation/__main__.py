@@ -61,7 +61,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "operations": (
         "operations", "operations_edges", "undo_reports", "verification", "acting", "decide", "timers",
     ),
-    "expectations": ("operations_edges", "operations", "acting", "acting_answers", "acting_edges"),
+    "expectations": ("expectations", "operations_edges", "operations", "acting", "acting_answers", "acting_edges"),
     "people_folds": ("journal", "escalation", "decide", "decide_edges", "commands", "command_edges",
                      "override_decisions"),
     "escalation": ("escalation", "decide", "decide_edges", "choices", "timers"),
@@ -69,7 +69,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
     "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
-    "acting", "undoing", "commands",
+    "acting", "undoing", "expectations", "commands",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 EXCHANGES: Final = ("XBOM", "XNYS", "XTKS", "XHKG", "us_futures", "24/7")
