@@ -62,14 +62,13 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
         "operations", "operations_edges", "undo_reports", "verification", "acting", "decide", "timers",
     ),
     "expectations": ("expectations", "operations_edges", "operations", "acting", "acting_answers", "acting_edges"),
-    "people_folds": ("journal", "escalation", "decide", "decide_edges", "commands", "command_edges",
-                     "override_decisions"),
+    "people_folds": ("people_folds", "journal", "escalation", "decide", "decide_edges", "override_decisions"),
     "escalation": ("escalation", "decide", "decide_edges", "choices", "timers"),
 }  # fmt: skip
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
     "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
-    "acting", "undoing", "expectations", "commands",
+    "acting", "undoing", "expectations", "people_folds", "commands",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 EXCHANGES: Final = ("XBOM", "XNYS", "XTKS", "XHKG", "us_futures", "24/7")
