@@ -63,12 +63,13 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "expectations": ("expectations", "operations_edges", "operations", "acting", "acting_answers", "acting_edges"),
     "people_folds": ("people_folds", "journal", "escalation", "decide", "decide_edges", "override_decisions"),
-    "escalation": ("escalation", "decide", "decide_edges", "choices", "timers"),
+    "escalation": ("escalation", "escalation_edges", "decide", "decide_edges", "choices", "timers"),
 }  # fmt: skip
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
     "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
-    "acting", "undoing", "expectations", "people_folds", "commands",
+    "acting", "undoing", "expectations", "people_folds", "escalation",
+    "commands",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 EXCHANGES: Final = ("XBOM", "XNYS", "XTKS", "XHKG", "us_futures", "24/7")

@@ -127,6 +127,13 @@ def test_so_many_pages_are_ended_by_one() -> None:
     assert len(ended) == REPLACED_KEPT
 
 
+def test_words_from_outside_are_remembered_and_others_are_not() -> None:
+    words = (f.Noted(text="x", word="w1"), f.Noted(text="y"), f.Acknowledged(via="first", word="w2"), f.Acknowledged())
+    assert after(*words, f.Unacknowledged(word="w3")).heard == ("w1", "w2", "w3")
+    many = after(*[f.Noted(text="x", word=f"w{n}") for n in range(105)]).heard
+    assert many == tuple(f"w{n}" for n in range(5, 105))
+
+
 # --- storms -----------------------------------------------------------------------------------------------------------
 
 
