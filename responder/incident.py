@@ -425,13 +425,16 @@ class Incident(Recorded):
 
     @property
     def unsettled(self) -> tuple[Attempt, ...]:
-        """Changes of which nobody knows whether they happened, oldest first."""
-        return tuple(
-            a
-            for r in self.runs
-            for a in r.attempts
-            if a.outcome is Outcome.UNKNOWN and not a.settled and r.step(a.step).status is StepStatus.UNKNOWN
-        )
+        """Changes of which nobody knows whether they happened, oldest first.
+
+        What was sent again with the same key is one change, and named by the first attempt that nobody knows about.
+        """
+        found: dict[tuple[int, str, str], Attempt] = {}
+        for run in self.runs:
+            for attempt in run.attempts:
+                if attempt.doubtful and run.step(attempt.step).status is StepStatus.UNKNOWN:
+                    found.setdefault((run.number, attempt.step, attempt.key), attempt)
+        return tuple(found.values())
 
     @property
     def status(self) -> str:
