@@ -154,7 +154,7 @@ TWICE: tuple[f.Fact, ...] = (
 
 def test_only_what_nobody_knows_is_settled_and_the_target_stays_locked_until_then() -> None:
     ledger = after(*TWICE, *UNKNOWN[3:])
-    first = {"note": "seen", "applied": False, "attempt": "i1.1.cut.1"}
+    first: dict[str, Any] = {"note": "seen", "applied": False, "attempt": "i1.1.cut.1"}
     with pytest.raises(Rejected, match=r"known: it did not happen: still 0.25; what nobody knows is i1.1.cut.2"):
         says(ledger, "settle", **first)
     assert ledger.incident().runs[0].step("cut").status is StepStatus.UNKNOWN
