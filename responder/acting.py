@@ -357,8 +357,11 @@ def _read_back(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     if attempt.probe is ProbeAnswer.NOT_APPLIED:
         why = f"{attempt.detail}; accepted, but it is not in force: {attempt.probe_detail}"
         return _ended(run, step, StepStatus.FAILED, why)
-    seen = "read back" if attempt.probe is ProbeAnswer.APPLIED else "nobody could read it back"
-    return _ended(run, step, StepStatus.DONE, f"{attempt.detail}; {seen}: {attempt.probe_detail}")
+    if attempt.probe is ProbeAnswer.APPLIED:
+        return _ended(run, step, StepStatus.DONE, f"{attempt.detail}; read back: {attempt.probe_detail}")
+    # Its target stays locked until a person has looked: a lock guards against an unknown state.
+    why = f"{attempt.detail}; accepted, but nobody could read it back: {attempt.probe_detail}"
+    return _ended(run, step, StepStatus.UNKNOWN, why)
 
 
 def _probing(view: View, run: Run, attempt: Attempt) -> Next | None:
