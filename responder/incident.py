@@ -86,14 +86,23 @@ class Attempt(Recorded):
 
     @property
     def happened(self) -> bool:
-        """It is known that the change was made."""
-        return self.outcome is Outcome.OK or self.probe is ProbeAnswer.APPLIED or self.settled_applied
+        """It is known that the change was made, or was accepted; a person's word counts most."""
+        if self.settled:
+            return self.settled_applied
+        return self.outcome is Outcome.OK or self.probe is ProbeAnswer.APPLIED
 
     @property
     def doubtful(self) -> bool:
-        """Nobody knows whether the change was made."""
-        changes = self.outcome is Outcome.UNKNOWN and self.plan.effect is not Effect.READ
-        return changes and self.probe not in (ProbeAnswer.APPLIED, ProbeAnswer.NOT_APPLIED) and not self.settled
+        """Nobody knows whether the change was made: its answer was lost, or what was accepted cannot be read back."""
+        if self.settled or self.plan.effect is Effect.READ:
+            return False
+        unclear = self.probe is ProbeAnswer.UNCLEAR
+        return (self.outcome is Outcome.UNKNOWN and (unclear or self.probe is None)) or (self.accepted and unclear)
+
+    @property
+    def accepted(self) -> bool:
+        """The service has answered that it was done."""
+        return self.outcome is Outcome.OK
 
 
 class StepState(Recorded):
@@ -425,13 +434,16 @@ class Incident(Recorded):
 
     @property
     def unsettled(self) -> tuple[Attempt, ...]:
-        """Changes of which nobody knows whether they happened, oldest first."""
-        return tuple(
-            a
-            for r in self.runs
-            for a in r.attempts
-            if a.outcome is Outcome.UNKNOWN and not a.settled and r.step(a.step).status is StepStatus.UNKNOWN
-        )
+        """Changes of which nobody knows whether they happened, oldest first.
+
+        What was sent again with the same key is one change, and named by the first attempt that nobody knows about.
+        """
+        found: dict[tuple[int, str, str], Attempt] = {}
+        for run in self.runs:
+            for attempt in run.attempts:
+                if attempt.doubtful and run.step(attempt.step).status is StepStatus.UNKNOWN:
+                    found.setdefault((run.number, attempt.step, attempt.key), attempt)
+        return tuple(found.values())
 
     @property
     def status(self) -> str:

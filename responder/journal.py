@@ -347,15 +347,24 @@ def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
 
 
 def _settled(incident: Incident, fact: f.Settled, event: f.Event) -> Incident:
-    changes = {"settled": True, "settled_applied": fact.applied, "probe_detail": fact.reason}
-    after = _with_attempt(incident, fact.attempt, **changes)
-    found = after.attempt(fact.attempt)
-    if found is None or found[0].step(found[1].step).status is not StepStatus.UNKNOWN:
-        return after
-    # The question is answered: the run does not say any more that nobody knows.
-    run, attempt = found
-    became = {"status": StepStatus.DONE if fact.applied else StepStatus.FAILED, "why": f"settled: {fact.reason}"}
-    return _with_run(after, run.number, lambda r: _with_step(r, attempt.step, **became))
+    """What was sent again with the same key is settled with it; the step is known when each of its attempts is."""
+    found = incident.attempt(fact.attempt)
+    if found is None or not found[1].doubtful:
+        return incident
+    step, key = found[1].step, found[1].key
+
+    def change(run: Run) -> Run:
+        said = {"settled": True, "settled_applied": fact.applied, "probe_detail": fact.reason}
+        same = {a.id for a in run.attempts_of(step) if a.doubtful and a.key == key}
+        after = cast(Run, copy(run, attempts=tuple(copy(a, **said) if a.id in same else a for a in run.attempts)))
+        tried = after.attempts_of(step)
+        if run.step(step).status is not StepStatus.UNKNOWN or any(a.doubtful for a in tried):
+            return after
+        # The question is answered: the run does not say any more that nobody knows.
+        became = StepStatus.DONE if any(a.happened for a in tried) else StepStatus.FAILED
+        return _with_step(after, step, status=became, why=f"settled: {fact.reason}")
+
+    return _with_run(incident, found[0].number, change)
 
 
 def _probed(incident: Incident, fact: f.Probed, event: f.Event) -> Incident:

@@ -17,6 +17,7 @@ from responder.incident import Incident, Run
 from responder.recorded import Cause, Observation, Phase, Result, Trigger
 from responder.runbook import POLL, Runbook, Verify
 from responder.timing import MINUTE, SECOND, format_duration
+from responder.undoing import put_back
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 
 LINGER = 15 * MINUTE
@@ -80,11 +81,11 @@ def _harm_values(incident: Incident, run: Run, verify: Verify, seen: Observation
 
 
 def _harm_gone(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
-    """Put back, and no harm is seen any more."""
+    """No harm is seen any more; that it was put back is another question, which the harm's end does not answer."""
     seen = run.observations.get(verify.check)
     told = explain(parse_expression(verify.harmful or ""), _harm_values(view.incident, run, verify, seen))
-    why = f"{run.steps[0].why}; no harm is seen any more: {told} is false"
-    return f.RunEnded(run=run.number, result=Result.FIXED, why=why)
+    ended = put_back(run)
+    return ended.model_copy(update={"why": f"{ended.why}; no harm is seen any more: {told} is false"})
 
 
 def _held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
@@ -105,7 +106,7 @@ def _not_held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEn
     if missing is None and seen is not None and (seen.observed_at or 0) < (run.verify_from or 0):
         missing = "its sample is older than the change"
     unknown = unknown_why(run)
-    if unknown:
+    if unknown and run.cause is not Cause.UNDO:
         return f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown)
     if missing is not None:
         why = f"check {verify.check} gave no evidence within {within}: {missing}"

@@ -94,6 +94,28 @@ def test_who_believes_an_empty_list_after_a_restart_is_found(monkeypatch: pytest
     assert any("ended without a word of its end" in line for line in _restarted().violations)
 
 
+# --- what Alertmanager says is silenced -------------------------------------------------------------------------------
+
+
+def _silenced(*instances: str) -> Played:
+    """Alerts that are told in one moment, in which the first of them has been asked about already."""
+    silence = Happening(0, 0, "silence", {"name": "A0", "seconds": 90})
+    return _played([silence, *(_fires(10, one) for one in instances)], _book(CALL, "desk"))
+
+
+def test_who_acts_for_what_is_silenced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _silenced("a").violations == ()
+    monkeypatch.setattr(acting, "INFORMED", tuple(gate for gate in guards.INFORMED if gate is not guards.alerts))
+    assert any("has it silenced" in line for line in _silenced("a").violations)
+
+
+def test_what_comes_in_the_very_moment_of_the_question_has_not_been_asked_about() -> None:
+    played = _silenced("a", "b")
+    (run,) = [run for case in played.found.cases for run in case.incident.runs][:1]
+    assert "1 of 2 fire in Alertmanager" in {v.reason for v in run.verdicts}
+    assert played.violations == ()
+
+
 # --- what leaves after a pause ----------------------------------------------------------------------------------------
 
 

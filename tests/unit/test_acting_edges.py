@@ -16,6 +16,7 @@ from responder.recorded import (
     Cause,
     Mode,
     Outcome,
+    ProbeAnswer,
     Result,
     StepStatus,
     Trigger,
@@ -200,6 +201,24 @@ def test_only_what_was_undone_is_looked_at(cause: Cause, status: StepStatus, ver
     facts = (opened(), fired(), started(cause=cause, restores="i0.1.cut.1"), done(status=status))
     found = following(*facts)
     assert found == Tell(f.Verifying(run=1)) if verified else isinstance(found, Finish)
+
+
+UNREAD: tuple[f.Fact, ...] = (
+    intended(),
+    ended(Outcome.OK),
+    f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.UNCLEAR),
+    done(status=StepStatus.UNKNOWN, why="accepted, but nobody could read it back"),
+)
+
+
+def test_what_was_accepted_and_cannot_be_read_back_is_unverified() -> None:
+    """Neither failed nor unknown: it was answered. What was undone is looked at all the same."""
+    back = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"))
+    assert result(following(*back, *UNREAD)) == (Result.UNVERIFIED, "accepted, but nobody could read it back")
+    undo = (opened(), fired(), started(cause=Cause.UNDO, restores="i0.1.cut.1"))
+    assert following(*undo, *UNREAD) == Tell(f.Verifying(run=1))
+    said = (f.RunStopped(run=1), f.Settled(attempt="i1.1.cut.1", applied=True, reason="it is back"))
+    assert result(following(*back, *UNREAD, *said)) == (Result.FIXED, "settled: it is back")
 
 
 # --- between two steps: a person's word, or an alert that is over -----------------------------------------------------
