@@ -6,14 +6,15 @@ import pytest
 
 from responder.commands import pending_approval
 from responder.recorded import Result
+from tests.acceptance.machines import COMPOSE_READS
 from tests.acceptance.stage import Stage, playing
 from tests.acceptance.test_ladders import loaded
 
 NSE = "nse-equities"
 
 
-def alert(name: str, severity: str = "warning", platform: str = NSE, **labels: str) -> dict[str, str]:
-    return {"alertname": name, "platform": platform, "env": "prod", "severity": severity, **labels}
+def alert(alertname: str, severity: str = "warning", platform: str = NSE, **labels: str) -> dict[str, str]:
+    return {"alertname": alertname, "platform": platform, "env": "prod", "severity": severity, **labels}
 
 
 def reads(stage: Stage, runbook: str, check: str, *values: float | None, platform: str = NSE) -> None:
@@ -29,6 +30,10 @@ def trades(stage: Stage) -> None:
     answers["/api/v1/strategies"] = list(answers.values())
     answers |= {f"/api/v1/portfolio/{page}": {"open": 21} for page in ("positions", "summary", "performance")}
     answers["/api/v1/orders"] = []
+
+
+def statuses(stage: Stage) -> list[str]:
+    return [step.status.value for step in stage.incident.runs[0].steps]
 
 
 def acted(stage: Stage) -> list[str]:
@@ -133,7 +138,7 @@ def test_a_cold_cache_is_warmed_by_asking_and_nothing_is_changed() -> None:
         stage.fires(alert("CacheHitRatioLow"))
         stage.at("4:00")
         assert (stage.did, stage.incident.result) == ([], Result.FIXED)
-        assert [step.status.value for step in stage.incident.runs[0].steps] == ["done"] * 4
+        assert statuses(stage) == ["done"] * 4
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_what_is_for_people_is_gathered_and_asked_and_seen_to_be_over(
         stage.fires(alert(name, "high", job="node"))
         stage.at("1:00")
         assert stage.did == []
-        assert [step.status.value for step in stage.incident.runs[0].steps] == ["asked"]
+        assert statuses(stage) == ["asked"]
         mended.append(True)
         stage.person("done", "lead", note="mended")
         stage.at("6:00")
@@ -196,7 +201,7 @@ def test_connections_that_stay_are_for_people() -> None:
         stage.fires(alert("PostgresTooManyConnections"))
         stage.at("3:00")
         assert stage.did == []
-        assert [step.status.value for step in stage.incident.runs[0].steps][-1] == "asked"
+        assert statuses(stage)[-1] == "asked"
 
 
 # --- the drill --------------------------------------------------------------------------------------------------------
@@ -216,3 +221,113 @@ def test_a_drill_goes_the_whole_path_and_changes_nothing() -> None:
         assert stage.did == []
         assert stage.incident.closed
         assert stage.pages == [("0:01", "nse-opsgenie")]
+
+
+# --- the trading service ----------------------------------------------------------------------------------------------
+
+SERVICE = "trading-service"
+ROLLBACK = "blue-green-deploy.sh --environment production --rollback"
+SCALE = "docker-compose up -d --no-recreate --scale trademaster-trading-service=3 trademaster-trading-service"
+CLOSE = "/actuator/circuitbreakers/brokerService/transition/forceClosed"
+
+
+def serves(stage: Stage, health: str = "UP") -> None:
+    """What the Actuator and the scripts of the service answer."""
+    breakers = {"circuitBreakers": {"brokerService": {"state": "OPEN"}}}
+    stage.world.answers |= {"/actuator/health": {"status": health}, "/actuator/circuitbreakers": breakers}
+    stage.world.answers["/actuator/metrics/jvm.memory.used"] = {"measurements": []}
+    stage.world.scripts.exits = dict.fromkeys((*COMPOSE_READS, "docker-compose", "blue-green-deploy.sh"), 0)
+
+
+def of_service(alertname: str, severity: str, **labels: str) -> dict[str, str]:
+    return alert(alertname, severity, SERVICE, **labels)
+
+
+def asked_for(stage: Stage) -> str:
+    asked = pending_approval(stage.incident)
+    return "" if asked is None else asked.step
+
+
+def test_where_most_endpoints_fail_the_rollback_is_asked_for_and_done_once() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        serves(stage)
+        reads(stage, "service-errors", "errors", 7, 0, platform=SERVICE)
+        reads(stage, "service-errors", "spread", 90, platform=SERVICE)
+        stage.fires(of_service("HighErrorRate", "high"))
+        stage.at("0:30")
+        assert (acted(stage), asked_for(stage)) == ([], "rollback")
+        stage.approves("lead")
+        stage.at("3:00")
+        assert (acted(stage), stage.incident.result) == ([ROLLBACK], Result.FIXED)
+
+
+def test_where_few_endpoints_fail_people_look_and_no_rollback_is_offered() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        serves(stage)
+        reads(stage, "service-errors", "errors", 7, platform=SERVICE)
+        reads(stage, "service-errors", "spread", 10, platform=SERVICE)
+        stage.fires(of_service("HighErrorRate", "high"))
+        stage.at("1:00")
+        assert (acted(stage), asked_for(stage)) == ([], "")
+        assert statuses(stage)[0] == "asked"
+
+
+def test_both_latencies_are_one_incident_and_one_scaling_to_three() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        serves(stage)
+        reads(stage, "service-latency", "above", 1.4, 0.5, platform=SERVICE)
+        stage.fires(of_service("HighAPILatencyP95", "warning"))
+        stage.fires(of_service("CriticalAPILatencyP99", "critical"))
+        stage.at("4:00")
+        assert (acted(stage), stage.incident.result) == ([SCALE], Result.FIXED)
+
+
+def test_a_breaker_that_closes_by_itself_is_awaited_and_nobody_is_asked() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        serves(stage)
+        query = str(loaded(SERVICE)[0].runbooks["service-breaker-open"].checks["state"].with_["query"])
+        shown = query.replace("{{ name }}", "brokerService")
+        stage.world.numbers[shown] = lambda: 0.0 if stage.offset > 60_000_000 else 1.0
+        stage.fires(of_service("CircuitBreakerOpen", "high", name="brokerService"))
+        stage.at("5:00")
+        assert (acted(stage), stage.incident.result) == ([], Result.FIXED)
+
+
+def test_a_breaker_that_stays_open_is_forced_closed_when_a_person_says_so() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        serves(stage)
+        query = str(loaded(SERVICE)[0].runbooks["service-breaker-open"].checks["state"].with_["query"])
+        stage.world.numbers[query.replace("{{ name }}", "brokerService")] = lambda: 0.0 if stage.did else 1.0
+        stage.fires(of_service("CircuitBreakerOpen", "high", name="brokerService"))
+        stage.at("2:30")
+        assert (acted(stage), asked_for(stage)) == ([], "close")
+        stage.approves("lead")
+        stage.at("5:00")
+        assert (acted(stage), stage.incident.result) == ([CLOSE], Result.FIXED)
+
+
+def test_a_breaker_that_nobody_has_named_is_left_to_people() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        stage.fires(of_service("CircuitBreakerOpen", "high", name="news"))
+        stage.at("5:00")
+        assert (acted(stage), asked_for(stage)) == ([], "")
+        assert stage.pages[0][1] == "trademaster-oncall"
+
+
+def test_orders_that_fail_wake_somebody_at_once_and_no_machine_sends_one_again() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        serves(stage, "DOWN")
+        reads(stage, "order-placement-failures", "failed", 30, platform=SERVICE)
+        stage.fires(of_service("OrderPlacementFailures", "critical"))
+        stage.at("1:00")
+        assert (acted(stage), stage.pages) == ([], [("0:01", "trademaster-oncall")])
+
+
+@pytest.mark.parametrize(("health", "status"), [("UP", "skipped"), ("DOWN", "asked")])
+def test_a_release_that_went_back_by_itself_is_left_alone_and_another_is_for_people(health: str, status: str) -> None:
+    with playing(loaded(SERVICE)) as stage:
+        serves(stage, health)
+        stage.fires(of_service("DeploymentFailure", "high"))
+        stage.at("3:00")
+        assert acted(stage) == []
+        assert statuses(stage)[-1] == status

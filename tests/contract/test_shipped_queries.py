@@ -236,6 +236,15 @@ MEASURED: dict[str, dict[str, str]] = {
         'node_filesystem_size_bytes{instance="a", mountpoint="/", fstype="ext4"}': "10x300",
         "hikaricp_connections_active": GAUGE,
         "hikaricp_connections_max": "10x300",
+        'http_server_requests_seconds_bucket{uri="/a", le="0.1"}': COUNTER,
+        'http_server_requests_seconds_bucket{uri="/a", le="5"}': "0+10x300",
+        'http_server_requests_seconds_bucket{uri="/a", le="+Inf"}': "0+10x300",
+        'http_server_requests_seconds_count{uri="/a", status="200"}': "0+100x300",
+        'http_server_requests_seconds_count{uri="/a", status="503"}': COUNTER,
+        'resilience4j_circuitbreaker_state{state="open", name="BTC-USD"}': GAUGE,
+        'resilience4j_circuitbreaker_failure_rate{name="BTC-USD"}': GAUGE,
+        'resilience4j_circuitbreaker_buffered_calls{name="brokerService"}': GAUGE,
+        'orders_failed_total{reason="margin"}': COUNTER,
     },
 }
 """Selector -> how its series goes on."""
