@@ -76,6 +76,34 @@ def test_the_second_route_waits_for_no_turn_of_the_first() -> None:
     assert max(arrived) < 60 + 2 + 40 * 0.5, "a minute, and the second route's own pace"
 
 
+def test_pages_reach_the_second_route_within_their_minute_though_it_has_a_pace() -> None:
+    """C10: all that had waited by a try of the pager went over together, the last of them at the end of their minute,
+    and then waited for their turns there: two a second."""
+    played = outage({"name": "L1", "after": 0, "page": "first", "fallback": "other"}, minutes=60)
+    for wave in range(12):
+        played.fires(*(gateway(f"g{wave}-{n}", "critical") for n in range(15)))
+        played.advance(10 * SECOND)
+    played.advance(2 * MINUTE)
+    took = [a.at - a.created_at for a in played.arrivals if (a.kind, a.destination) == ("page", "other")]
+    played.close()
+    assert len(took) == 12 * 15
+    assert 45 * SECOND <= max(took) < MINUTE
+
+
+def test_severe_pages_that_come_and_come_hide_no_other_from_the_second_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are always more of them waiting than one pass looks at (100, here 20)."""
+    monkeypatch.setattr(delivery, "LOOKED_AT", 20)
+    played = outage({"name": "L1", "after": 0, "page": "first", "fallback": "other"}, minutes=60)
+    played.fires(gateway("calm", "warning"))
+    for wave in range(8):
+        played.fires(*(gateway(f"g{wave}-{n}", "critical") for n in range(10)))
+        played.advance(10 * SECOND)
+    took = [a.at - a.created_at for a in played.arrivals if (a.severity, a.destination) == ("warning", "other")]
+    played.close()
+    assert len(took) == 1
+    assert took[0] < MINUTE
+
+
 def test_messages_that_always_fail_hold_up_no_other() -> None:
     """A strict reader: each is due again before the next try of the destination, and so was what tried it for ever."""
     played = outage({"name": "L1", "after": 0, "page": "first"}, minutes=0)

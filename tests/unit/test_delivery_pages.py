@@ -62,7 +62,35 @@ async def test_a_page_that_failed_and_then_waits_for_its_turn_is_handed_over_aft
         row = another_page(f"m{number}", bench.now, attempts=number // 8, rank=-number)
         await bench.store.submit(Put(bench.new_id(), row))
     await bench.run(61 * SECOND)
-    assert [m.id for m in bench.last._sent if m.kind == "page"] == ["m6>last", "m7>last", "m8>last"]
+    assert len(bench.pager._sent) == 6, "the turn of the seventh comes with its minute's end, and later pages tell it"
+    assert [m.id for m in bench.last._sent if m.kind == "page"] == ["m7>last", "m8>last"]
+
+
+async def test_a_page_that_lay_while_no_process_ran_needs_no_other_channel() -> None:
+    bench = Bench()
+    await bench.happens(OPENED)
+    await bench.store.submit(Put(bench.new_id(), another_page("m1", bench.now - 10 * MINUTE)))
+    await bench.run(SECOND)
+    assert (bench.pager.sent, bench.last.sent) == (["page"], [])
+
+
+async def test_between_two_known_times_nothing_is_looked_at() -> None:
+    """The page is tried after 1, 3, 7, 15 and 31 s and then has no minute left; the pager is left alone until 4, 9, 19
+    and 39; the root message hears at 34 of the other channel."""
+    bench = Bench()
+    bench.pager._troubles.extend([Temporary("503")] * 99)
+    await bench.happens(OPENED)
+    began, looked_at = bench.now, []
+    await bench.store.submit(Put(bench.new_id(), another_page("m1", began)))
+    while bench.now < began + MINUTE:
+        due = await bench.delivery.work(bench.now)
+        if bench.delivery.busy:
+            await bench.delivery.idle(None)
+            continue
+        assert due is not None
+        looked_at.append((due - began) // SECOND)
+        bench.now = due
+    assert looked_at == [1, 3, 4, 7, 9, 15, 19, 31, 34, 39, 63]
 
 
 async def test_a_page_replaces_the_one_before_it_at_the_same_destination() -> None:
