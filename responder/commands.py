@@ -75,7 +75,12 @@ def _open(incident: Incident) -> None:
 def _ack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     _open(incident)
     already = incident.acknowledged is not None and incident.acknowledged.actor == command.actor
-    return None if already else f.Acknowledged(note=command.note, via=command.via, word=command.word)
+    # Said again after a further page it answers that one too.
+    return (
+        None
+        if already and not incident.unanswered
+        else f.Acknowledged(note=command.note, via=command.via, word=command.word)
+    )
 
 
 def _unack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
@@ -221,7 +226,7 @@ def _note(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
 def _takeover(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     _open(incident)
     held = incident.taken_over
-    if held is not None and held.actor == command.actor:
+    if held is not None and held.actor == command.actor and not incident.unanswered:
         return None
     return f.TakenOver(note=command.note)
 

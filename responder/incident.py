@@ -124,6 +124,8 @@ class Person(Recorded):
     note: str = ""
     via: str = ""
     """The destination at whose side it was said."""
+    seq: int = 0
+    """The event's place in the journal; 0 where it was folded before places were kept."""
 
 
 class Snooze(Recorded):
@@ -133,6 +135,8 @@ class Snooze(Recorded):
     at: int
     until: int
     note: str = ""
+    seq: int = 0
+    """As a Person's."""
 
 
 class Override(Recorded):
@@ -226,6 +230,8 @@ class Run(Recorded):
     superseded: str = ""
     """The incident of a higher severity whose change ended the verification."""
     ended_at: int | None = None
+    ended_seq: int = 0
+    """The place of its end in the journal."""
 
     @property
     def takes_back(self) -> bool:
@@ -332,6 +338,8 @@ class Incident(Recorded):
     """`"round:index"` -> the entry of `unless_fixed`."""
     last_paged: int | None = None
     """When somebody was last paged by the ladder or for something urgent."""
+    paged_seq: int = 0
+    """The place of the latest page in the journal."""
     paged: tuple[tuple[str, str], ...] = ()
     """Whom a page went to: (destination, deduplication key), one for each destination; closing resolves each."""
     replaced: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -380,6 +388,8 @@ class Incident(Recorded):
     """A fingerprint fired (again) after a finished run."""
     result: Result | None = None
     closed_at: int | None = None
+    closed_seq: int = 0
+    """The place of the closing in the journal."""
     closed_why: str = ""
     agenda: tuple[Due, ...] = ()
 
@@ -462,6 +472,18 @@ class Incident(Recorded):
     def somebody(self) -> Person | Snooze | None:
         """Who has it: whoever took it over, acknowledged or snoozed it."""
         return self.taken_over or self.acknowledged or self.snoozed
+
+    @property
+    def latest_word(self) -> Person | Snooze | None:
+        """Their latest word, by its place in the journal: clocks of two replicas, or one instant, give no order."""
+        words = (self.taken_over, self.acknowledged, self.snoozed)
+        return max((word for word in words if word is not None), key=lambda word: word.seq, default=None)
+
+    @property
+    def unanswered(self) -> bool:
+        """A page was put out that nobody's word has followed."""
+        word = self.latest_word
+        return self.paged_seq > (0 if word is None else word.seq)
 
 
 def _asked(run: Run) -> bool:

@@ -250,7 +250,8 @@ def _step_ended(incident: Incident, fact: f.StepEnded, event: f.Event) -> Incide
 def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident:
     def change(run: Run) -> Run:
         said = {"result": fact.result, "why": fact.why, "superseded": fact.superseded}
-        return cast(Run, copy(run, phase=Phase.ENDED, ended_at=event.at, waits_until=None, **said))
+        ended = {"ended_at": event.at, "ended_seq": event.seq}
+        return cast(Run, copy(run, phase=Phase.ENDED, waits_until=None, **ended, **said))
 
     after = _with_run(incident, fact.run, change)
     holds = fact.result in (Result.FIXED, Result.CONTAINED)
@@ -319,7 +320,7 @@ def _answered(run: Run, fact: f.Approved | f.Denied, event: f.Event) -> Run:
     asked = run.approval
     if asked is None or (asked.step, asked.plan) != (fact.step, fact.plan):
         return run
-    person = Person(actor=event.actor, at=event.at, note=fact.note)
+    person = Person(actor=event.actor, at=event.at, note=fact.note, seq=event.seq)
     if isinstance(fact, f.Denied):
         return cast(Run, copy(run, approval=copy(asked, denied=person)))
     return cast(Run, copy(run, approval=copy(asked, approved=(*asked.approved, person))))
@@ -406,7 +407,7 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.Approved: lambda i, x, e: _with_run(i, x.run, lambda r: _answered(r, x, e)),
     f.Denied: lambda i, x, e: _with_run(i, x.run, lambda r: _answered(r, x, e)),
     f.RunStopped: lambda i, x, e: _with_run(
-        i, x.run, lambda r: copy(r, stopped=Person(actor=e.actor, at=e.at, note=x.note))
+        i, x.run, lambda r: copy(r, stopped=Person(actor=e.actor, at=e.at, note=x.note, seq=e.seq))
     ),
     f.ManualDone: lambda i, x, e: _with_run(
         i, x.run, lambda r: _with_step(copy(r, by_hand=True), x.step, status=StepStatus.DONE, why=x.note)
@@ -424,5 +425,5 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.MachineFired: _machine_fired,
     f.CountdownHeld: _countdown_held,
     f.Settled: _settled,
-    f.Closed: lambda i, x, e: copy(i, closed_at=e.at, closed_why=x.why),
+    f.Closed: lambda i, x, e: copy(i, closed_at=e.at, closed_seq=e.seq, closed_why=x.why),
 }

@@ -209,11 +209,11 @@ def closing(view: View) -> Next | None:
 def _uncalled_end(incident: Incident) -> Next | None:
     """No alert ends it: a run that went well does, and after any other a person's word."""
     run, words = incident.run, (incident.acknowledged, incident.taken_over)
-    person = max((word for word in words if word is not None), key=lambda word: word.at, default=None)
+    person = max((word for word in words if word is not None), key=lambda word: word.seq, default=None)
     if incident.result in (Result.FIXED, Result.OBSERVED, Result.CANCELLED) and incident.urgent is None:
         what = "the scheduled run" if incident.trigger is Trigger.SCHEDULE else "the run"
         return Finish(f.Closed(why=f"{what} is over: {run.why if run is not None else ''}"))
-    seen = person is not None and incident.result is not None and person.at >= ((run and run.ended_at) or 0)
+    seen = person is not None and incident.result is not None and (run is None or person.seq > run.ended_seq)
     return Finish(f.Closed(why=f"seen by {person.actor}")) if seen and person is not None else None
 
 

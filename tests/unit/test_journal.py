@@ -149,6 +149,22 @@ def test_what_is_known_is_not_changed_by_a_word_about_it() -> None:
     assert [a.id for a in state.unsettled] == ["i1.1.cut.2"]
 
 
+def test_words_pages_and_ends_keep_their_place_in_the_journal() -> None:
+    page = f.Paged(destination="first", key="k", why="")
+    over = f.RunEnded(run=1, result=Result.FIXED, why="")
+    state = told(opened(), fired(), page, f.Acknowledged(), f.TakenOver(), started(), over, page, f.Closed(why=""))
+    assert state.acknowledged is not None
+    assert state.taken_over is not None
+    assert (state.acknowledged.seq, state.taken_over.seq, state.runs[0].ended_seq) == (4, 5, 7)
+    assert (state.paged_seq, state.closed_seq) == (8, 9)
+    assert state.latest_word == state.taken_over
+    assert state.unanswered
+    snoozed = told(opened(), page, f.Snoozed(until=T0))
+    assert snoozed.snoozed is not None
+    assert snoozed.snoozed.seq == 3
+    assert not snoozed.unanswered
+
+
 def test_only_a_fix_restarts_the_climb() -> None:
     fixed = told(opened(), started(), f.RunEnded(run=1, result=Result.FIXED, why=""), MINUTE, f.Relapsed(why=""))
     assert (fixed.ladder_round, fixed.clock_round, fixed.ladder_from) == (1, 1, T0 + MINUTE)
