@@ -19,6 +19,7 @@ from responder.incident import Approval, Attempt, Incident
 from responder.policies import Owner
 from responder.recorded import Cause, Mode, ProbeAnswer, StepStatus, Trigger
 from responder.records import Change, Keys, State
+from responder.runbook import Runbook
 from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, legible, lock_name, pause_of
 from responder.scoping import ScopeChange
 from responder.timing import HOUR, MINUTE, format_duration
@@ -151,6 +152,15 @@ def _override(command: Command, draft: Draft, incident: Incident) -> f.Fact | No
     _open(incident)
     if not command.note.strip():
         raise Rejected("say a --reason")
+    runbook, hours = shut_hours(draft, incident)
+    until = draft.now + _lasts(command, OVERRIDE, LONGEST_OVERRIDE)
+    return f.CalendarOverridden(runbook=runbook.runbook, until=until, hours=hours, note=command.note)
+
+
+def shut_hours(draft: Draft, incident: Incident) -> tuple[Runbook, str]:
+    """The runbook whose hours an override would pass, and what its calendar says. Raises Rejected where there is none,
+    or where an override would let nothing act."""
+    _open(incident)
     if not incident.live:
         raise Rejected("a replay asks no calendar for real")
     if incident.taken_over is not None:
@@ -167,9 +177,7 @@ def _override(command: Command, draft: Draft, incident: Incident) -> f.Fact | No
     shut = closed_hours(runbook.calendar, rules.calendars, draft.now)[1]
     if not shut:
         raise Rejected(f"the calendar of {runbook.runbook} lets it act now")
-    until = draft.now + _lasts(command, OVERRIDE, LONGEST_OVERRIDE)
-    hours = "; ".join(state.why for state in shut)
-    return f.CalendarOverridden(runbook=runbook.runbook, until=until, hours=hours, note=command.note)
+    return runbook, "; ".join(state.why for state in shut)
 
 
 def _cancel(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
