@@ -29,14 +29,21 @@ def _begins(seen: Seen) -> Iterator[Change]:
 
 
 def storm(seen: Seen) -> Iterator[str]:
-    """Nothing begins while very many incidents begin, and until there were fewer for a while."""
+    """Nothing begins while very many incidents of its env begin, and until there were fewer for a while. What says no
+    env counts for each, and waits for each."""
     given = seen.automation.storm
     if given is None:
         return
-    opened = sorted(c.incident.opened_at for c in seen.found.cases if c.incident.trigger is Trigger.ALERT)
-    groups = list(zip(opened, opened[given.incidents - 1 :], strict=False))
+    alerts = [c.incident for c in seen.found.cases if c.incident.trigger is Trigger.ALERT]
+    opened = [(i.labels.get("env", ""), i.opened_at) for i in alerts if not i.target.startswith("storm:")]
+    every = {env for env, _ in opened}
+    groups: dict[str, list[tuple[int, int]]] = {}
+    for env in every:
+        times = sorted(at for of, at in opened if of in (env, ""))
+        groups[env] = list(zip(times, times[given.incidents - 1 :], strict=False))
     for change in _begins(seen):
-        for first, last in groups:
+        own = change.case.incident.labels.get("env", "")
+        for first, last in (group for env in (every if own == "" else {own}) for group in groups.get(env, [])):
             if last - first < given.within and last < change.at < first + given.within + given.calm:
                 yield f"storm: {change} {(change.at - last) / SECOND:g} s after {given.incidents} incidents began"
                 break
