@@ -6,10 +6,11 @@ twice. Whether the person may do it is checked by the edge, before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from responder import facts as f
+from responder.calendars import Calendar
 from responder.choices import HOLD, countdown
 from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
@@ -168,16 +169,23 @@ def shut_hours(draft: Draft, incident: Incident) -> tuple[Runbook, str]:
     run = incident.active_run
     runbook = draft.runbook_of(incident, run)
     rules = draft.book.rules(incident.rules_hash if run is None else run.rules_hash)
-    if runbook is None or rules is None or runbook.calendar is None:
+    if runbook is None or rules is None:
+        raise Rejected("its runbook has no calendar, so there is nothing to override")
+    if run is None and incident.trigger is not Trigger.ALERT and runbook.calendar is not None:
+        raise Rejected("it was begun by hand or by a schedule, and nothing starts it again")
+    return runbook, hours_to_override(runbook, rules.calendars, draft.now)
+
+
+def hours_to_override(runbook: Runbook, calendars: Mapping[str, Calendar], now: int) -> str:
+    """What the calendar says that a person may override at `now` (µs). Raises Rejected where there is no such thing."""
+    if runbook.calendar is None:
         raise Rejected("its runbook has no calendar, so there is nothing to override")
     if runbook.calendar.otherwise == "ask":
         raise Rejected("its calendar asks people: approve what it asks for")
-    if run is None and incident.trigger is not Trigger.ALERT:
-        raise Rejected("it was begun by hand or by a schedule, and nothing starts it again")
-    shut = closed_hours(runbook.calendar, rules.calendars, draft.now)[1]
+    shut = closed_hours(runbook.calendar, calendars, now)[1]
     if not shut:
         raise Rejected(f"the calendar of {runbook.runbook} lets it act now")
-    return runbook, "; ".join(state.why for state in shut)
+    return "; ".join(state.why for state in shut)
 
 
 def _cancel(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
