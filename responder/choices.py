@@ -125,10 +125,15 @@ def _answers(incident: Incident, run: int, asked: Approval) -> Iterator[Choice]:
 
 
 def _claims(incident: Incident) -> Iterator[Choice]:
-    if incident.taken_over is not None:
-        return
-    if incident.acknowledged is None:
+    claimed = incident.taken_over is not None
+    if incident.acknowledged is None and not claimed:
         yield _choice(incident, "ack", "Acknowledge", incident.ladder_round, style="primary")
+    elif incident.unanswered:
+        # A press of before the word that is there, told once more, is no answer to what came after it.
+        bound = (incident.ladder_round, incident.acknowledgements, incident.paged_seq)
+        yield _choice(incident, "ack", "Acknowledge", bound, style="primary")
+    if claimed:
+        return
     confirm = "Automation stops after the step in flight, and nobody else is paged. You have it until it is over."
     yield _choice(incident, "takeover", "Take over", incident.ladder_round, confirm=confirm)
 

@@ -15,9 +15,9 @@ from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
 from responder.escalation import next_untold, promises
 from responder.guards import closed_hours
-from responder.incident import Approval, Incident
+from responder.incident import Approval, Attempt, Incident
 from responder.policies import Owner
-from responder.recorded import Cause, Mode, StepStatus, Trigger
+from responder.recorded import Cause, Mode, ProbeAnswer, StepStatus, Trigger
 from responder.records import Change, Keys, State
 from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, legible, lock_name, pause_of
 from responder.scoping import ScopeChange
@@ -75,7 +75,12 @@ def _open(incident: Incident) -> None:
 def _ack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     _open(incident)
     already = incident.acknowledged is not None and incident.acknowledged.actor == command.actor
-    return None if already else f.Acknowledged(note=command.note, via=command.via, word=command.word)
+    # Said again after a further page it answers that one too.
+    return (
+        None
+        if already and not incident.unanswered
+        else f.Acknowledged(note=command.note, via=command.via, word=command.word)
+    )
 
 
 def _unack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
@@ -221,7 +226,7 @@ def _note(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
 def _takeover(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     _open(incident)
     held = incident.taken_over
-    if held is not None and held.actor == command.actor:
+    if held is not None and held.actor == command.actor and not incident.unanswered:
         return None
     return f.TakenOver(note=command.note)
 
@@ -239,16 +244,42 @@ def _done(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
 def _settle(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     if command.applied is None or not command.note:
         raise Rejected("say --applied or --not-applied, and a --reason")
-    known = {a.id: a for a in incident.unsettled}
-    if command.attempt is None and len(known) == 1:
-        attempt = next(iter(known))
-    elif command.attempt in known:
-        attempt = command.attempt or ""
-    elif not known:
+    attempt, open_questions = command.attempt, [a.id for a in incident.unsettled]
+    if attempt is None and len(open_questions) == 1:
+        attempt = open_questions[0]
+    if attempt is not None:
+        _doubtful(incident, attempt)
+    elif not open_questions:
         raise Rejected(f"incident {incident.id} has no unknown change to settle")
     else:
-        raise Rejected(f"say which with --attempt: {', '.join(known)}")
+        raise Rejected(f"say which with --attempt: {', '.join(open_questions)}")
     return f.Settled(attempt=attempt, applied=command.applied, reason=command.note)
+
+
+def _doubtful(incident: Incident, attempt_id: str) -> None:
+    """Only what nobody knows is settled. Raises Rejected with what is known, and what is not."""
+    found, left = incident.attempt(attempt_id), ", ".join(a.id for a in incident.unsettled)
+    still = f"; what nobody knows is {left}" if left else ""
+    if found is None:
+        raise Rejected(f"incident {incident.id} has no attempt {attempt_id}{still}")
+    run, attempt = found
+    if not attempt.doubtful:
+        raise Rejected(f"of attempt {attempt_id} it is known: {_known(attempt)}{still}")
+    if run.step(attempt.step).status is not StepStatus.UNKNOWN:
+        raise Rejected(f"attempt {attempt_id} is still being looked at; people are asked if that tells nothing{still}")
+
+
+def _known(attempt: Attempt) -> str:
+    if attempt.settled:
+        word = "happened" if attempt.settled_applied else "did not happen"
+        return f"a person said that it {word}: {attempt.probe_detail}"
+    if attempt.outcome is None:
+        return "it is being done right now"
+    if attempt.probe is ProbeAnswer.APPLIED:
+        return f"it happened: {attempt.probe_detail}"
+    if attempt.probe is ProbeAnswer.NOT_APPLIED:
+        return f"it did not happen: {attempt.probe_detail}"
+    return f"it ended {attempt.outcome.value}" + (f": {attempt.detail}" if attempt.detail else "")
 
 
 def _unlock(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:

@@ -75,13 +75,13 @@ def _snooze_ended(incident: Incident, fact: f.SnoozeEnded, event: f.Event) -> In
 
 
 def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
-    person = Person(actor=event.actor, at=event.at, note=fact.note, via=fact.via)
+    person = Person(actor=event.actor, at=event.at, note=fact.note, via=fact.via, seq=event.seq)
     changes = {"acknowledgements": incident.acknowledgements + 1, "snoozed": None, **_climb_stops(incident, event)}
     return cast(Incident, copy(_heard(incident, fact.word), acknowledged=person, **changes))
 
 
 def _snoozed(incident: Incident, fact: f.Snoozed, event: f.Event) -> Incident:
-    snooze = Snooze(actor=event.actor, at=event.at, until=fact.until, note=fact.note)
+    snooze = Snooze(actor=event.actor, at=event.at, until=fact.until, note=fact.note, seq=event.seq)
     changes = {"snoozes": incident.snoozes + 1, "acknowledged": None, **_climb_stops(incident, event)}
     return cast(Incident, copy(incident, snoozed=snooze, **changes))
 
@@ -128,7 +128,7 @@ def _put_out(incident: Incident, fact: f.Paged, event: f.Event) -> Incident:
         before = replaced.pop(fact.supersedes, ())
         replaced[fact.key] = (fact.supersedes, *before)[:REPLACED_KEPT]
     paged = tuple(dict.fromkeys((*kept, (fact.destination, fact.key))))
-    return cast(Incident, copy(incident, paged=paged, replaced=replaced))
+    return cast(Incident, copy(incident, paged=paged, paged_seq=event.seq, replaced=replaced))
 
 
 def _page_accepted(incident: Incident, fact: f.PageAccepted, event: f.Event) -> Incident:
@@ -177,7 +177,7 @@ PEOPLE: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.StormJoined: lambda i, x, e: copy(i, storm=x.storm),
     f.StormShrank: lambda i, x, e: copy(i, members_open=max(0, i.members_open - 1)),
     f.TakenOver: lambda i, x, e: copy(
-        i, taken_over=Person(actor=e.actor, at=e.at, note=x.note), answered=_all_pages(i)
+        i, taken_over=Person(actor=e.actor, at=e.at, note=x.note, seq=e.seq), answered=_all_pages(i)
     ),
 }
 """What each of these facts does to the state."""

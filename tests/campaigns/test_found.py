@@ -194,3 +194,36 @@ def test_an_answer_from_the_future_is_asked_for_again() -> None:
     for back in (5 * MINUTE, 1):
         view = a_view(told(opened(), fired(), started(), seen), rules_of(book, levels=[]), T0 - back)
         assert isinstance(decide(view), Gather)
+
+
+# --- what is known when a change is made ------------------------------------------------------------------------------
+
+CAUTIOUS = a_runbook(mode="approve", steps=[call_step()], only_if={"check": "risk", "expect": "value > 1"})
+
+
+def test_what_was_silenced_while_people_were_asked_is_not_done_though_the_plan_is_recent() -> None:
+    """C4: the check took eight seconds, so the plan was 28 s old at the approval, and the word of Alertmanager 36 s."""
+    with playing(own(CAUTIOUS), peers=1) as stage:
+        stage.world.numbers["risk"] = lambda: 2.0
+        stage.world.thinks = 8.0
+        stage.peers[0].fires(RISK)
+        stage.fires(RISK)
+        stage.at("0:20")
+        stage.peers[0].silences(RISK)
+        stage.at("0:36")
+        stage.approves("carol")
+        stage.after("10s")
+        assert stage.world.done == []
+        assert "1 of 1 alerts are silenced" in stage.last_run.why
+
+
+def test_a_check_whose_sample_has_become_too_old_while_people_were_asked_is_read_again() -> None:
+    """Its answer had come in 25 s before the approval, and was refused as too old instead of being asked for again."""
+    checks = {"risk": {"action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}, "max_age": "20s"}}
+    with playing(own({**CAUTIOUS, "checks": checks})) as stage:
+        stage.world.numbers["risk"] = lambda: 2.0
+        stage.fires(RISK)
+        stage.at("0:25")
+        stage.approves("carol")
+        stage.after("1s")
+        assert [when for when, _ in stage.did] == ["0:25"]

@@ -79,6 +79,19 @@ def test_an_approval_is_bound_to_the_plan_and_to_who_has_approved() -> None:
         assert find_choice(after, POLICY, approve.token) is None
 
 
+def test_a_page_after_the_word_that_is_there_can_be_acknowledged_and_no_earlier_press_does_it() -> None:
+    page = f.Paged(destination="first", key="k", why="a person asked for it")
+    first = choices(state(page), POLICY)[0]
+    for word in (f.Acknowledged(), f.TakenOver()):
+        assert "ack" not in verbs(page, word)
+        further = state(page, word, page)
+        offered = next(choice for choice in choices(further, POLICY) if choice.verb == "ack")
+        assert find_choice(further, POLICY, first.token) is None, "pressed before, told by Slack once more"
+        assert find_choice(state(page, word, page, f.Acknowledged()), POLICY, offered.token) is None
+        third = state(page, word, page, f.Acknowledged(), page)
+        assert find_choice(third, POLICY, offered.token) is None
+
+
 def test_a_settled_question_and_a_told_level_make_their_buttons_old() -> None:
     unknown = state(*UNKNOWN)
     settle = choices(unknown, POLICY)[0]
