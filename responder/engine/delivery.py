@@ -213,7 +213,8 @@ class Delivery:
                 later.append(at)
             elif row.order_key not in lane and row.order_key not in self._ended and len(lane) < AT_ONCE[Lane.PAGE]:
                 until = max(row.created_at + HAND_OVER, self._outages.held_until(row.destination))
-                why = row.error or f"{row.destination} takes nothing at the moment"
+                takes = "nothing at the moment" if self._outages.down(row.destination) else "no more at once"
+                why = row.error or f"{row.destination} takes {takes}"
                 self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
         return min(later, default=None)
 

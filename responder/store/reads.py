@@ -111,7 +111,7 @@ _DUE_IN_QUEUE: Final = (
 _UNACCEPTED: Final = (
     select(t.messages)
     .where(_PENDING, t.messages.c.lane == Lane.PAGE.value, t.messages.c.destination == bindparam("destination"))
-    .where(t.messages.c.template == "page", t.messages.c.next_at < t.messages.c.created_at + HAND_OVER, _FIRST_IN_ORDER)
+    .where(t.messages.c.template == "page", t.messages.c.next_at < t.messages.c.created_at + HAND_OVER)
     .order_by(t.messages.c.created_at, t.messages.c.position)
     .limit(_limit)
 )
@@ -199,7 +199,8 @@ class Reads:
         return [rows.message_row(values) for values in found]
 
     def unaccepted_pages(self, limit: int) -> list[MessageRow]:
-        """Pages that their destination has not taken and no other channel has yet: the oldest `limit` of each."""
+        """Pages that their destination has not taken and no other channel has yet, whatever they wait behind: the
+        oldest `limit` of each."""
         waiting = [queue["destination"] for queue in self._rows(_QUEUES) if queue["lane"] == Lane.PAGE.value]
         found = (row for name in waiting for row in self._rows(_UNACCEPTED, destination=name, limit=limit))
         return [rows.message_row(values) for values in found]

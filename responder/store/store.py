@@ -167,7 +167,8 @@ class Store:
         return await self._read(self._reads.due_messages, now, limit, held)
 
     async def unaccepted_pages(self, limit: int) -> list[MessageRow]:
-        """Pages that their destination has not taken and no other channel has yet: the oldest `limit` of each."""
+        """Pages that their destination has not taken and no other channel has yet, whatever they wait behind: the
+        oldest `limit` of each destination."""
         return await self._read(self._reads.unaccepted_pages, limit)
 
     async def next_message_due(self, after: int = -1, held: Collection[str] = ()) -> int | None:

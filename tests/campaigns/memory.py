@@ -191,7 +191,8 @@ class Memory(Store):
 
     async def unaccepted_pages(self, limit: int) -> list[MessageRow]:
         """See Store."""
-        pages = [m for m in self._waiting() if m.template == "page" and m.next_at < m.created_at + HAND_OVER]
+        pending = [m for m in self._state.messages.values() if m is not None and m.state is Sending.PENDING]
+        pages = [m for m in pending if m.template == "page" and m.next_at < m.created_at + HAND_OVER]
         return sorted(pages, key=lambda m: (m.created_at, self._places[m.id]))[:limit]
 
     async def next_message_due(self, after: int = -1, held: Collection[str] = ()) -> int | None:

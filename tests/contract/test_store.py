@@ -365,12 +365,12 @@ async def test_pages_that_nobody_has_yet_are_found_the_oldest_first(url: str) ->
             message("sent", lane=Lane.PAGE, template="page", state=Sending.SENT),
             message("resolve", lane=Lane.PAGE, template="resolve"),
             message("line", lane=Lane.THREAD, template="page"),
-            message("first", lane=Lane.PAGE, template="resolve", order_key="dedup"),
-            message("behind", lane=Lane.PAGE, template="page", order_key="dedup"),
+            message("first", lane=Lane.PAGE, template="resolve", order_key="dedup", destination="third"),
+            message("behind", lane=Lane.PAGE, template="page", order_key="dedup", destination="third"),
         )
         await store.submit(writes("a", messages=pages))
-        assert {m.id for m in await store.unaccepted_pages(9)} == {"old", "new", "older"}
-        assert {m.id for m in await store.unaccepted_pages(1)} == {"old", "older"}, "so many of each destination"
+        assert {m.id for m in await store.unaccepted_pages(9)} == {"old", "new", "older", "behind"}
+        assert {m.id for m in await store.unaccepted_pages(1)} == {"old", "older", "behind"}, "one of each"
 
 
 async def test_behind_an_unsent_message_of_its_order_key_a_message_waits(url: str) -> None:

@@ -43,6 +43,7 @@ async def test_a_page_does_not_wait_for_the_one_that_tries_a_pager_which_is_down
         await bench.store.submit(Put(bench.new_id(), row))
     await bench.begun(lambda: bench.delivery.busy == 1)  # word of it is written
     await bench.begun(lambda: bool(bench.last._sent))
+    assert (await bench.rows())["m2"].error == "pager takes nothing at the moment"
     assert ([m.id for m in bench.last._sent], bench.pager._tried) == (["m2>last"], 4)
     bench.pager._gate.set()
     await bench.run(20 * SECOND)
@@ -64,6 +65,7 @@ async def test_a_page_that_failed_and_then_waits_for_its_turn_is_handed_over_aft
     await bench.run(61 * SECOND)
     assert len(bench.pager._sent) == 6, "the turn of the seventh comes with its minute's end, and later pages tell it"
     assert [m.id for m in bench.last._sent if m.kind == "page"] == ["m7>last", "m8>last"]
+    assert (await bench.rows())["m7"].error == "pager takes no more at once"
 
 
 async def test_a_page_that_lay_while_no_process_ran_needs_no_other_channel() -> None:
