@@ -190,7 +190,7 @@ async def test_the_app_that_was_pressed_opens_it_and_of_its_workspaces_the_one_w
         slack.bots |= {"xoxb-another-app", "xoxb-elsewhere"}
         another = account(slack, "xoxb-another-app", signing_secret=secret("another app's"))
         elsewhere = account(slack, "xoxb-elsewhere", channel="C9")
-        slacks = (another, elsewhere, account(slack, channel="C9"), account(slack, channel="C9"))
+        slacks = (another, elsewhere, elsewhere, account(slack, channel="C9"))
         made = {"signing": (SIGNING,), "presses": {"slacks": slacks}, "rules": shut()}
         async with serving(tmp_path, **made) as office:
             await office.post(notification(alert("VaRBreach")))
