@@ -63,7 +63,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "expectations": ("expectations", "operations_edges", "operations", "acting", "acting_answers", "acting_edges"),
     "journal": (
-        "journal", "people_folds", "acting", "acting_answers", "acting_edges", "approvals", "decide", "decide_edges",
+        "journal", "journal_edges", "people_folds", "acting", "acting_answers", "acting_edges", "approvals", "decide", "decide_edges",
         "decide_undoing", "verification", "verification_edges", "manual_runs", "superseding", "operations_edges",
     ),
     "people_folds": ("people_folds", "journal", "escalation", "decide", "decide_edges", "override_decisions"),
@@ -73,7 +73,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
 ALONE: Final = (
     "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
     "acting", "undoing", "expectations", "people_folds", "escalation",
-    "commands",
+    "journal", "commands",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 SESSIONS: Final = (
