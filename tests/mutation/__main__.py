@@ -63,8 +63,8 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "expectations": ("expectations", "operations_edges", "operations", "acting", "acting_answers", "acting_edges"),
     "journal": (
-        "journal", "journal_edges", "people_folds", "acting", "acting_answers", "acting_edges", "approvals", "decide", "decide_edges",
-        "decide_undoing", "verification", "verification_edges", "manual_runs", "superseding", "operations_edges",
+        "journal", "journal_edges", "people_folds", "acting", "acting_answers", "acting_edges", "approvals", "decide",
+        "decide_edges", "verification", "verification_edges", "manual_runs", "operations_edges",
     ),
     "people_folds": ("people_folds", "journal", "escalation", "decide", "decide_edges", "override_decisions"),
     "escalation": ("escalation", "escalation_edges", "decide", "decide_edges", "choices", "timers"),
