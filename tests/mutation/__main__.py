@@ -8,8 +8,8 @@ committed yet included. BASE is what is named; else `$RESPONDER_BASE`; else wher
 `main`, when that is another commit than this one; else, as in a fresh clone of main, the commit before (of a merge its
 first parent). Where git knows none of them (depth 1, the first commit, no git), that is told and nothing is tried.
 
-Its exit status is 1 for one thing alone: so many of them have survived in one of the modules `ALONE` that there are
-too many whatever became of the others. A slow machine tries fewer and so can only miss it.
+Its exit status is 1 for one thing alone: so many of them have survived in one of the modules that there are too many
+whatever became of the others. A slow machine tries fewer and so can only miss it.
 """
 
 from __future__ import annotations
@@ -70,12 +70,6 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "escalation": ("escalation", "escalation_edges", "decide", "decide_edges", "choices", "timers"),
 }  # fmt: skip
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
-ALONE: Final = (
-    "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
-    "acting", "undoing", "expectations", "people_folds", "escalation",
-    "journal", "commands",
-)  # fmt: skip
-"""Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 SESSIONS: Final = (
     ("XBOM", 1996), ("XBOM", 1997), ("XBOM", 2025), ("XBOM", 2026), ("XNYS", 2026), ("XTKS", 2026), ("XHKG", 2026),
     ("us_futures", 2026), ("24/7", 2026),
@@ -179,7 +173,7 @@ def _run(modules: list[str], chosen: Callable[[Mutant], bool], given: argparse.N
         ]
         given.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if given.changed is not None:
-        failed = [one.module for one in counted if one.module in ALONE and one.too_many]
+        failed = [one.module for one in counted if one.too_many]
         if failed:
             sys.stdout.write(SURVIVED.format(", ".join(failed)))
         return int(bool(failed))
