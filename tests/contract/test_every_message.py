@@ -40,7 +40,7 @@ from tests.fakes.receiver import FakeReceiver
 from tests.fakes.slack import TOKEN, FakeSlack
 from tests.fakes.smtp import FakeSmtp
 from tests.hostile_values import HOSTILE
-from tests.unit.test_story import SAMPLES, incident
+from tests.unit.story_parts import SAMPLES, incident
 
 MENTIONED = [
     {"name": "L1", "after": 0, "page": "first", "mention": ["S012DESK"]},
