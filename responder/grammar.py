@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from responder.errors import ResponderError
 
@@ -162,6 +163,7 @@ _WORD_CONSTANTS: Mapping[str, Scalar] = {"true": True, "false": False, "null": N
 _COMPARE = "write a comparison such as `value < 1.7`, joined by and, or, not"
 
 
+@lru_cache(maxsize=1024)  # a check is judged every few seconds, by the same words
 def parse_expression(source: str) -> Expression:
     """Read `source`; raise ExpressionError with a hint for what people usually mean (design.md section 4)."""
     if len(source) > MAX_LENGTH:
