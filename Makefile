@@ -31,7 +31,9 @@ demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before 
 	@$(BIN)/responder demo --scenario $(SCENARIO)
 
 .PHONY: test
-test: check servers ## every check, then every test, on real servers
+test: $(INSTALLED) ## every check, then every test, on real servers
+	@# Two at once: mypy takes as long as all the others together, and as one processor.
+	@$(MAKE) --jobs 2 --output-sync=target check servers
 	@# Told, not judged: which functions changed depends on the clone.
 	@$(MAKE) mutants || echo "mutants: some survive, see above; \`make mutants\` alone fails for them"
 	@$(RUN) pytest $(WORKERS)
