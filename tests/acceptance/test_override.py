@@ -9,8 +9,8 @@ import pytest
 from responder.errors import Rejected
 from responder.recorded import Cause
 from responder.timing import HOUR, MINUTE
+from tests.acceptance.language_parts import around
 from tests.acceptance.stage import RISK, Stage, own, playing, risky
-from tests.acceptance.test_language import around
 from tests.builders import a_runbook, an_alert, call_step
 
 SHUT = around(3, 5)
