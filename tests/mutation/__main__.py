@@ -48,13 +48,15 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "decide": ("decide", "decide_edges", "escalation", "operations", "manual_runs"),
     "commands": ("commands", "command_edges"),
     "acting": ("acting", "acting_edges", "approvals", "operations", "manual_runs"),
+    "freshness": ("freshness", "acting", "acting_edges", "acting_answers"),
+    "undoing": ("decide_undoing", "acting_edges", "acting_answers"),
     "verification": ("verification", "verification_edges", "operations", "decide"),
     "operations": ("operations", "operations_edges", "verification", "acting", "decide", "timers"),
 }
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
 ALONE: Final = (
     "guards", "approvals", "fuses", "scoping", "scopes", "automation", "cases", "decide", "operations", "verification",
-    "acting", "commands",
+    "acting", "commands", "freshness", "undoing",
 )  # fmt: skip
 """Modules whose unit tests alone kill enough. Of the others `--changed` only tells what has survived."""
 STORIES: Final = (
