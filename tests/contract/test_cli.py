@@ -146,7 +146,7 @@ async def test_an_unknown_change_is_settled_by_the_command_that_is_shown(
         assert refused.status == 2
         assert "needs the role operator" in refused.err
         other = await desk.run("settle", incident, "--applied", "--reason", "seen", "--attempt", "other")
-        assert "say which with --attempt" in other.err
+        assert "has no attempt other; what nobody knows is" in other.err
         assert (await desk.run("settle", incident[:8], "--not-applied", "--reason", "the API shows 0.25")).status == 0
         settled = [(actor, fact) for actor, fact in await desk.facts(incident) if isinstance(fact, f.Settled)]
         assert [(a, s.applied, s.reason) for a, s in settled] == [("otto", False, "the API shows 0.25")]
