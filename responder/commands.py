@@ -6,10 +6,11 @@ twice. Whether the person may do it is checked by the edge, before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from responder import facts as f
+from responder.calendars import Calendar
 from responder.choices import HOLD, countdown
 from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
@@ -19,6 +20,7 @@ from responder.incident import Approval, Attempt, Incident
 from responder.policies import Owner
 from responder.recorded import Cause, Mode, ProbeAnswer, StepStatus, Trigger
 from responder.records import Change, Keys, State
+from responder.runbook import Runbook
 from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, legible, lock_name, pause_of
 from responder.scoping import ScopeChange
 from responder.timing import HOUR, MINUTE, format_duration
@@ -151,6 +153,15 @@ def _override(command: Command, draft: Draft, incident: Incident) -> f.Fact | No
     _open(incident)
     if not command.note.strip():
         raise Rejected("say a --reason")
+    runbook, hours = shut_hours(draft, incident)
+    until = draft.now + _lasts(command, OVERRIDE, LONGEST_OVERRIDE)
+    return f.CalendarOverridden(runbook=runbook.runbook, until=until, hours=hours, note=command.note)
+
+
+def shut_hours(draft: Draft, incident: Incident) -> tuple[Runbook, str]:
+    """The runbook whose hours an override would pass, and what its calendar says. Raises Rejected where there is none,
+    or where an override would let nothing act."""
+    _open(incident)
     if not incident.live:
         raise Rejected("a replay asks no calendar for real")
     if incident.taken_over is not None:
@@ -158,18 +169,23 @@ def _override(command: Command, draft: Draft, incident: Incident) -> f.Fact | No
     run = incident.active_run
     runbook = draft.runbook_of(incident, run)
     rules = draft.book.rules(incident.rules_hash if run is None else run.rules_hash)
-    if runbook is None or rules is None or runbook.calendar is None:
+    if runbook is None or rules is None:
+        raise Rejected("its runbook has no calendar, so there is nothing to override")
+    if run is None and incident.trigger is not Trigger.ALERT and runbook.calendar is not None:
+        raise Rejected("it was begun by hand or by a schedule, and nothing starts it again")
+    return runbook, hours_to_override(runbook, rules.calendars, draft.now)
+
+
+def hours_to_override(runbook: Runbook, calendars: Mapping[str, Calendar], now: int) -> str:
+    """What the calendar says that a person may override at `now` (µs). Raises Rejected where there is no such thing."""
+    if runbook.calendar is None:
         raise Rejected("its runbook has no calendar, so there is nothing to override")
     if runbook.calendar.otherwise == "ask":
         raise Rejected("its calendar asks people: approve what it asks for")
-    if run is None and incident.trigger is not Trigger.ALERT:
-        raise Rejected("it was begun by hand or by a schedule, and nothing starts it again")
-    shut = closed_hours(runbook.calendar, rules.calendars, draft.now)[1]
+    shut = closed_hours(runbook.calendar, calendars, now)[1]
     if not shut:
         raise Rejected(f"the calendar of {runbook.runbook} lets it act now")
-    until = draft.now + _lasts(command, OVERRIDE, LONGEST_OVERRIDE)
-    hours = "; ".join(state.why for state in shut)
-    return f.CalendarOverridden(runbook=runbook.runbook, until=until, hours=hours, note=command.note)
+    return "; ".join(state.why for state in shut)
 
 
 def _cancel(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:

@@ -142,13 +142,22 @@ REPLACED_KEPT = 20
 
 
 def _calendar_overridden(incident: Incident, fact: f.CalendarOverridden, event: f.Event) -> Incident:
-    """A run that its calendar alone held back, and that is over, begins anew."""
+    """A run that its calendar alone held back, and that is over, begins anew; of one that waits for its hours, what
+    these said is answered: should they hold it back once more, it is told once more."""
     override = Override(runbook=fact.runbook, actor=event.actor, at=event.at, until=fact.until, note=fact.note)
     after = cast(Incident, copy(incident, override=override))
     run = incident.run
+    if run is not None and waits_for_hours(run):
+        return cast(Incident, copy(after, runs=(*incident.runs[:-1], copy(run, verdicts=()))))
     if run is None or run.active or run.runbook != incident.runbook or not held_by_calendar(run):
         return after
     return cast(Incident, copy(after, result=None))
+
+
+def waits_for_hours(run: Run) -> bool:
+    """It is under way, and goes on when its hours come."""
+    last = run.verdicts[-1] if run.active and run.waits_until is not None and run.verdicts else None
+    return last is not None and last.gate == "calendar" and last.answer is Answer.WAIT
 
 
 def held_by_calendar(run: Run) -> bool:

@@ -157,7 +157,7 @@ def test_what_is_for_people_is_gathered_and_asked_and_seen_to_be_over(
         trades(stage)
         cluster = stage.world.cluster
         cluster.namespace = "trading-system-prod"
-        mended = []
+        mended: list[bool] = []
         query = str(loaded(NSE)[0].runbooks[runbook].checks[check].with_["query"])
         if "{{" in query:
             query = query.replace("{{ job }}", "node")

@@ -29,19 +29,26 @@ def _begins(seen: Seen) -> Iterator[Change]:
 
 
 def storm(seen: Seen) -> Iterator[str]:
-    """Nothing begins while very many incidents begin, and until there were fewer for a while."""
+    """Nothing begins while very many incidents of its env begin, and until there were fewer for a while. What says no
+    env counts for each, and waits for each."""
     given = seen.automation.storm
     if given is None:
         return
-    opened = sorted(
-        (seen.order[event.id], event.at)
+    opened = [
+        (case.incident.labels.get("env", ""), seen.order[event.id], event.at)
         for case in seen.found.cases
-        if case.incident.trigger is Trigger.ALERT
+        if case.incident.trigger is Trigger.ALERT and not case.incident.target.startswith("storm:")
         for event in case.events[:1]
-    )
-    groups = list(zip(opened, opened[given.incidents - 1 :], strict=False))
+    ]
+    every = {env for env, _, _ in opened}
+    groups: dict[str, list[tuple[tuple[int, int], tuple[int, int]]]] = {}
+    for env in every:
+        begun = sorted((place, at) for of, place, at in opened if of in (env, ""))
+        groups[env] = list(zip(begun, begun[given.incidents - 1 :], strict=False))
     for change in _begins(seen):
-        for (_, first), (place, last) in groups:
+        own = change.case.incident.labels.get("env", "")
+        judged = [group for env in (every if own == "" else {own}) for group in groups.get(env, [])]
+        for (_, first), (place, last) in judged:
             if last - first < given.within and place < change.place and change.at < first + given.within + given.calm:
                 yield f"storm: {change} {(change.at - last) / SECOND:g} s after {given.incidents} incidents began"
                 break

@@ -13,7 +13,6 @@ import pytest
 
 from tests.mutation import __main__ as mutation
 from tests.mutation.__main__ import (
-    ALONE,
     CHECKOUT,
     EXPLAINED,
     MODULES,
@@ -284,4 +283,3 @@ def test_the_modules_and_the_tests_that_judge_them_are_there() -> None:
     assert all((CHECKOUT / "responder" / f"{name}.py").exists() for name in MODULES)
     assert all((CHECKOUT / UNIT.format(name)).exists() for tests in MODULES.values() for name in tests)
     assert all((CHECKOUT / "tests" / "acceptance" / f"{name}.py").exists() for name in STORIES)
-    assert set(ALONE) < set(MODULES)

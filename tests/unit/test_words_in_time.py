@@ -31,7 +31,7 @@ def said(
 ) -> f.Fact | str | None:
     """What a person's word is recorded as so long after T0, or why it is refused."""
     ledger = Ledger()
-    ledger.state.incidents["i1"] = IncidentRow("i1", "key", told(opened(), fired(), *facts), None, 1, None)
+    ledger.state.incidents["i1"] = IncidentRow("i1", "key", told(opened(), fired(), *facts), None, 1, T0)
     for name, body in (scopes or {}).items():
         ledger.state.scopes[name] = ScopeRow(name, body, T0)
     ledger.after(at)
