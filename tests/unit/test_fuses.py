@@ -12,7 +12,7 @@ from responder.recorded import Answer, Cause, Effect, Recorded
 from responder.scopes import ENVS_KEPT, OPENINGS, Draw, Draws, Openings, Results, RunCount, RunEnd, ScopeText
 from responder.scoping import openings_after
 from responder.timing import DAY, HOUR, MINUTE, SECOND
-from tests.builders import T0, a_plan, opened, told
+from tests.builders import T0, a_plan, fired, opened, started, told
 from tests.unit.case_parts import case
 
 TARGET = "risk-api/kelly_fraction"
