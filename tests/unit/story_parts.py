@@ -113,6 +113,8 @@ SAMPLES: list[tuple[f.Fact, str]] = [
     (DONE, "Kelly fraction 0.25 → 0.1 (VaR breach), accepted in 34ms"),
     (f.Verifying(run=1), "All steps are over; now the check must show that it helped"),
     (f.RunEnded(run=1, result=Result.FIXED, why="1.42 < 1.7 held for 30s"), "1.42 < 1.7 held for 30s: fixed"),
+    (f.RunEnded(run=1, result=Result.CANCELLED, why="refused: it is shut"), "refused: it is shut: the run ends"),
+    (f.RunEnded(run=1, result=Result.CANCELLED, why="taken over by amy"), "taken over by amy: the run was stopped"),
     (f.Watched(observation=SEEN, holds=False), "The check now: var = 1.92 (4s old); not as expected"),
     (f.Relapsed(why="1.9 < 1.7 does not hold any more"), "It came back: 1.9 < 1.7 does not hold any more"),
     (

@@ -20,6 +20,7 @@ from responder.recorded import (
     Outcome,
     Result,
     StepStatus,
+    Trigger,
     Verdict,
 )
 from responder.timing import MILLISECOND, MINUTE, SECOND
@@ -81,6 +82,9 @@ def test_a_sentence_says_what_happened_with_numbers(fact: f.Fact, said: str) -> 
         ),
         (f.AlertResolved(fingerprint="unseen", ends_at=None), "Alertmanager says that unseen ended"),
         (OPENED.model_copy(update={"runbook": None, "severity": None}), "severity missing"),
+        (OPENED.model_copy(update={"trigger": Trigger.PERSON, "severity": None}), ", by hand."),
+        (OPENED.model_copy(update={"trigger": Trigger.SCHEDULE, "severity": None}), ", by schedule."),
+        (OPENED.model_copy(update={"trigger": Trigger.PERSON, "severity": "high"}), "severity high."),
     ],
 )
 def test_a_sentence_fits_how_it_went(fact: f.Fact, said: str) -> None:
