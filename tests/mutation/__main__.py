@@ -70,6 +70,11 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "escalation": ("escalation", "escalation_edges", "decide", "decide_edges", "choices", "timers"),
 }  # fmt: skip
 """Module of `responder` -> the unit tests that judge it: quick ones, for they run a thousand times."""
+UNTRIED: Final = (
+    "choices", "circuit_breakers", "draft", "ingest", "outbox", "services", "silences", "storms",
+    "telling", "view",
+)  # fmt: skip
+"""Modules in the same layers (from `commands` down to `cases`) of which none is tried yet; a new one must be named."""
 SESSIONS: Final = (
     ("XBOM", 1996), ("XBOM", 1997), ("XBOM", 2025), ("XBOM", 2026), ("XNYS", 2026), ("XTKS", 2026), ("XHKG", 2026),
     ("us_futures", 2026), ("24/7", 2026),
