@@ -27,12 +27,17 @@ def test_the_check_looks_at_what_was_undone_whether_or_not_it_could_be_read_back
 
 
 @pytest.mark.parametrize(
-    ("answer", "result"), [(ProbeAnswer.APPLIED, Result.FIXED), (ProbeAnswer.UNCLEAR, Result.UNVERIFIED)]
+    ("answer", "status", "result"),
+    [
+        (ProbeAnswer.APPLIED, StepStatus.DONE, Result.FIXED),
+        (ProbeAnswer.UNCLEAR, StepStatus.UNKNOWN, Result.UNVERIFIED),
+    ],
 )
-def test_what_a_person_put_back_ends_as_it_was_read_back(answer: ProbeAnswer, result: Result) -> None:
-    assert taken_back(answer, cause=Cause.RESTORE) == Finish(f.RunEnded(run=1, result=result, why="cut"))
-    lost = taken_back(answer, cause=Cause.RESTORE, status=StepStatus.UNKNOWN)
-    assert lost == Finish(f.RunEnded(run=1, result=Result.UNKNOWN, why="cut"))
+def test_what_a_person_put_back_ends_as_it_was_read_back(
+    answer: ProbeAnswer, status: StepStatus, result: Result
+) -> None:
+    seen = taken_back(answer, cause=Cause.RESTORE, status=status)
+    assert seen == Finish(f.RunEnded(run=1, result=result, why="cut"))
 
 
 def test_the_last_answer_counts() -> None:
@@ -43,9 +48,10 @@ def test_the_last_answer_counts() -> None:
 def test_of_several_tries_the_last_one_counts() -> None:
     lost = (ended(Outcome.UNKNOWN), f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.NOT_APPLIED, detail="looked"))
     again = (intended(2), ended(Outcome.OK, 2))
-    for answer, result in ((ProbeAnswer.UNCLEAR, Result.UNVERIFIED), (ProbeAnswer.APPLIED, Result.FIXED)):
+    unclear = (ProbeAnswer.UNCLEAR, StepStatus.UNKNOWN, Result.UNVERIFIED)
+    for answer, status, result in (unclear, (ProbeAnswer.APPLIED, StepStatus.DONE, Result.FIXED)):
         seen = f.Probed(attempt="i1.1.cut.2", answer=answer, detail="looked")
-        over = f.StepEnded(run=1, step="cut", status=StepStatus.DONE, why="cut")
+        over = f.StepEnded(run=1, step="cut", status=status, why="cut")
         begun = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"), intended())
         found = acting(a_view(told(*begun, *lost, *again, seen, over), RULES, T0))
         assert found == Finish(f.RunEnded(run=1, result=result, why="cut"))
