@@ -43,9 +43,9 @@ UNIT: Final = "tests/unit/test_{}.py"
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "guards": ("guards", "guard_edges", "superseding", "approvals", "alerts_gate", "acting", "fuses", "manual_runs"),
     "approvals": ("approvals",),
-    "fuses": ("fuses", "scope_edges", "guards"),
-    "scoping": ("scoping", "scope_edges", "superseding", "operations", "manual_runs"),
-    "scopes": ("scope_edges", "scoping", "superseding", "guards", "fuses"),
+    "fuses": ("fuses", "storms", "scope_edges", "guards"),
+    "scoping": ("scoping", "scope_edges", "storms", "superseding", "operations", "manual_runs"),
+    "scopes": ("scope_edges", "storms", "scoping", "superseding", "guards", "fuses"),
     "automation": ("scope_edges",),
     "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),
     "circuit_breakers": ("circuit_breakers",),
@@ -57,6 +57,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "acting": (
         "acting", "acting_answers", "acting_edges", "undo_decisions", "approvals", "operations", "manual_runs",
     ),
+    "freshness": ("freshness", "acting_edges", "acting", "acting_answers"),
     "undoing": ("undo_decisions", "decide_undoing", "acting_edges", "operations", "commands"),
     "verification": ("verification", "verification_edges", "undo_reports", "operations", "decide"),
     "operations": (
