@@ -44,7 +44,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "guards": ("guards", "guard_edges", "superseding", "approvals", "alerts_gate", "acting", "fuses", "manual_runs"),
     "approvals": ("approvals",),
     "fuses": ("fuses", "storms", "scope_edges", "guards"),
-    "scoping": ("scoping", "scope_edges", "storms", "superseding", "operations", "manual_runs"),
+    "scoping": ("scoping", "scope_edges", "fuses", "superseding", "operations", "manual_runs"),
     "scopes": ("scope_edges", "storms", "scoping", "superseding", "guards", "fuses"),
     "automation": ("scope_edges",),
     "cases": ("guards", "guard_edges", "scope_edges", "fuses", "acting"),

@@ -138,9 +138,10 @@ def test_what_is_put_back_is_in_force_no_longer_and_what_lay_beneath_is() -> Non
     assert change.body == lower
     assert change.remind is not None
     assert (change.remind.round, change.remind.due) == (0, T0 + HOUR)
-    remains = f.RunEnded(run=1, result=Result.INEFFECTIVE, why="the harm remains")
-    assert named(after(opened(), fired(), run, DONE, remains, in_force=body), "in_force").body == lower
-    assert after(opened(), fired(), run, remains, in_force=body) == [], "its step was not done"
+    for result in (Result.INEFFECTIVE, Result.UNVERIFIED):
+        remains = f.RunEnded(run=1, result=result, why="the harm remains, or nobody can say")
+        assert named(after(opened(), fired(), run, DONE, remains, in_force=body), "in_force").body == lower
+        assert after(opened(), fired(), run, remains, in_force=body) == [], "its step was not done"
     other = started(number=1, cause=Cause.RESTORE, restores="another")
     assert after(opened(), fired(), other, over, in_force=body) == []
     assert after(opened(), fired(), run, over) == []
