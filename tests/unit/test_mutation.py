@@ -18,6 +18,7 @@ from tests.mutation.__main__ import (
     MODULES,
     STORIES,
     UNIT,
+    UNTRIED,
     base_of,
     changed_lines,
     count,
@@ -283,3 +284,13 @@ def test_the_modules_and_the_tests_that_judge_them_are_there() -> None:
     assert all((CHECKOUT / "responder" / f"{name}.py").exists() for name in MODULES)
     assert all((CHECKOUT / UNIT.format(name)).exists() for tests in MODULES.values() for name in tests)
     assert all((CHECKOUT / "tests" / "acceptance" / f"{name}.py").exists() for name in STORIES)
+
+
+def test_what_moves_to_another_module_is_tried_there() -> None:
+    """Else nobody would notice that it is not tried any more."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    (layers,) = (c["layers"] for c in project["tool"]["importlinter"]["contracts"] if c["id"] == "layers")
+    names = [{name.strip() for name in layer.replace(":", "|").split("|")} for layer in layers]
+    (first,), (last,) = ([i for i, layer in enumerate(names) if name in layer] for name in ("commands", "cases"))
+    between = set().union(*names[first : last + 1])
+    assert between - set(MODULES) == set(UNTRIED), "name it in MODULES with the tests that judge it, or in UNTRIED"

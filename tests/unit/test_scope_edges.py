@@ -36,6 +36,7 @@ from responder.scopes import (
     recent,
     scheduled_name,
     storm_name,
+    told_apart,
     unreadable,
 )
 from responder.scoping import DRAWS_KEPT, KEPT_BENEATH, ScopeChange, opens_after, scopes_after
@@ -138,9 +139,10 @@ def test_what_is_put_back_is_in_force_no_longer_and_what_lay_beneath_is() -> Non
     assert change.body == lower
     assert change.remind is not None
     assert (change.remind.round, change.remind.due) == (0, T0 + HOUR)
-    remains = f.RunEnded(run=1, result=Result.INEFFECTIVE, why="the harm remains")
-    assert named(after(opened(), fired(), run, DONE, remains, in_force=body), "in_force").body == lower
-    assert after(opened(), fired(), run, remains, in_force=body) == [], "its step was not done"
+    for result in (Result.INEFFECTIVE, Result.UNVERIFIED):
+        remains = f.RunEnded(run=1, result=result, why="the harm remains, or nobody can say")
+        assert named(after(opened(), fired(), run, DONE, remains, in_force=body), "in_force").body == lower
+        assert after(opened(), fired(), run, remains, in_force=body) == [], "its step was not done"
     other = started(number=1, cause=Cause.RESTORE, restores="another")
     assert after(opened(), fired(), other, over, in_force=body) == []
     assert after(opened(), fired(), run, over) == []
@@ -410,3 +412,15 @@ def test_a_limit_of_changes_looks_back_no_longer_than_changes_are_remembered(key
     day = getattr(Automation.model_validate({key: "30 per 24h"}), key)
     assert (day.count, day.window) == (30, DAY)
     assert getattr(Automation.model_validate({key: None}), key) is None
+
+
+# --- envs -------------------------------------------------------------------------------------------------------------
+
+
+def test_eight_envs_are_told_apart_and_a_ninth_is_counted_with_what_is_of_none() -> None:
+    eight = {f"e{number}": Opens() for number in range(8)}
+    seven = {name: body for name, body in eight.items() if name != "e7"}
+    assert told_apart("new", eight, lambda _: True) == ("", eight)
+    assert told_apart("new", seven, lambda _: True) == ("new", seven)
+    assert told_apart("e7", eight, lambda _: True) == ("e7", eight), "who has a place keeps it"
+    assert told_apart("new", eight, lambda body: body is not eight["e0"])[0] == "new", "one of them counts no longer"

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from responder import facts as f
-from responder.commands import Command
+from responder.commands import Command, shut_hours
 from responder.desk import Shelf
+from responder.draft import Draft
 from responder.errors import Rejected
 from responder.recorded import Cause, Outcome, Result
 from responder.records import IncidentRow, ScopeRow
@@ -27,11 +28,12 @@ def said(
     at: int = 0,
     scopes: dict[str, str] | None = None,
     policy: dict[str, Any] | None = None,
+    runbook: str | None = "cut",
     **more: Any,
 ) -> f.Fact | str | None:
     """What a person's word is recorded as so long after T0, or why it is refused."""
     ledger = Ledger()
-    ledger.state.incidents["i1"] = IncidentRow("i1", "key", told(opened(), fired(), *facts), None, 1, T0)
+    ledger.state.incidents["i1"] = IncidentRow("i1", "key", told(opened(runbook=runbook), fired(), *facts), None, 1, T0)
     for name, body in (scopes or {}).items():
         ledger.state.scopes[name] = ScopeRow(name, body, T0)
     ledger.after(at)
@@ -99,3 +101,21 @@ def test_the_next_level_of_a_ladder_that_the_pager_climbs_is_asked_for_there() -
     theirs = {"owner": "pagerduty", "levels": [{"name": "L1", "after": 0, "page": "first"}]}
     assert said("escalate", policy=theirs) == "policy ladder is climbed by PagerDuty: escalate it there"
     assert said("escalate", note="help") == f.EscalationAsked(note="help")
+
+
+# --- outside its hours ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_closed_has_no_hours_that_could_be_overridden() -> None:
+    over = f.Closed(why="over")
+    assert said("override", over) == "incident i1 is closed: over", "whether or not a reason is given"
+    ledger = Ledger()
+    draft = Draft("d", ledger.state, Shelf(rules_of(*BOTH), "test"))
+    with pytest.raises(Rejected, match="is closed: over"):
+        shut_hours(draft, told(opened(), fired(), over))
+
+
+@pytest.mark.parametrize("runbook", [None, "never", "cut"])
+def test_without_a_calendar_there_is_nothing_to_override(runbook: str | None) -> None:
+    found = said("override", note="agreed", runbook=runbook)
+    assert found == "its runbook has no calendar, so there is nothing to override"
