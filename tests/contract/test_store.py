@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -41,16 +40,6 @@ from tests.contract.store_operations import (
     timer,
     writes,
 )
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'responder.db'}"
-    database: str = request.getfixturevalue("database")
-    return database
-
 
 # --- writing ---
 
