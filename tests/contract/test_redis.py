@@ -389,6 +389,28 @@ async def test_a_server_that_hangs_up_after_the_handshake_is_alive(tmp_path: Pat
         assert isinstance(await _refused_by_a_living_server(service), HungUp)
 
 
+@pytest.mark.parametrize("password", [None, Secret("env REDIS_PASSWORD", lambda: PASSWORD)])
+async def test_what_ends_tls_before_a_server_that_is_dead_is_no_silence(
+    tmp_path: Path, password: Secret | None
+) -> None:
+    """A proxy shakes hands by itself, finds nobody behind it, and ends the connection in order."""
+    made = Certificates.made(tmp_path)
+    with socket.socket() as dead:
+        dead.bind(("127.0.0.1", 0))
+
+        async def forwards(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*dead.getsockname())
+            writer.close()
+
+        async with await asyncio.start_server(forwards, "127.0.0.1", 0, ssl=_shown_by(made)) as listening:
+            url = f"rediss://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            service = RedisService(url=url, ca_file=str(made.ca), password=password)
+            for _ in range(5):
+                with pytest.raises(HungUp, match="what stands before it"):
+                    await RedisConnection("cache", service, LibraryWire).send(RedisCall(("PING",)), 5.0)
+
+
 @pytest.mark.parametrize("how", ["reset", "end"])
 async def test_a_server_that_hangs_up_in_the_handshake_is_alive(how: str) -> None:
     async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
