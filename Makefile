@@ -16,6 +16,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):$(CURDIR)/.servers/bin
 # In the order that conftest.py gives: the longest first, so that no processor waits at the end for one file.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+# Against what, and when it fails: tests/mutation/__main__.py. The same order of mutants each time.
+MUTANTS := PYTHONHASHSEED=0 $(RUN) tests.mutation --changed --seconds 45
+
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -32,9 +35,9 @@ demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before 
 
 .PHONY: test
 test: check servers ## every check, then every test, on real servers
-	@# Told, not judged: which functions changed depends on the clone.
-	@$(MAKE) mutants || echo "mutants: some survive, see above; \`make mutants\` alone fails for them"
-	@$(RUN) pytest $(WORKERS)
+	@# Mutants that survive keep no test from running. Either makes it fail, and the tests have the last word.
+	@export RESPONDER_MUTANTS=0; $(MUTANTS) || RESPONDER_MUTANTS=$$?; \
+	$(RUN) pytest $(WORKERS); exit $$RESPONDER_MUTANTS
 
 .PHONY: test-kubernetes
 test-kubernetes: $(INSTALLED) ## the Kubernetes actions on a real cluster: RESPONDER_TEST_KUBECONFIG=FILE
@@ -104,11 +107,9 @@ reliability: $(INSTALLED) ## the campaigns of docs/reliability.md, large: takes 
 mutation: $(INSTALLED) ## small changes of the guards: does a test notice each? takes minutes
 	@$(RUN) tests.mutation $(MODULES)
 
-# Since RESPONDER_BASE, or since this branch left main, or since the commit before; without history it passes. What 45 s
-# leave untried on a slow machine counts for nobody, so it fails only where the whole would fail, too.
 .PHONY: mutants
 mutants: $(INSTALLED) ## small changes of the functions that have changed: does a test notice each? under a minute
-	@PYTHONHASHSEED=0 $(RUN) tests.mutation --changed --seconds 45
+	@$(MUTANTS)
 
 .PHONY: pictures
 pictures: $(INSTALLED) ## the pictures in docs/images, from real messages (needs Chromium)

@@ -5,7 +5,6 @@ Pure: see `decide`. What is sent again after an unknown outcome, and what never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from responder import facts as f
@@ -13,19 +12,17 @@ from responder.approvals import approval_wanted, covers, narrowed, plan_digest
 from responder.cases import Case, allow
 from responder.expectations import in_vain, tries, unmet
 from responder.expressions import evaluate, parse_expression
+from responder.freshness import harm_check, needed, outdated, recent, unread
 from responder.guards import (
-    GATHERED_MAX_AGE,
     INFORMED,
     LOCAL,
     alerts,
-    asks_alerts,
     finishing,
     holds_back,
     judge,
     may_only_read,
     not_approved,
     same_gate,
-    under_way,
     wakes_nobody,
 )
 from responder.incident import Attempt, Run, StepState
@@ -209,9 +206,9 @@ def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     if run.takes_back:
         return _prepared(view, run, runbook, step)
     named = sorted(step.checks_named & runbook.checks.keys())
-    unread = _unread(view, run, (*named, *_harm_check(run, runbook)) if step.manual is not None else named)
-    if unread:
-        return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, checks=unread)
+    wanted = (*named, *harm_check(run, runbook)) if step.manual is not None else named
+    if checks := unread(view, run, runbook, wanted):
+        return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, checks=checks)
     if step.when is not None:
         answer = evaluate(parse_expression(step.when), values_of(view.incident, run))
         if not answer.holds:
@@ -232,13 +229,12 @@ def _asked(view: View, run: Run, step: Step, manual: str) -> Next:
 
 def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     case = _case(view, run, runbook, step, None)
-    if case.before_brake and run.plan_step == step.id and _recent(view, run.planned_at):
+    if case.before_brake and run.plan_step == step.id and recent(view, run.planned_at):
         case = replace(case, plan=run.plan)
     local = judge(case, LOCAL) if run.mode is not Mode.OBSERVE else ()
     if local and holds_back(local[-1]) and not may_only_read(case, local):
         return _refuse(run, step, local)
-    needed = _needed(view, run, runbook, step)
-    return needed or _informed(view, run, runbook, step, local)
+    return needed(view, run, runbook, step) or _informed(view, run, runbook, step, local)
 
 
 def _case(view: View, run: Run, runbook: Runbook, step: Step, plan: Plan | None) -> Case:
@@ -248,58 +244,9 @@ def _case(view: View, run: Run, runbook: Runbook, step: Step, plan: Plan | None)
     return Case(view.incident, run, runbook, step, plan, view.scope, view.totals, calendars, view.now, *more)
 
 
-def _needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
-    """What is not known, or known too long ago, before this step may be judged."""
-    stale = run.plan is None or run.plan_step != step.id or not _recent(view, run.planned_at)
-    checks = _unread(view, run, _wanted(run, runbook))
-    if not stale and not checks:
-        return None
-    return Gather(
-        runbook=run.runbook,
-        rules_hash=run.rules_hash,
-        run=run.number,
-        checks=checks,
-        step=step.id if stale else None,
-        restore=run.restores if stale else None,
-        # With every plan: it is as old as the plan, and costs no question of its own.
-        alerts=stale and asks_alerts(view.incident, run, runbook),
-    )
-
-
-def _recent(view: View, came: int | None) -> bool:
-    """Counted from when an answer came in: a check that answers slowly is not asked for ever, its gate says why.
-
-    One that came in later than now is from before the clock was set back: nobody knows how old it is.
-    """
-    return came is not None and 0 <= view.now - came <= GATHERED_MAX_AGE
-
-
-def _unread(view: View, run: Run, names: Iterable[str]) -> tuple[str, ...]:
-    """Which of these checks must be read (again)."""
-    return tuple(name for name in dict.fromkeys(names) if not _recent(view, run.arrived.get(name)))
-
-
-def _wanted(run: Run, runbook: Runbook) -> tuple[str, ...]:
-    """The checks that are read before the first change: what must hold, and what harm is measured against."""
-    if run.takes_back:
-        return ()
-    names = []
-    if runbook.only_if is not None and not under_way(run, runbook):
-        names.append(runbook.only_if.check)
-    return (*names, *_harm_check(run, runbook))
-
-
-def _harm_check(run: Run, runbook: Runbook) -> tuple[str, ...]:
-    """The check that harm is measured by, as long as nothing was changed."""
-    begun = run.acted or run.by_hand or run.mode is Mode.OBSERVE
-    if begun or runbook.verify is None or runbook.verify.harmful is None:
-        return ()
-    return (runbook.verify.check,)
-
-
 def _informed(view: View, run: Run, runbook: Runbook, step: Step, local: tuple[Verdict, ...]) -> Next:
     plan = run.plan
-    assert plan is not None  # _needed would have asked for it
+    assert plan is not None  # needed would have asked for it
     plan = narrowed(run, step.id, plan)
     case = _case(view, run, runbook, step, plan)
     verdicts = (*local, *judge(case, INFORMED))
@@ -409,8 +356,11 @@ def _read_back(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     if attempt.probe is ProbeAnswer.NOT_APPLIED:
         why = f"{attempt.detail}; accepted, but it is not in force: {attempt.probe_detail}"
         return _ended(run, step, StepStatus.FAILED, why)
-    seen = "read back" if attempt.probe is ProbeAnswer.APPLIED else "nobody could read it back"
-    return _ended(run, step, StepStatus.DONE, f"{attempt.detail}; {seen}: {attempt.probe_detail}")
+    if attempt.probe is ProbeAnswer.APPLIED:
+        return _ended(run, step, StepStatus.DONE, f"{attempt.detail}; read back: {attempt.probe_detail}")
+    # Its target stays locked until a person has looked: a lock guards against an unknown state.
+    why = f"{attempt.detail}; accepted, but nobody could read it back: {attempt.probe_detail}"
+    return _ended(run, step, StepStatus.UNKNOWN, why)
 
 
 def _probing(view: View, run: Run, attempt: Attempt) -> Next | None:
@@ -482,7 +432,7 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     case = _case(view, run, runbook, step, attempt.plan)
     verdicts = judge(case, LOCAL)
     if not holds_back(verdicts[-1]):
-        if _outdated(view, run, runbook):
+        if outdated(view, run, runbook):
             return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, alerts=True)
         verdicts = (*verdicts, alerts(case))
     if verdicts[-1].answer is Answer.WAIT and verdicts[-1].until is not None:
@@ -490,9 +440,3 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     if holds_back(verdicts[-1]):
         return _ended(run, step, give_up, f"not sent again: {verdicts[-1].reason}")
     return Perform(run.number, step.id, step.action or "", attempt.plan, verdicts, step.timeout, again=attempt)
-
-
-def _outdated(view: View, run: Run, runbook: Runbook) -> bool:
-    """What the Alertmanagers said before the first try is too old to send again by."""
-    seen = run.alerts
-    return seen is not None and asks_alerts(view.incident, run, runbook) and not _recent(view, seen.observed_at)

@@ -170,7 +170,7 @@ class App:
 
     def _know_slack(self, config: Config) -> None:
         self.presses.people = slack_people(config.auth)
-        self.presses.bases = [notifier.base_url for notifier in _slacks(config)]
+        self.presses.slacks = _slacks(config)
 
     def _listen_to_slack(self, config: Config) -> None:
         """By Socket Mode, where an app-level token is configured. Raises BadConfig: then nothing has changed."""

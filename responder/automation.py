@@ -19,7 +19,7 @@ class AutomationStorm(Strict):
     """So many incidents at once have one cause, which no runbook heals: what is no brake waits for people."""
 
     incidents: Annotated[int, Field(ge=2, le=1_000)] = 10
-    """From so many incidents on that began within `within`."""
+    """From so many incidents of one `env` on that began within `within`; what says no `env` counts for each."""
     within: Duration = 5 * MINUTE
     """See `incidents`."""
     calm: Duration = 5 * MINUTE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
@@ -30,10 +31,19 @@ MAX_LABEL: Final = 75
 """Of a button and of a menu's entry alike."""
 MAX_OVERFLOW: Final = 5
 """Entries of the menu behind `…`; a select menu takes more."""
+MAX_TITLE: Final = 24
+"""Of a window, and of the buttons that send and close it (docs.slack.dev, modal views)."""
+MAX_KEPT: Final = 3_000
+"""Characters that a window keeps for us."""
+MAX_INPUT: Final = 1_000
+"""Characters that somebody may write into a field; Slack lets through 3,000."""
+MAX_INPUT_LABEL: Final = 2_000
 BUTTONS: Final = 3
 """Buttons beside each other: a phone shows three, and who has just woken up chooses among no more."""
 FURTHER: Final = 6
 """Buttons in the row below, of what is rarer and asked for once more; with all their questions they take room."""
+FORMS: Final = frozenset({"override"})
+"""Verbs that ask for something in a window of their own."""
 _CONFIRM: Final = {"title": 100, "text": 300, "confirm": 30}
 
 BUTTONS_HERE: Final = "[buttons]"
@@ -173,6 +183,37 @@ def _parts(paragraph: str) -> Iterator[str]:
     yield part
 
 
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A line to fill in; `lines` for several. `value` stands there already."""
+
+    name: str
+    label: str
+    hint: str
+    value: str = ""
+    lines: bool = False
+
+
+def window(name: str, title: str, markup: str, fields: Iterable[Field], said: tuple[str, str], kept: str) -> Block:
+    """A window (`views.open`) with a text and fields to fill in. `said` stands on the buttons that send and close it,
+    and `kept` comes back with what was filled in, at most MAX_KEPT characters."""
+    shown: list[JsonValue] = [*blocks(markup), *map(_input, fields)]
+    submit, close = (_plain(text, MAX_TITLE) for text in said)
+    texts: Block = {"title": _plain(title, MAX_TITLE), "submit": submit, "close": close}
+    return {"type": "modal", "callback_id": name, "private_metadata": kept, "blocks": shown, **texts}
+
+
+def _input(field: Field) -> Block:
+    element: Block = {"type": "plain_text_input", "action_id": field.name, "max_length": MAX_INPUT}
+    element |= {"multiline": True} if field.lines else {}
+    element |= {"initial_value": field.value} if field.value else {}
+    label, hint = _plain(field.label, MAX_INPUT_LABEL), _plain(field.hint, MAX_INPUT_LABEL)
+    return {"type": "input", "block_id": field.name, "label": label, "hint": hint, "element": element}
+
+
 # --- buttons ----------------------------------------------------------------------------------------------------------
 
 
@@ -180,14 +221,16 @@ def actions(offers: Sequence[Offer]) -> Iterator[Block]:
     """Buttons for the first few with a menu beside them, then a quiet row of further ones; nothing for nothing.
 
     Slack asks one question for a whole menu, whichever entry was chosen, so only what needs no question is in it:
-    whoever presses anything else reads what exactly happens, and nothing about what does not.
+    whoever presses anything else reads what exactly happens, and nothing about what does not. What opens a form stays
+    in the menu, however little else there is: it is rare, and the buttons are what is nearest at hand.
     """
     numbered = tuple(enumerate(offers))
-    first, others = numbered[:BUTTONS], numbered[BUTTONS:]
+    first = [one for one in numbered if one[1]["verb"] not in FORMS][:BUTTONS]
+    others = [one for one in numbered if one not in first]
     harmless = [offer for _, offer in others if not offer["confirm"]]
-    row: list[JsonValue] = [_button(*one) for one in first]
+    row: list[JsonValue] = [*(_button(*one) for one in first), *([_menu(harmless)] if harmless else [])]
     if row:
-        yield {"type": "actions", "elements": [*row, *([_menu(harmless)] if harmless else [])]}
+        yield {"type": "actions", "elements": row}
     asked = [one for one in others if one[1]["confirm"]]
     if asked:
         # The last one stays whatever there is: it stops everything (`choices`).

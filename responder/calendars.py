@@ -196,7 +196,7 @@ def _by_exchange(calendar: Calendar, name: str, now: int) -> State:
     table = exchanges.timetable(calendar.exchange, local(now, ZoneInfo("UTC")).year)
     begins, ends = table.begins + calendar.after, table.ends - calendar.before
     if not begins <= now < ends:
-        return _unknown(name, _bounded(calendar.exchange, table, now))
+        return _unknown(name, _bounded(calendar.exchange, table, early=now < begins))
     edges = _edges(calendar.exchange, local(now, ZoneInfo("UTC")).year, calendar.before, calendar.after)
     at = bisect_right(edges, now)
     opened = at % 2 == 1
@@ -204,7 +204,7 @@ def _by_exchange(calendar: Calendar, name: str, now: int) -> State:
     if until is not None and until - now > HORIZON:
         until = None
     if until is None and not opened and table.last is not None:
-        return State(open=False, until=None, why=f"{name} is closed; {_bounded(calendar.exchange, table, now)}")
+        return State(open=False, until=None, why=f"{name} is closed; {_bounded(calendar.exchange, table)}")
     why = _told(name, opened, until, now, table.timezone)
     return State(opened, until, why + ("" if opened or until is None else _holidays(table, now, until)))
 
@@ -232,8 +232,8 @@ def _trading(sessions: Iterable[exchanges.Session], before: int, after: int) -> 
             yield session.pause[1], end
 
 
-def _bounded(exchange: str, table: exchanges.Timetable, now: int) -> str:
-    if now < table.begins:
+def _bounded(exchange: str, table: exchanges.Timetable, *, early: bool = False) -> str:
+    if early:
         return f"the days of {exchange} are known only since {table.first}"
     return f"the days of {exchange} are known only to {table.last}; {exchanges.CURE}"
 

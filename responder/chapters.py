@@ -238,7 +238,8 @@ help: without fresh data people decide. With `countdown: 1m`, what comes at 5m i
 
 HOURS: Final = """\
 `calendar: nse` alone means `within: nse`. A brake passes its hours with a warning that pages.
-`responder override ID --reason …` lets one run of an incident act all the same.
+`responder override ID --reason …`, or *Override hours…* in Slack, lets one run of an incident act all the same,
+`responder run RUNBOOK --override …` one that a person starts.
 """
 
 SCHEDULE: Final = """\

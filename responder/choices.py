@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from responder.escalation import goes_on, next_untold
-from responder.incident import Approval, Incident, MachineTimer
+from responder.incident import Approval, Incident, MachineTimer, Run
+from responder.people_folds import held_by_calendar, waits_for_hours
 from responder.policies import Owner, Policy
-from responder.recorded import StepStatus
+from responder.recorded import Result, StepStatus, Trigger
 from responder.timing import HOUR, MINUTE, SECOND, format_duration, format_time
 
 SNOOZES: Final = (30 * MINUTE, HOUR, 4 * HOUR)
@@ -125,10 +126,15 @@ def _answers(incident: Incident, run: int, asked: Approval) -> Iterator[Choice]:
 
 
 def _claims(incident: Incident) -> Iterator[Choice]:
-    if incident.taken_over is not None:
-        return
-    if incident.acknowledged is None:
+    claimed = incident.taken_over is not None
+    if incident.acknowledged is None and not claimed:
         yield _choice(incident, "ack", "Acknowledge", incident.ladder_round, style="primary")
+    elif incident.unanswered:
+        # A press of before the word that is there, told once more, is no answer to what came after it.
+        bound = (incident.ladder_round, incident.acknowledgements, incident.paged_seq)
+        yield _choice(incident, "ack", "Acknowledge", bound, style="primary")
+    if claimed:
+        return
     confirm = "Automation stops after the step in flight, and nobody else is paged. You have it until it is over."
     yield _choice(incident, "takeover", "Take over", incident.ladder_round, confirm=confirm)
 
@@ -153,10 +159,36 @@ def _others(incident: Incident, policy: Policy) -> Iterator[Choice]:
         for lasts in SNOOZES:
             bound = (incident.ladder_round, incident.snoozes)
             yield _choice(incident, "snooze", f"Snooze {format_duration(lasts)}", bound, said={"lasts": lasts})
+    held = held_by_hours(incident)
+    if held is not None:
+        # Nothing happens before a form is filled in, so no question is asked.
+        before = None if incident.override is None else incident.override.at
+        said = held.verdicts[-1].reason
+        yield _choice(incident, "override", "Override hours…", (held.number, said, before))
     confirm = (
         "All automation stops, on every incident, until somebody resumes it. Paging goes on; trading is not touched."
     )
     yield _choice(incident, "pause", "Pause all automation", style="danger", confirm=confirm)
+
+
+def held_by_hours(incident: Incident) -> Run | None:
+    """The run that nothing but its hours holds back, where an override would let it act or begin anew, or None.
+
+    The time is not asked: that the hours have come since is told to whoever presses (`commands.shut_hours`).
+    """
+    run = incident.run
+    if run is None or incident.closed or not incident.live or incident.taken_over is not None:
+        return None
+    if run.active:
+        return run if waits_for_hours(run) and run.stopped is None else None
+    return run if held_by_calendar(run) and _begins_again(incident, run) else None
+
+
+def _begins_again(incident: Incident, run: Run) -> bool:
+    """Another run of its own runbook follows when its hours are overridden (`decide`)."""
+    harmful = any(one.result is Result.HARMFUL for one in incident.runs)
+    own = run.runbook == incident.runbook and incident.trigger is Trigger.ALERT
+    return own and incident.result is not None and incident.called and not incident.blocked and not harmful
 
 
 def _holds(incident: Incident) -> Iterator[Choice]:

@@ -6,19 +6,21 @@ twice. Whether the person may do it is checked by the edge, before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from responder import facts as f
+from responder.calendars import Calendar
 from responder.choices import HOLD, countdown
 from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
 from responder.escalation import next_untold, promises
 from responder.guards import closed_hours
-from responder.incident import Approval, Incident
+from responder.incident import Approval, Attempt, Incident
 from responder.policies import Owner
-from responder.recorded import Cause, Mode, StepStatus, Trigger
+from responder.recorded import Cause, Mode, ProbeAnswer, StepStatus, Trigger
 from responder.records import Change, Keys, State
+from responder.runbook import Runbook
 from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, legible, lock_name, pause_of
 from responder.scoping import ScopeChange
 from responder.timing import HOUR, MINUTE, format_duration
@@ -75,7 +77,12 @@ def _open(incident: Incident) -> None:
 def _ack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     _open(incident)
     already = incident.acknowledged is not None and incident.acknowledged.actor == command.actor
-    return None if already else f.Acknowledged(note=command.note, via=command.via, word=command.word)
+    # Said again after a further page it answers that one too.
+    return (
+        None
+        if already and not incident.unanswered
+        else f.Acknowledged(note=command.note, via=command.via, word=command.word)
+    )
 
 
 def _unack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
@@ -146,6 +153,15 @@ def _override(command: Command, draft: Draft, incident: Incident) -> f.Fact | No
     _open(incident)
     if not command.note.strip():
         raise Rejected("say a --reason")
+    runbook, hours = shut_hours(draft, incident)
+    until = draft.now + _lasts(command, OVERRIDE, LONGEST_OVERRIDE)
+    return f.CalendarOverridden(runbook=runbook.runbook, until=until, hours=hours, note=command.note)
+
+
+def shut_hours(draft: Draft, incident: Incident) -> tuple[Runbook, str]:
+    """The runbook whose hours an override would pass, and what its calendar says. Raises Rejected where there is none,
+    or where an override would let nothing act."""
+    _open(incident)
     if not incident.live:
         raise Rejected("a replay asks no calendar for real")
     if incident.taken_over is not None:
@@ -153,18 +169,23 @@ def _override(command: Command, draft: Draft, incident: Incident) -> f.Fact | No
     run = incident.active_run
     runbook = draft.runbook_of(incident, run)
     rules = draft.book.rules(incident.rules_hash if run is None else run.rules_hash)
-    if runbook is None or rules is None or runbook.calendar is None:
+    if runbook is None or rules is None:
+        raise Rejected("its runbook has no calendar, so there is nothing to override")
+    if run is None and incident.trigger is not Trigger.ALERT and runbook.calendar is not None:
+        raise Rejected("it was begun by hand or by a schedule, and nothing starts it again")
+    return runbook, hours_to_override(runbook, rules.calendars, draft.now)
+
+
+def hours_to_override(runbook: Runbook, calendars: Mapping[str, Calendar], now: int) -> str:
+    """What the calendar says that a person may override at `now` (µs). Raises Rejected where there is no such thing."""
+    if runbook.calendar is None:
         raise Rejected("its runbook has no calendar, so there is nothing to override")
     if runbook.calendar.otherwise == "ask":
         raise Rejected("its calendar asks people: approve what it asks for")
-    if run is None and incident.trigger is not Trigger.ALERT:
-        raise Rejected("it was begun by hand or by a schedule, and nothing starts it again")
-    shut = closed_hours(runbook.calendar, rules.calendars, draft.now)[1]
+    shut = closed_hours(runbook.calendar, calendars, now)[1]
     if not shut:
         raise Rejected(f"the calendar of {runbook.runbook} lets it act now")
-    until = draft.now + _lasts(command, OVERRIDE, LONGEST_OVERRIDE)
-    hours = "; ".join(state.why for state in shut)
-    return f.CalendarOverridden(runbook=runbook.runbook, until=until, hours=hours, note=command.note)
+    return "; ".join(state.why for state in shut)
 
 
 def _cancel(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
@@ -221,7 +242,7 @@ def _note(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
 def _takeover(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     _open(incident)
     held = incident.taken_over
-    if held is not None and held.actor == command.actor:
+    if held is not None and held.actor == command.actor and not incident.unanswered:
         return None
     return f.TakenOver(note=command.note)
 
@@ -239,16 +260,42 @@ def _done(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
 def _settle(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     if command.applied is None or not command.note:
         raise Rejected("say --applied or --not-applied, and a --reason")
-    known = {a.id: a for a in incident.unsettled}
-    if command.attempt is None and len(known) == 1:
-        attempt = next(iter(known))
-    elif command.attempt in known:
-        attempt = command.attempt or ""
-    elif not known:
+    attempt, open_questions = command.attempt, [a.id for a in incident.unsettled]
+    if attempt is None and len(open_questions) == 1:
+        attempt = open_questions[0]
+    if attempt is not None:
+        _doubtful(incident, attempt)
+    elif not open_questions:
         raise Rejected(f"incident {incident.id} has no unknown change to settle")
     else:
-        raise Rejected(f"say which with --attempt: {', '.join(known)}")
+        raise Rejected(f"say which with --attempt: {', '.join(open_questions)}")
     return f.Settled(attempt=attempt, applied=command.applied, reason=command.note)
+
+
+def _doubtful(incident: Incident, attempt_id: str) -> None:
+    """Only what nobody knows is settled. Raises Rejected with what is known, and what is not."""
+    found, left = incident.attempt(attempt_id), ", ".join(a.id for a in incident.unsettled)
+    still = f"; what nobody knows is {left}" if left else ""
+    if found is None:
+        raise Rejected(f"incident {incident.id} has no attempt {attempt_id}{still}")
+    run, attempt = found
+    if not attempt.doubtful:
+        raise Rejected(f"of attempt {attempt_id} it is known: {_known(attempt)}{still}")
+    if run.step(attempt.step).status is not StepStatus.UNKNOWN:
+        raise Rejected(f"attempt {attempt_id} is still being looked at; people are asked if that tells nothing{still}")
+
+
+def _known(attempt: Attempt) -> str:
+    if attempt.settled:
+        word = "happened" if attempt.settled_applied else "did not happen"
+        return f"a person said that it {word}: {attempt.probe_detail}"
+    if attempt.outcome is None:
+        return "it is being done right now"
+    if attempt.probe is ProbeAnswer.APPLIED:
+        return f"it happened: {attempt.probe_detail}"
+    if attempt.probe is ProbeAnswer.NOT_APPLIED:
+        return f"it did not happen: {attempt.probe_detail}"
+    return f"it ended {attempt.outcome.value}" + (f": {attempt.detail}" if attempt.detail else "")
 
 
 def _unlock(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:

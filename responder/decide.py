@@ -19,7 +19,7 @@ from responder.policies import Level
 from responder.recorded import Cause, Mode, Phase, Result, StepStatus, Trigger, strictest
 from responder.runbook import Runbook, Verify, target_inputs, target_with
 from responder.timing import MINUTE, SECOND, format_duration
-from responder.undoing import to_undo
+from responder.undoing import in_doubt, to_undo
 from responder.verification import closing, idle, verifying, watching
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 
@@ -281,7 +281,7 @@ def _must_finish(view: View, run: Run) -> bool:
 
 def _superseded(run: Run, why: str) -> Finish:
     lost = unknown_why(run)
-    result = Result.UNKNOWN if lost else Result.INEFFECTIVE
+    result = in_doubt(run) if lost else Result.INEFFECTIVE
     return Finish(f.RunEnded(run=run.number, result=result, why=f"{lost}; {why}" if lost else why))
 
 

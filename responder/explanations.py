@@ -231,7 +231,7 @@ def _pause(judged: _Judged) -> Foreseen:
 
 
 def _storm(judged: _Judged) -> Foreseen:
-    return _limit(judged, "storm", "whether very many incidents began lately")
+    return _limit(judged, "storm", "whether very many incidents of its env began lately")
 
 
 def _relapse(judged: _Judged) -> Foreseen:

@@ -19,6 +19,7 @@ from responder.scopes import (
     RunCount,
     RunEnd,
     changes_name,
+    env_of,
     parsed,
     results_name,
     runs_name,
@@ -53,16 +54,26 @@ def _changes(case: Case, name: str, rate: Rate) -> int:
 
 
 def storm(case: Case) -> Verdict:
-    """Not very many incidents at once: then the cause is elsewhere, and every runbook would act on a symptom."""
+    """Not very many incidents of its env at once: then the cause is elsewhere, and every runbook would act on a
+    symptom. What is of no env waits for the storms of all."""
     given = case.automation.storm
     if given is None or case.begun or case.only_reads:
         return allow("storm", "not asked for")
-    body = parsed(Openings, case.scope(OPENINGS))
-    if body is None or body.until is None or body.until <= case.now:
+    body = parsed(Openings, case.scope(OPENINGS)) or Openings()
+    storms = body.storms(_envs(case), case.now)
+    if not storms:
         return allow("storm", "no storm")
-    numbers = f"{given.incidents} incidents or more began within {format_duration(given.within)}"
+    env, until = max(storms.items(), key=lambda storm: storm[1])
+    numbers = f"{given.incidents} incidents or more{f' of env {env}' if env else ''} began"
     calm = f"until there were fewer for {format_duration(given.calm)}"
-    return limit(case, wait("storm", f"{numbers}: people look for the cause, {calm}", body.until))
+    within = format_duration(given.within)
+    return limit(case, wait("storm", f"{numbers} within {within}: people look for the cause, {calm}", until))
+
+
+def _envs(case: Case) -> frozenset[str]:
+    """The envs of the alerts that called for it; "" where one is of none, or a person started the run."""
+    firing = [episode.labels for episode in case.incident.firing]
+    return frozenset(env_of(labels) for labels in (case.incident.labels, *firing))
 
 
 def relapse(case: Case) -> Verdict:

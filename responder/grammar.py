@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from responder.errors import ResponderError
 
@@ -20,6 +21,8 @@ MAX_LENGTH = 500
 """Characters of source; the longest condition people can still check at night is far shorter."""
 MAX_DEPTH = 16
 """Levels of nesting; keeps reading and evaluating away from Python's recursion limit."""
+KEPT = 1_024
+"""Conditions that were read and are kept: what verifies asks the same one every five seconds."""
 
 
 class ExpressionError(ResponderError):
@@ -162,6 +165,7 @@ _WORD_CONSTANTS: Mapping[str, Scalar] = {"true": True, "false": False, "null": N
 _COMPARE = "write a comparison such as `value < 1.7`, joined by and, or, not"
 
 
+@lru_cache(maxsize=KEPT)
 def parse_expression(source: str) -> Expression:
     """Read `source`; raise ExpressionError with a hint for what people usually mean (design.md section 4)."""
     if len(source) > MAX_LENGTH:

@@ -88,14 +88,23 @@ class Attempt(Recorded):
 
     @property
     def happened(self) -> bool:
-        """It is known that the change was made."""
-        return self.outcome is Outcome.OK or self.probe is ProbeAnswer.APPLIED or self.settled_applied
+        """It is known that the change was made, or was accepted; a person's word counts most."""
+        if self.settled:
+            return self.settled_applied
+        return self.outcome is Outcome.OK or self.probe is ProbeAnswer.APPLIED
 
     @property
     def doubtful(self) -> bool:
-        """Nobody knows whether the change was made."""
-        changes = self.outcome is Outcome.UNKNOWN and self.plan.effect is not Effect.READ
-        return changes and self.probe not in (ProbeAnswer.APPLIED, ProbeAnswer.NOT_APPLIED) and not self.settled
+        """Nobody knows whether the change was made: its answer was lost, or what was accepted cannot be read back."""
+        if self.settled or self.plan.effect is Effect.READ:
+            return False
+        unclear = self.probe is ProbeAnswer.UNCLEAR
+        return (self.outcome is Outcome.UNKNOWN and (unclear or self.probe is None)) or (self.accepted and unclear)
+
+    @property
+    def accepted(self) -> bool:
+        """The service has answered that it was done."""
+        return self.outcome is Outcome.OK
 
 
 class StepState(Recorded):
@@ -117,6 +126,8 @@ class Person(Recorded):
     note: str = ""
     via: str = ""
     """The destination at whose side it was said."""
+    seq: int = 0
+    """The event's place in the journal; 0 where it was folded before places were kept."""
 
 
 class Snooze(Recorded):
@@ -126,6 +137,8 @@ class Snooze(Recorded):
     at: int
     until: int
     note: str = ""
+    seq: int = 0
+    """As a Person's."""
 
 
 class Override(Recorded):
@@ -219,6 +232,8 @@ class Run(Recorded):
     superseded: str = ""
     """The incident of a higher severity whose change ended the verification."""
     ended_at: int | None = None
+    ended_seq: int = 0
+    """The place of its end in the journal."""
 
     @property
     def takes_back(self) -> bool:
@@ -330,6 +345,8 @@ class Incident(Recorded):
     """`"round:index"` -> the entry of `unless_fixed`."""
     last_paged: int | None = None
     """When somebody was last paged by the ladder or for something urgent."""
+    paged_seq: int = 0
+    """The place of the latest page in the journal."""
     paged: tuple[tuple[str, str], ...] = ()
     """Whom a page went to: (destination, deduplication key), one for each destination; closing resolves each."""
     replaced: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -378,6 +395,8 @@ class Incident(Recorded):
     """A fingerprint fired (again) after a finished run."""
     result: Result | None = None
     closed_at: int | None = None
+    closed_seq: int = 0
+    """The place of the closing in the journal."""
     closed_why: str = ""
     agenda: tuple[Due, ...] = ()
 
@@ -432,13 +451,16 @@ class Incident(Recorded):
 
     @property
     def unsettled(self) -> tuple[Attempt, ...]:
-        """Changes of which nobody knows whether they happened, oldest first."""
-        return tuple(
-            a
-            for r in self.runs
-            for a in r.attempts
-            if a.outcome is Outcome.UNKNOWN and not a.settled and r.step(a.step).status is StepStatus.UNKNOWN
-        )
+        """Changes of which nobody knows whether they happened, oldest first.
+
+        What was sent again with the same key is one change, and named by the first attempt that nobody knows about.
+        """
+        found: dict[tuple[int, str, str], Attempt] = {}
+        for run in self.runs:
+            for attempt in run.attempts:
+                if attempt.doubtful and run.step(attempt.step).status is StepStatus.UNKNOWN:
+                    found.setdefault((run.number, attempt.step, attempt.key), attempt)
+        return tuple(found.values())
 
     @property
     def status(self) -> str:
@@ -457,6 +479,18 @@ class Incident(Recorded):
     def somebody(self) -> Person | Snooze | None:
         """Who has it: whoever took it over, acknowledged or snoozed it."""
         return self.taken_over or self.acknowledged or self.snoozed
+
+    @property
+    def latest_word(self) -> Person | Snooze | None:
+        """Their latest word, by its place in the journal: clocks of two replicas, or one instant, give no order."""
+        words = (self.taken_over, self.acknowledged, self.snoozed)
+        return max((word for word in words if word is not None), key=lambda word: word.seq, default=None)
+
+    @property
+    def unanswered(self) -> bool:
+        """A page was put out that nobody's word has followed."""
+        word = self.latest_word
+        return self.paged_seq > (0 if word is None else word.seq)
 
 
 def _asked(run: Run) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from responder import facts as f
 from responder.alert import Alert, BadAlert, Dialect, Notification
 from responder.draft import Book, Draft, Turn, Worker, scopes_of
+from responder.incident import Incident
 from responder.policies import severity_rank
 from responder.recorded import LIVE, Mode, Trigger
 from responder.records import (
@@ -170,11 +171,17 @@ class _Taking:
         rules = self.op.book.rules(incident.rules_hash) or self.op.book.current
         runbook = self.draft.runbook_of(incident, None)
         policy = rules.policy_for(runbook, severity, self.draft.now, incident.labels)
-        fact = f.SeverityRose(before=incident.severity, severity=severity, policy=policy)
-        self.draft.record(incident_id, fact)
-        self.touched[incident_id] = None
-        if incident.storm is not None:
-            self._rise(incident.storm, severity)  # people hear of it through the storm
+        self._risen(incident, severity, policy)
+        storm = None if incident.storm is None else self.draft.incident(incident.storm)
+        if storm is not None and severity_rank(severity) > severity_rank(storm.severity):
+            # People hear of it through the storm, on the ladder that is the incident's own by now, where the rules that
+            # the storm began with have it.
+            known = self.op.book.rules(storm.rules_hash) or self.op.book.current
+            self._risen(storm, severity, policy if policy in known.policies else storm.policy)
+
+    def _risen(self, incident: Incident, severity: str | None, policy: str) -> None:
+        self.draft.record(incident.id, f.SeverityRose(before=incident.severity, severity=severity, policy=policy))
+        self.touched[incident.id] = None
 
     def _begin(self, alert: Alert) -> None:
         self.fired += 1

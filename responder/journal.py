@@ -250,7 +250,8 @@ def _step_ended(incident: Incident, fact: f.StepEnded, event: f.Event) -> Incide
 def _run_ended(incident: Incident, fact: f.RunEnded, event: f.Event) -> Incident:
     def change(run: Run) -> Run:
         said = {"result": fact.result, "why": fact.why, "superseded": fact.superseded}
-        return cast(Run, copy(run, phase=Phase.ENDED, ended_at=event.at, waits_until=None, **said))
+        ended = {"ended_at": event.at, "ended_seq": event.seq}
+        return cast(Run, copy(run, phase=Phase.ENDED, waits_until=None, **ended, **said))
 
     after = _with_run(incident, fact.run, change)
     holds = fact.result in (Result.FIXED, Result.CONTAINED)
@@ -319,7 +320,7 @@ def _answered(run: Run, fact: f.Approved | f.Denied, event: f.Event) -> Run:
     asked = run.approval
     if asked is None or (asked.step, asked.plan) != (fact.step, fact.plan):
         return run
-    person = Person(actor=event.actor, at=event.at, note=fact.note)
+    person = Person(actor=event.actor, at=event.at, note=fact.note, seq=event.seq)
     if isinstance(fact, f.Denied):
         return cast(Run, copy(run, approval=copy(asked, denied=person)))
     return cast(Run, copy(run, approval=copy(asked, approved=(*asked.approved, person))))
@@ -347,15 +348,24 @@ def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
 
 
 def _settled(incident: Incident, fact: f.Settled, event: f.Event) -> Incident:
-    changes = {"settled": True, "settled_applied": fact.applied, "probe_detail": fact.reason}
-    after = _with_attempt(incident, fact.attempt, **changes)
-    found = after.attempt(fact.attempt)
-    if found is None or found[0].step(found[1].step).status is not StepStatus.UNKNOWN:
-        return after
-    # The question is answered: the run does not say any more that nobody knows.
-    run, attempt = found
-    became = {"status": StepStatus.DONE if fact.applied else StepStatus.FAILED, "why": f"settled: {fact.reason}"}
-    return _with_run(after, run.number, lambda r: _with_step(r, attempt.step, **became))
+    """What was sent again with the same key is settled with it; the step is known when each of its attempts is."""
+    found = incident.attempt(fact.attempt)
+    if found is None or not found[1].doubtful:
+        return incident
+    step, key = found[1].step, found[1].key
+
+    def change(run: Run) -> Run:
+        said = {"settled": True, "settled_applied": fact.applied, "probe_detail": fact.reason}
+        same = {a.id for a in run.attempts_of(step) if a.doubtful and a.key == key}
+        after = cast(Run, copy(run, attempts=tuple(copy(a, **said) if a.id in same else a for a in run.attempts)))
+        tried = after.attempts_of(step)
+        if run.step(step).status is not StepStatus.UNKNOWN or any(a.doubtful for a in tried):
+            return after
+        # The question is answered: the run does not say any more that nobody knows.
+        became = StepStatus.DONE if any(a.happened for a in tried) else StepStatus.FAILED
+        return _with_step(after, step, status=became, why=f"settled: {fact.reason}")
+
+    return _with_run(incident, found[0].number, change)
 
 
 def _probed(incident: Incident, fact: f.Probed, event: f.Event) -> Incident:
@@ -397,7 +407,7 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.Approved: lambda i, x, e: _with_run(i, x.run, lambda r: _answered(r, x, e)),
     f.Denied: lambda i, x, e: _with_run(i, x.run, lambda r: _answered(r, x, e)),
     f.RunStopped: lambda i, x, e: _with_run(
-        i, x.run, lambda r: copy(r, stopped=Person(actor=e.actor, at=e.at, note=x.note))
+        i, x.run, lambda r: copy(r, stopped=Person(actor=e.actor, at=e.at, note=x.note, seq=e.seq))
     ),
     f.ManualDone: lambda i, x, e: _with_run(
         i, x.run, lambda r: _with_step(copy(r, by_hand=True), x.step, status=StepStatus.DONE, why=x.note)
@@ -415,5 +425,5 @@ _FOLDS: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.MachineFired: _machine_fired,
     f.CountdownHeld: _countdown_held,
     f.Settled: _settled,
-    f.Closed: lambda i, x, e: copy(i, closed_at=e.at, closed_why=x.why),
+    f.Closed: lambda i, x, e: copy(i, closed_at=e.at, closed_seq=e.seq, closed_why=x.why),
 }

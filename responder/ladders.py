@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from responder.contracts import Notifier
 from responder.documents import Document
 from responder.mistakes import closest
-from responder.policies import Level, Owner, Policies, Policy
+from responder.policies import SEVERITIES, Level, Owner, Policies, Policy
 from responder.problems import Path, Problem
 from responder.references import Configured
+
+SHIPPED: Final = "rules/policies.yaml"
+"""The file with which every set begins; others may say each of its things differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +116,26 @@ def _ways(level: Level, notifiers: Mapping[str, Notifier]) -> set[tuple[str, str
     """By whom a level wakes people: two keys of one provider fall silent together."""
     named = [notifiers[name] for name in (*level.page, *level.fallback) if name in notifiers]
     return {(n.kind, str(getattr(n, "url", ""))) for n in named if n.pages and n.kind != "console"}
+
+
+def nobody_told(policies: Policies, notifiers: Mapping[str, Notifier]) -> Mapping[str, list[str | None]]:
+    """Policies that alerts without a runbook get, and the severities (None: without one) of which they tell nobody: no
+    level wakes anybody, or for those in `chat_only` there is no chat."""
+    found: dict[str, list[str | None]] = {}
+    for severity in (*SEVERITIES, None):
+        for name in sorted(_reached(policies, severity)):
+            policy = policies.policies[name]
+            wakes = any(notifiers[to].pages for level in policy.levels for to in level.page if to in notifiers)
+            if not (policy.chat if severity in policy.chat_only else wakes):
+                found.setdefault(name, []).append(severity)
+    return found
+
+
+def _reached(policies: Policies, severity: str | None) -> set[str]:
+    """The policies that an alert of this severity may get which no runbook answers, at whatever hour."""
+    known, said = policies.policies, severity or ""
+    first = {policies.by_severity.get(said, policies.default or ""), *policies.by_platform.values()}
+    first |= set(policies.by_env.values())
+    names = {known[name].by_severity.get(said, name) for name in first if name in known}
+    hours = [known[name].hours for name in names if name in known]
+    return {name for name in names | {other.otherwise for other in hours if other is not None} if name in known}

@@ -13,7 +13,7 @@ from typing import Final
 
 from responder.conflicts import Entry
 from responder.documents import Document
-from responder.ladders import one_way
+from responder.ladders import SHIPPED, nobody_told, one_way
 from responder.mistakes import closest
 from responder.policies import Policies
 from responder.problems import Mark, Problem, draw, lines_of
@@ -33,6 +33,7 @@ def warnings(
     for code, problems in _between(entries, policies, around):
         found += [replace(problem, code=code) for problem in problems]
     found += [replace(p, code=Code.ONE_WAY) for p in _one_way(ladders, policies, around.configured)]
+    found += [replace(p, code=Code.NOBODY_TOLD) for p in _nobody_told(ladders, policies, around.configured)]
     texts = {**_texts(entries), **{file: text for one in ladders for file, text in one.texts.items()}}
     allowances = list(_allowances(texts))
     kept = [problem for problem in found if not any(a.allows(problem) for a in allowances)]
@@ -140,6 +141,28 @@ def _one_way(ladders: Iterable[Document], policies: Policies, configured: Config
                 message = f"{told}: one provider alone wakes people, so when it is down nobody is"
                 hint = "name a pager of another provider as `fallback:`, such as Opsgenie or an SMS gateway (webhook)"
                 yield document.at_key(("policies", name), message, hint)
+
+
+def _nobody_told(ladders: Iterable[Document], policies: Policies, configured: Configured) -> Iterator[Problem]:
+    """Where the policy is written that counts. What is shipped for an env matters where a service is of that env."""
+    envs = {service.env for service in configured.services.values()}
+    used = {env: name for env, name in policies.by_env.items() if env in envs}
+    written: dict[str, Document] = {}
+    for document in sorted(ladders, key=lambda one: one.file != SHIPPED):
+        named = document.get(("policies",))
+        written |= dict.fromkeys(named if isinstance(named, dict) else (), document)
+    found = nobody_told(policies, configured.notifiers)
+    shipped = nobody_told(policies.model_copy(update={"by_env": used}), configured.notifiers)
+    if any(unreached(policies, configured)):
+        found = {name: severities for name, severities in found.items() if name != policies.default}
+    for name, severities in found.items():
+        place = written.get(name)
+        if place is None or (place.file == SHIPPED and name not in shipped):
+            continue
+        told = ", ".join(one if one is not None else "none" for one in severities)
+        message = f"alerts without a runbook that get this policy reach nobody by it if their severity is {told}"
+        hint = "give it a level with a pager, and a chat for what is `chat_only`, in a policies.yaml of your own"
+        yield place.at_key(("policies", name), message, hint)
 
 
 _SLACK: Final = 10 * SECOND

@@ -20,7 +20,7 @@ from responder.conflicts import Entry, conflicts
 from responder.contracts import Catalogue
 from responder.documents import Document, parse_document
 from responder.errors import BadRules
-from responder.ladders import Known, check_policies
+from responder.ladders import SHIPPED, Known, check_policies
 from responder.lint import warnings
 from responder.mistakes import closest, problems_of
 from responder.policies import Policies, Policy
@@ -34,7 +34,6 @@ DEFAULTS_MAY_HOLD: Final = (
     "match", "env", "channel", "owner", "links", "mode", "limits", "checks", "inputs", "evidence", "escalation",
 )  # fmt: skip
 _CONCATENATED: Final = ("match", "evidence")
-_SHIPPED_POLICIES: Final = "rules/policies.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +283,7 @@ def _policies(
     envs: dict[str, str] = {}
     default: str | None = None
     said: dict[Path, Document] = {}
-    for document in sorted(documents, key=lambda d: d.file != _SHIPPED_POLICIES):
+    for document in sorted(documents, key=lambda d: d.file != SHIPPED):
         given = _written_policies(document, problems)
         if given is None:
             # The names count as known all the same: what is wrong is told once, here.
@@ -305,7 +304,7 @@ def _policies(
         if path[0] != "policies" and name not in found:
             problems.append(document.at_value(path, f"unknown policy {name!r}", closest(str(name), found)))
     named = said.get(("default",))
-    if named is not None and named.file == _SHIPPED_POLICIES and len(platforms) == 1:
+    if named is not None and named.file == SHIPPED and len(platforms) == 1:
         # A set that knows one platform calls its people for everything.
         (default,) = platforms.values()
     return Policies(policies=found, by_severity=severities, by_platform=platforms, by_env=envs, default=default)
@@ -327,7 +326,7 @@ def _said_twice(document: Document, given: Policies, said: dict[Path, Document])
     paths += [("default",)] if given.default is not None else []
     for path in paths:
         earlier = said.get(path)
-        if earlier is not None and earlier.file != _SHIPPED_POLICIES:
+        if earlier is not None and earlier.file != SHIPPED:
             where = f"{earlier.file}:{earlier.keys[path].line}"
             yield document.at_key(path, f"this stands in {where} already", "keep one of the two")
         said[path] = document

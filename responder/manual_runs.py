@@ -16,10 +16,11 @@ from enum import StrEnum
 from responder import facts as f
 from responder.approvals import approval_wanted
 from responder.cases import Case, deny, only_lowers
+from responder.commands import OVERRIDE, hours_to_override
 from responder.draft import Book, Draft, Turn, Worker, scopes_of
 from responder.errors import Rejected
 from responder.guards import INFORMED, LOCAL, holds_back, judge
-from responder.incident import Incident, Run, StepState
+from responder.incident import Incident, Override, Run, StepState
 from responder.ingest import open_uncalled
 from responder.recorded import LIVE, Answer, Cause, Mode, Observation, Plan, Trigger, Verdict, strictest
 from responder.records import Change, Keys, State, Writes, open_key
@@ -39,6 +40,8 @@ class Wish:
     inputs: Mapping[str, str]
     actor: str
     reason: str = ""
+    override: str = ""
+    """Why it is to act outside its hours (docs/adr/0026); empty where its calendar is to be kept."""
 
     @property
     def target(self) -> str:
@@ -157,7 +160,7 @@ class RunPlan:
     def digest(self) -> str:
         """Of all that would be done, and of what the gates say; not of their numbers, which change every second."""
         wish = self.wish
-        about = [wish.rules.hash, wish.runbook.runbook, wish.target, dict(wish.inputs), wish.mode]
+        about = [wish.rules.hash, wish.runbook.runbook, wish.target, dict(wish.inputs), wish.mode, bool(wish.override)]
         steps = [[one.step.id, one.doing, one.text, *_bound(one.plan)] for one in self.steps]
         gates = [[one.step, one.verdict.gate, one.verdict.answer, one.verdict.warn] for one in self.judged]
         return hashlib.sha256(json.dumps([about, steps, gates], sort_keys=True).encode()).hexdigest()[:16]
@@ -237,9 +240,21 @@ def _before(draft: Draft, wish: Wish) -> Iterator[Judged]:
     if found is not None and active is not None:
         said = f"run {active.number}, which {active.actor} started, is {found.status}: responder incident {found.id}"
         yield Judged("", deny("run", said))
+    try:
+        _overridden(wish, draft.now)
+    except Rejected as refused:
+        yield Judged("", deny("override", str(refused)))
     if wish.mode is Mode.OBSERVE:
         whose = "its `mode:`" if wish.runbook.mode is Mode.OBSERVE else "`mode:` of responder.yaml"
         yield Judged("", deny("mode", f"mode observe: nothing would be changed; {whose} must say approve or auto"))
+
+
+def _overridden(wish: Wish, now: int) -> f.CalendarOverridden | None:
+    """What stands in the journal of a run that acts outside its hours. Raises Rejected when they need no override."""
+    if not wish.override:
+        return None
+    hours = hours_to_override(wish.runbook, wish.rules.calendars, now)
+    return f.CalendarOverridden(runbook=wish.runbook.runbook, until=now + OVERRIDE, hours=hours, note=wish.override)
 
 
 def _case(draft: Draft, wish: Wish, step: Step, plan: Plan | None, checks: Mapping[str, Observation]) -> Case:
@@ -247,6 +262,11 @@ def _case(draft: Draft, wish: Wish, step: Step, plan: Plan | None, checks: Mappi
     incident, run = prospect(wish, draft.now)
     if found is not None and found.runs:
         incident, run = found, run.model_copy(update={"number": found.runs[-1].number + 1})
+    if wish.override:
+        said = Override(
+            runbook=run.runbook, actor=wish.actor, at=draft.now, until=draft.now + OVERRIDE, note=wish.override
+        )
+        incident = incident.model_copy(update={"override": said})
     seen = run.model_copy(update={"observations": dict(checks)})
     more = (book.automation, wish.mode, book.touched(step), book.halted)
     calendars = book.current.calendars
@@ -283,6 +303,9 @@ class StartByHand:
             name = found.id
         else:
             name = open_uncalled(draft, wish.runbook, wish.target, wish.inputs, Trigger.PERSON, wish.actor)
+        overridden = _overridden(wish, draft.now)
+        if overridden is not None:
+            draft.record(name, overridden, wish.actor)
         draft.record(name, self._started(draft.incident(name)), wish.actor)
         turn = draft.advance(name)
         return Change(draft.writes(), turn)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from responder import facts as f
 from responder.draft import Book, Draft
-from responder.incident import Incident
+from responder.incident import Incident, Person, Snooze
 from responder.policies import Policy
 from responder.records import HAND_OVER, Change, Keys, Lane, MessageRow, ScopeRow, Sending, State, Writes
 
@@ -260,8 +260,10 @@ def _not_to(writes: Writes, dead: MessageRow, extra: tuple[MessageRow, ...]) -> 
 def _handed_over(draft: Draft, message: MessageRow, last_resort: str | None) -> tuple[MessageRow, ...]:
     """The same page for the next channel, once; the incident knows of it, so that it is ended there too."""
     row = draft.state.incident(message.incident)
-    if message.lane is not Lane.PAGE or message.template != PAGE or row is None or _is_seen_to(row.fold, message):
+    if message.lane is not Lane.PAGE or message.template != PAGE or row is None:
         return ()
+    if row.fold.closed or _answered(row.fold, message) is not None:
+        return ()  # nobody need be woken by it any more
     to = next_channel(message, draft.policy_of(row.fold), last_resort)
     copy_id = f"{message.id}>{to}"
     if to is None or draft.state.message(copy_id) is not None:
@@ -275,10 +277,17 @@ def _handed_over(draft: Draft, message: MessageRow, last_resort: str | None) -> 
     return (replace(fresh, state=Sending.PENDING, created_at=now, next_at=now, provider="", error="", sent_at=None),)
 
 
-def _is_seen_to(incident: Incident, message: MessageRow) -> bool:
-    """Nobody need be woken by this page any more: it is over, or somebody said after it that they have it."""
-    person = incident.somebody
-    return incident.closed or (person is not None and person.at >= message.created_at)
+def _answered(incident: Incident, page: MessageRow) -> Person | Snooze | None:
+    """Who has said after this page was decided that they have the incident. The journal's order says what is after:
+    clocks of two replicas differ, and one clock may tell the same microsecond twice."""
+    word = incident.latest_word
+    return word if word is not None and word.seq > page.event_seq else None
+
+
+def _over(incident: Incident, message: MessageRow) -> bool:
+    """The incident was closed after this message was decided. A closing without a place was folded before places were
+    kept, and follows whatever waits from then."""
+    return incident.closed and (incident.closed_seq > message.event_seq or incident.closed_seq == 0)
 
 
 def next_channel(message: MessageRow, policy: Policy, last_resort: str | None) -> str | None:
@@ -295,12 +304,11 @@ def useless(row: MessageRow, incident: Incident, *, replays: bool) -> str | None
     """Why a row must not be sent any more, or None. `replays`: its destination is told of replays."""
     if not incident.live and not replays:
         return "a replay tells nobody outside"
-    closed = incident.closed_at
-    if row.template in (PAGE, ACKNOWLEDGE) and closed is not None and row.created_at <= closed:
+    if row.template in (PAGE, ACKNOWLEDGE) and _over(incident, row):
         # PagerDuty would open a new page for a trigger that follows its resolve (contracts.md C1).
         return "the incident closed before the page could be sent"
-    person = incident.somebody
-    if row.template == PAGE and person is not None and person.at >= row.created_at:
+    person = _answered(incident, row)
+    if row.template == PAGE and person is not None:
         return f"{person.actor} has it by now"
     if row.template == MOVE and (person is not None or _is_over(incident, row)):
         return "its page is answered, replaced or over"

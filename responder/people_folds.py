@@ -75,13 +75,13 @@ def _snooze_ended(incident: Incident, fact: f.SnoozeEnded, event: f.Event) -> In
 
 
 def _acknowledged(incident: Incident, fact: f.Acknowledged, event: f.Event) -> Incident:
-    person = Person(actor=event.actor, at=event.at, note=fact.note, via=fact.via)
+    person = Person(actor=event.actor, at=event.at, note=fact.note, via=fact.via, seq=event.seq)
     changes = {"acknowledgements": incident.acknowledgements + 1, "snoozed": None, **_climb_stops(incident, event)}
     return cast(Incident, copy(_heard(incident, fact.word), acknowledged=person, **changes))
 
 
 def _snoozed(incident: Incident, fact: f.Snoozed, event: f.Event) -> Incident:
-    snooze = Snooze(actor=event.actor, at=event.at, until=fact.until, note=fact.note)
+    snooze = Snooze(actor=event.actor, at=event.at, until=fact.until, note=fact.note, seq=event.seq)
     changes = {"snoozes": incident.snoozes + 1, "acknowledged": None, **_climb_stops(incident, event)}
     return cast(Incident, copy(incident, snoozed=snooze, **changes))
 
@@ -128,7 +128,7 @@ def _put_out(incident: Incident, fact: f.Paged, event: f.Event) -> Incident:
         before = replaced.pop(fact.supersedes, ())
         replaced[fact.key] = (fact.supersedes, *before)[:REPLACED_KEPT]
     paged = tuple(dict.fromkeys((*kept, (fact.destination, fact.key))))
-    return cast(Incident, copy(incident, paged=paged, replaced=replaced))
+    return cast(Incident, copy(incident, paged=paged, paged_seq=event.seq, replaced=replaced))
 
 
 def _page_accepted(incident: Incident, fact: f.PageAccepted, event: f.Event) -> Incident:
@@ -142,13 +142,22 @@ REPLACED_KEPT = 20
 
 
 def _calendar_overridden(incident: Incident, fact: f.CalendarOverridden, event: f.Event) -> Incident:
-    """A run that its calendar alone held back, and that is over, begins anew."""
+    """A run that its calendar alone held back, and that is over, begins anew; of one that waits for its hours, what
+    these said is answered: should they hold it back once more, it is told once more."""
     override = Override(runbook=fact.runbook, actor=event.actor, at=event.at, until=fact.until, note=fact.note)
     after = cast(Incident, copy(incident, override=override))
     run = incident.run
+    if run is not None and waits_for_hours(run):
+        return cast(Incident, copy(after, runs=(*incident.runs[:-1], copy(run, verdicts=()))))
     if run is None or run.active or run.runbook != incident.runbook or not held_by_calendar(run):
         return after
     return cast(Incident, copy(after, result=None))
+
+
+def waits_for_hours(run: Run) -> bool:
+    """It is under way, and goes on when its hours come."""
+    last = run.verdicts[-1] if run.active and run.waits_until is not None and run.verdicts else None
+    return last is not None and last.gate == "calendar" and last.answer is Answer.WAIT
 
 
 def held_by_calendar(run: Run) -> bool:
@@ -177,7 +186,7 @@ PEOPLE: dict[type[Any], Callable[[Incident, Any, f.Event], Incident]] = {
     f.StormJoined: lambda i, x, e: copy(i, storm=x.storm),
     f.StormShrank: lambda i, x, e: copy(i, members_open=max(0, i.members_open - 1)),
     f.TakenOver: lambda i, x, e: copy(
-        i, taken_over=Person(actor=e.actor, at=e.at, note=x.note), answered=_all_pages(i)
+        i, taken_over=Person(actor=e.actor, at=e.at, note=x.note, seq=e.seq), answered=_all_pages(i)
     ),
 }
 """What each of these facts does to the state."""

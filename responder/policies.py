@@ -68,7 +68,7 @@ class Storm(Written):
     """Many incidents at once are one page: people look at the cause, not at each of them."""
 
     incidents: Annotated[int, Field(ge=2, le=10_000)]
-    """From so many on, of this policy within `within`, the further ones are told by one page."""
+    """From so many on, of this policy and of one `env` within `within`, the further ones are told by one page."""
     within: Duration = 5 * MINUTE
     """See `incidents`."""
 

@@ -90,6 +90,8 @@ class Code(StrEnum):
     """No level of the policy can wake anybody."""
     NOBODY_WOKEN = "nobody-woken"
     """Alerts without a runbook reach the console only."""
+    NOBODY_TOLD = "nobody-told"
+    """Alerts without a runbook get a policy that, for some severity, wakes nobody, or has no chat to tell it."""
     ONE_WAY = "one-way"
     """Levels of a policy page by one provider alone: when it is down nobody is woken."""
     USELESS_ALLOW = "useless-allow"

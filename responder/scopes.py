@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from responder.recorded import Recorded
 from responder.timing import DAY
@@ -32,8 +32,20 @@ OPENINGS = "openings:live"
 NOBODY = "responder"
 """Who is named where no person did it."""
 
+STORM = "storm:"
+"""What the scope of a policy's storms begins with, and the target of a storm's own incident."""
+
+ENVS_KEPT = 8
+"""How many envs one count tells apart: what alerts say of theirs is foreign input."""
+
+ENV_LONGEST = 100
+"""Characters of an env by which it is told apart."""
+
 RESULTS_KEPT = 20
 """How many ends of a runbook's runs are remembered (reliability.md S10)."""
+
+
+Body = TypeVar("Body", bound=Recorded)
 
 
 class Lock(Recorded):
@@ -101,10 +113,20 @@ class Results(Recorded):
 
 
 class Openings(Recorded):
-    """When the latest incidents began, no more than make a storm; `until`: when the storm is over at the earliest."""
+    """When the latest incidents began, no more than make a storm; `until`: when the storm is over at the earliest.
+
+    `envs`: those of each env. What is of none, or of one too many, stands at the top and counts for every env.
+    """
 
     latest: tuple[int, ...] = ()
     until: int | None = None
+    envs: dict[str, Openings] = Field(default_factory=dict)
+
+    def storms(self, envs: Collection[str], now: int) -> dict[str, int]:
+        """The storms at `now` (µs) of any of these envs, each with its end: those of all envs for what is of none."""
+        names = self.envs if "" in envs else envs
+        own = {name: self.envs[name].until for name in names if name in self.envs}
+        return {name: until for name, until in {"": self.until, **own}.items() if until is not None and until > now}
 
 
 class Opens(Recorded):
@@ -114,10 +136,14 @@ class Opens(Recorded):
 
 
 class Storming(Recorded):
-    """When the latest incidents of a policy began, and the storm that took them in last."""
+    """When the latest incidents of a policy began, and the storm that took them in last.
+
+    `envs`: those of each env. What is of none, or of one too many, stands at the top and is a count of its own.
+    """
 
     openings: tuple[int, ...] = ()
     storm: str | None = None
+    envs: dict[str, Storming] = Field(default_factory=dict)
 
 
 class Scheduled(Recorded):
@@ -235,7 +261,19 @@ def results_name(runbook: str) -> str:
 
 def storm_name(policy: str) -> str:
     """The scope that counts the incidents of a policy."""
-    return f"storm:{policy}"
+    return f"{STORM}{policy}"
+
+
+def env_of(labels: Mapping[str, str]) -> str:
+    """The env by which an alert's incident is counted; "" where it says none."""
+    return labels.get("env", "")[:ENV_LONGEST]
+
+
+def told_apart(env: str, envs: Mapping[str, Body], counts: Callable[[Body], bool]) -> tuple[str, dict[str, Body]]:
+    """As which env one of `env` is counted, and the envs that still count. An env that is counted lately keeps its
+    place, whatever others say; one too many is counted with what is of none."""
+    kept = {name: body for name, body in envs.items() if counts(body)}
+    return (env if env in kept or len(kept) < ENVS_KEPT else ""), kept
 
 
 def scheduled_name(runbook: str) -> str:
@@ -263,7 +301,7 @@ _MODELS: Mapping[str, type[Recorded]] = {
     "results:": Results,
     "openings:": Openings,
     "open:": Opens,
-    "storm:": Storming,
+    STORM: Storming,
     SCHEDULE: Scheduled,
     "changes:": Draws,
     "parameter:": Draws,
@@ -273,8 +311,6 @@ _MODELS: Mapping[str, type[Recorded]] = {
 
 ScopeText = Callable[[str], str | None]
 """Scope name -> body, or None. Raises NotLoaded for a scope that the transaction has not read."""
-
-Body = TypeVar("Body", bound=Recorded)
 
 
 def parsed(model: type[Body], text: str | None) -> Body | None:

@@ -19,6 +19,7 @@ from responder.runbook import Runbook
 from responder.scopes import (
     OPENINGS,
     RESULTS_KEPT,
+    STORM,
     Draw,
     Draws,
     InForce,
@@ -31,6 +32,7 @@ from responder.scopes import (
     ScopeText,
     change_keys,
     changes_name,
+    env_of,
     in_force_name,
     legible,
     lock_name,
@@ -39,6 +41,7 @@ from responder.scopes import (
     recent,
     results_name,
     runs_name,
+    told_apart,
 )
 from responder.timing import DAY
 
@@ -70,14 +73,35 @@ def opens_after(incident: Incident, causes: Collection[str], scope: ScopeText) -
 
 
 def openings_after(incident: Incident, storm: AutomationStorm | None, scope: ScopeText) -> list[ScopeChange]:
-    """How many incidents of alerts began lately, after this one has. The storm outlasts its last moment by `calm`."""
-    if storm is None or not incident.live or incident.trigger is not Trigger.ALERT:
+    """How many incidents of alerts began lately in each env, after this one has; a storm's own is none of them. The
+    storm outlasts its last moment by `calm`. What is of no env counts for each (docs/adr/0034)."""
+    if storm is None or not incident.live or incident.trigger is not Trigger.ALERT or is_storm(incident):
         return []
-    before = legible(Openings, scope(OPENINGS)) or Openings()
-    latest = (*before.latest, incident.opened_at)[-storm.incidents :]
-    storming = len(latest) == storm.incidents and latest[-1] - latest[0] < storm.within
-    until = latest[0] + storm.within + storm.calm if storming else before.until
-    return [ScopeChange(OPENINGS, Openings(latest=latest, until=until))]
+    at, before = incident.opened_at, legible(Openings, scope(OPENINGS)) or Openings()
+    env, envs = told_apart(env_of(incident.labels), before.envs, lambda body: _counts(body, storm, at))
+    if env:
+        own = envs.get(env, Openings())
+        envs[env] = _counted((*own.latest, at), before.latest, own, storm)
+        return [ScopeChange(OPENINGS, before.model_copy(update={"envs": envs}))]
+    after = _counted((*before.latest, at), (), before, storm)
+    envs = {name: _counted(own.latest, after.latest, own, storm) for name, own in envs.items()}
+    return [ScopeChange(OPENINGS, after.model_copy(update={"envs": envs}))]
+
+
+def _counts(body: Openings, storm: AutomationStorm, now: int) -> bool:
+    return any(at > now - storm.within for at in body.latest) or (body.until is not None and body.until > now)
+
+
+def _counted(own: tuple[int, ...], others: tuple[int, ...], before: Openings, storm: AutomationStorm) -> Openings:
+    together = sorted((*own, *others))[-storm.incidents :]
+    storming = len(together) == storm.incidents and together[-1] - together[0] < storm.within
+    until = together[0] + storm.within + storm.calm if storming else before.until
+    return Openings(latest=own[-storm.incidents :], until=until)
+
+
+def is_storm(incident: Incident) -> bool:
+    """It is the one that pages for many, and not one of them."""
+    return incident.runbook is None and incident.target.startswith(STORM)
 
 
 def _run(incident: Incident, number: int) -> Run | None:

@@ -333,19 +333,19 @@ class SlackSignatures:
 
     secrets: Sequence[Secret]
 
-    def fault(self, timestamp: str | None, given: str | None, body: bytes, now: int) -> str | None:
-        """Why no app has signed this body within five minutes of `now` (µs), or None when one did."""
+    def signer(self, timestamp: str | None, given: str | None, body: bytes, now: int) -> Secret | str:
+        """The secret by which an app has signed this body within five minutes of `now` (µs), or why none has."""
         if timestamp is None or given is None:
             return "no header X-Slack-Signature with X-Slack-Request-Timestamp: only Slack posts here"
         if not _is_seconds(timestamp):
             return "X-Slack-Request-Timestamp holds no Unix time in seconds"
         signed = f"v0:{timestamp}:".encode() + body
-        right = [_signed_by_slack(secret, given, signed) for secret in self.secrets]  # all: the time must not tell
-        if True not in right:
+        right = [one for one in self.secrets if _signed_by_slack(one, given, signed)]  # all: the time must not tell
+        if not right:
             return "the signature is not of this body: `signing_secret` must be that of the Slack app"
         if abs(now - int(timestamp) * SECOND) > SIGNED_WITHIN:
             return "the signature is right and more than 5 minutes from now: set the clock; nothing is replayed"
-        return None
+        return right[0]
 
 
 def _signed_by_slack(secret: Secret, given: str, signed: bytes) -> bool:

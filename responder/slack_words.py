@@ -8,6 +8,7 @@ sees. Pure.
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from responder.choices import Choice, token_incident
 from responder.commands import pending_approval
-from responder.incident import Approval, Incident, Person, Snooze
+from responder.incident import Approval, Incident, Override, Person, Snooze
 from responder.positions import clean
 from responder.scopes import Pause
 from responder.timing import SECOND, format_time
@@ -30,11 +31,20 @@ _moment = re.compile(r"[0-9]{1,12}\.[0-9]{1,8}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """What was written into a window before it was sent."""
+
+    reason: str
+    lasts: str
+
+
+@dataclass(frozen=True, slots=True)
 class Press:
     """One button that was pressed: by whose Slack user ("" for none), and which.
 
     `answer_to` is where Slack takes an answer for the presser; whether it is Slack's own is the caller's to check.
-    `thread` is the thread in which the button stands, "" for the channel.
+    `thread` is the thread in which the button stands, "" for the channel. `trigger` opens one window, within three
+    seconds; `form` is what came of the window that the button had opened (`slack_windows`).
     """
 
     user: str
@@ -42,6 +52,9 @@ class Press:
     incident: str
     answer_to: str = ""
     thread: str = ""
+    trigger: str = ""
+    channel: str = ""
+    form: Form | None = None
 
     @property
     def verb(self) -> str:
@@ -65,7 +78,35 @@ def pressed(payload: Mapping[str, Any]) -> Press | None:
         incident=incident,
         answer_to=_text(payload, "response_url"),
         thread=thread if _moment(thread) and thread != message else "",
+        trigger=_text(payload, "trigger_id"),
+        channel=_text(payload, "channel", "id"),
     )
+
+
+def sent(payload: Mapping[str, Any], window: str) -> Press | None:
+    """The form that was filled in, in a window of this name, or None when that is nothing of ours."""
+    view = payload.get("view")
+    if payload.get("type") != "view_submission" or _text(view, "callback_id") != window:
+        return None
+    kept = _kept(_text(view, "private_metadata"))
+    token, user = _text(kept, "token"), _text(payload, "user", "id")
+    incident = token_incident(token) if _token(token) else None
+    if incident is None:
+        return None
+    answer_to, thread = _text(kept, "answer_to"), _text(kept, "thread")
+    values = ("state", "values")
+    reason, lasts = (_text(view, *values, name, name, "value") for name in ("reason", "lasts"))
+    return Press(
+        user if is_user(user) else "", token, incident, answer_to, thread, form=Form(reason.strip(), lasts.strip())
+    )
+
+
+def _kept(text: str) -> Any:
+    """What a window was opened with; only Slack has had it since."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _tokens(payload: Mapping[str, Any]) -> Iterator[str]:
@@ -116,6 +157,33 @@ def not_stored() -> str:
 def failed() -> str:
     """After a mistake of ours, of which the log says more."""
     return "This went wrong, and what became of it is not known; look at the incident before you press it again."
+
+
+def no_window(why: str, incident: str) -> str:
+    """To somebody for whom no window has opened."""
+    return f"No window could be opened: {quoted(why)}. {NOTHING_DONE} {_by_command(incident)}"
+
+
+def late_window(incident: str) -> str:
+    """To somebody whose window came too late: Slack opens it within three seconds of the press alone."""
+    return f"That took too long for a window to open. {NOTHING_DONE} {_by_command(incident)}"
+
+
+def perhaps_window(incident: str) -> str:
+    """To somebody for whom a window has opened or not: another try might open a second one."""
+    return f"Slack has not said whether a window has opened. If no window has opened, {_by_command(incident, 'press')}"
+
+
+def _by_command(incident: str, press: str = "Press") -> str:
+    return f"{press} again, or use `responder override {quoted(incident)} --reason …`."
+
+
+def plain(said: str) -> str:
+    """An answer as plain text, as the errors of a window are."""
+    return html.unescape(_date.sub(r"\1", said))
+
+
+_date = re.compile(r"<!date\^[^|>]*\|([^>]*)>")
 
 
 def old(incident: Incident, verb: str, presser: str) -> str:
@@ -178,6 +246,12 @@ def _by_hand(incident: Incident, presser: str) -> str:
     return "the step waits for nobody any more"
 
 
+def _let_act(incident: Incident, presser: str) -> str:
+    if incident.override is not None:
+        return _did(incident.override, "let a run act outside its hours", presser)
+    return "its hours hold it back no more" if incident.taken_over is None else ""
+
+
 _NOW: Final[Mapping[str, Callable[[Incident, str], str]]] = {
     "ack": _has_it,
     "snooze": _asleep,
@@ -186,6 +260,7 @@ _NOW: Final[Mapping[str, Callable[[Incident, str], str]]] = {
     "deny": _decided,
     "settle": _settled,
     "done": _by_hand,
+    "override": _let_act,
 }
 """Verb -> what the incident is at with respect to it, "" when only something else can tell."""
 
@@ -205,6 +280,9 @@ def done(choice: Choice, before: Incident, after: Incident) -> str:
         case "settle":
             happened = "it happened" if choice.said["applied"] else "it did not happen"
             return f"Done: you have settled {_tried(before, choice.said['attempt'])}: {happened}."
+        case "override" if after.override is not None:
+            let = f"one run of {quoted(after.override.runbook)} may act outside its hours"
+            return f"Done: {let}, if it begins by {_at(after.override.until)}. Every other limit holds."
         case _:
             return ""
 
@@ -237,7 +315,7 @@ def quoted(text: str) -> str:
     return html.escape(line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…", quote=False)
 
 
-def _did(person: Person | Snooze, what: str, presser: str) -> str:
+def _did(person: Person | Snooze | Override, what: str, presser: str) -> str:
     who = "you" if person.actor == presser else quoted(person.actor)
     return f"{who} {what} at {_at(person.at)}"
 

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from responder import facts as f
 from responder.incident import Attempt, Incident, Run
-from responder.recorded import Cause, Effect, ProbeAnswer, Result, StepStatus
+from responder.recorded import Cause, Effect, Result, StepStatus
 from responder.runbook import Runbook
 
 
 def put_back(run: Run) -> f.RunEnded:
     """How a run ends that takes a change back."""
     state = run.steps[0]
-    results = {StepStatus.DONE: Result.FIXED, StepStatus.UNKNOWN: Result.UNKNOWN}
-    result = results.get(state.status, Result.FAILED)
-    if result is Result.FIXED and run.attempts and run.attempts[-1].probe is ProbeAnswer.UNCLEAR:
-        result = Result.UNVERIFIED
-    return f.RunEnded(run=run.number, result=result, why=state.why or "put back")
+    results = {StepStatus.DONE: Result.FIXED, StepStatus.UNKNOWN: in_doubt(run)}
+    return f.RunEnded(run=run.number, result=results.get(state.status, Result.FAILED), why=state.why or "put back")
+
+
+def in_doubt(run: Run) -> Result:
+    """How a run ends one of whose steps is unknown. What the service has accepted, and nobody could read back, was put
+    back without evidence; of what was lost nobody knows even that (docs/adr/0025)."""
+    doubts = [a for a in run.attempts if a.doubtful]
+    return Result.UNVERIFIED if doubts and all(a.accepted for a in doubts) else Result.UNKNOWN
 
 
 def to_undo(incident: Incident, runbook: Runbook) -> Attempt | None:

@@ -17,6 +17,7 @@ from responder.incident import Incident, Run
 from responder.recorded import Cause, Observation, Phase, Result, Trigger
 from responder.runbook import POLL, Runbook, Verify
 from responder.timing import MINUTE, SECOND, format_duration
+from responder.undoing import put_back
 from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
 
 LINGER = 15 * MINUTE
@@ -80,11 +81,11 @@ def _harm_values(incident: Incident, run: Run, verify: Verify, seen: Observation
 
 
 def _harm_gone(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
-    """Put back, and no harm is seen any more."""
+    """No harm is seen any more; that it was put back is another question, which the harm's end does not answer."""
     seen = run.observations.get(verify.check)
     told = explain(parse_expression(verify.harmful or ""), _harm_values(view.incident, run, verify, seen))
-    why = f"{run.steps[0].why}; no harm is seen any more: {told} is false"
-    return f.RunEnded(run=run.number, result=Result.FIXED, why=why)
+    ended = put_back(run)
+    return ended.model_copy(update={"why": f"{ended.why}; no harm is seen any more: {told} is false"})
 
 
 def _held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEnded:
@@ -105,7 +106,7 @@ def _not_held(view: View, run: Run, runbook: Runbook, verify: Verify) -> f.RunEn
     if missing is None and seen is not None and (seen.observed_at or 0) < (run.verify_from or 0):
         missing = "its sample is older than the change"
     unknown = unknown_why(run)
-    if unknown:
+    if unknown and run.cause is not Cause.UNDO:
         return f.RunEnded(run=run.number, result=Result.UNKNOWN, why=unknown)
     if missing is not None:
         why = f"check {verify.check} gave no evidence within {within}: {missing}"
@@ -208,11 +209,11 @@ def closing(view: View) -> Next | None:
 def _uncalled_end(incident: Incident) -> Next | None:
     """No alert ends it: a run that went well does, and after any other a person's word."""
     run, words = incident.run, (incident.acknowledged, incident.taken_over)
-    person = max((word for word in words if word is not None), key=lambda word: word.at, default=None)
+    person = max((word for word in words if word is not None), key=lambda word: word.seq, default=None)
     if incident.result in (Result.FIXED, Result.OBSERVED, Result.CANCELLED) and incident.urgent is None:
         what = "the scheduled run" if incident.trigger is Trigger.SCHEDULE else "the run"
         return Finish(f.Closed(why=f"{what} is over: {run.why if run is not None else ''}"))
-    seen = person is not None and incident.result is not None and person.at >= ((run and run.ended_at) or 0)
+    seen = person is not None and incident.result is not None and (run is None or person.seq > run.ended_seq)
     return Finish(f.Closed(why=f"seen by {person.actor}")) if seen and person is not None else None
 
 

@@ -32,6 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What `make test` found before the tests and fails for, far above by now: said once more, before the last line."""
+    if os.environ.get("RESPONDER_MUTANTS", "0") != "0":
+        terminalreporter.section("mutants")
+        terminalreporter.line("`make mutants` has failed, see above the tests: `make test` fails though they may pass")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Runs an `async def` test in a fresh loop. A plugin would add async fixtures, which are not used here."""

@@ -98,6 +98,14 @@ class Found:
     timers: frozenset[tuple[str, Due]]
     ledger: Ledger
     now: int
+    order: Mapping[str, int] = field(default_factory=dict)
+    """Event -> its place among all events, where the store can tell: a database knows it within one journal only."""
+
+    def before(self, one: f.Event, other: f.Event) -> bool:
+        """Whether one was written before the other. Where times alone tell, not in the same microsecond."""
+        if self.order:
+            return self.order[one.id] < self.order[other.id]
+        return one.at < other.at
 
     def attempts(self) -> Iterator[tuple[Case, Run, Attempt]]:
         """Every attempt of every run."""
@@ -342,18 +350,19 @@ def _paged_at_once(case: Case, first_page: int) -> Iterator[str]:
 
 def _kept_lock(found: Found, case: Case, run: Run) -> Iterator[str]:
     lock = _lock(found, run.target)
-    if lock is None and _unlocked(found, run):
+    if lock is None and _unlocked(found, case, run):
         return
     if lock is None or ((lock.incident, lock.run) == (case.row.id, run.number) and not lock.unknown):
         yield f"I6: {case.row.id} run {run.number} is unknown, and {run.target} is not locked: {lock}"
 
 
-def _unlocked(found: Found, run: Run) -> bool:
+def _unlocked(found: Found, case: Case, run: Run) -> bool:
     """A person has released the target since the run began: of an unknown they know by then."""
+    begun = next(e for e in case.events if isinstance(e.fact, f.RunStarted) and e.fact.number == run.number)
     return any(
-        event.fact.target == run.target and event.at >= run.started_at
-        for case in found.cases
-        for event in case.events
+        event.fact.target == run.target and not found.before(event, begun)
+        for other in found.cases
+        for event in other.events
         if isinstance(event.fact, f.Unlocked)
     )
 

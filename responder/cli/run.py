@@ -53,6 +53,9 @@ Inputs = Annotated[
     list[str] | None, typer.Option("--input", "-i", metavar="NAME=VALUE", help="An input; may be repeated.")
 ]
 Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the incident's story.")]
+Override = Annotated[
+    str | None, typer.Option("--override", metavar="REASON", help="Act outside its hours, and say why.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the plan; nothing is changed.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: run exactly the plan that is printed.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Tell what happens until the run has ended.")]
@@ -64,6 +67,7 @@ def command(  # noqa: PLR0913  (typer takes options as parameters)
     runbook: Named,
     inputs: Inputs = None,
     reason: Why = "",
+    override: Override = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     wait: Wait = False,
@@ -74,6 +78,7 @@ def command(  # noqa: PLR0913  (typer takes options as parameters)
     responder run halt-trading --dry-run
     responder run halt-trading --reason 'flash crash' --wait
     responder run model-restart --input symbol=BTC-USD
+    responder run hot-reload --override 'agreed with the desk'
 
     The gates are those of every run. A runbook whose every step is a brake passes a pause, limits and the locks of
     others when you confirm it. What asks for an approval asks somebody else than you.
@@ -84,6 +89,8 @@ def command(  # noqa: PLR0913  (typer takes options as parameters)
         raise Failed("nobody can be asked in JSON: add --dry-run, or --yes to run the plan as it is")
     path = f"/runbooks/{quote(runbook, safe='')}"
     body: dict[str, Any] = {"inputs": pairs_of(inputs or [], "NAME"), "reason": reason}
+    if override is not None:
+        body["override"] = override
     plan = asked.server.post(f"{path}/plan", body)
     if dry_run:
         return _shown(asked, plan)
@@ -143,6 +150,8 @@ def _confirmed(asked: Asked, plan: dict[str, Any], *, yes: bool) -> bool:
 def _question(plan: dict[str, Any]) -> str:
     passed = [plain(one["gate"]) for one in plan["verdicts"] if one["warn"]]
     warned = f"You pass {', '.join(dict.fromkeys(passed))}. " if passed else ""
+    if any(one["override"] for one in plan["verdicts"]):
+        warned = f"It acts outside its hours, by your word. {warned}"
     if plan["brake"]:
         return f"{warned}It can only lower risk. Run it?"
     changes = any(step["doing"] in ("change", "later") for step in plan["steps"])
@@ -168,6 +177,7 @@ def told(plan: dict[str, Any]) -> Iterator[RenderableType]:
             ("target", text(plan["target"])),
             ("mode", text(f"{plan['mode']}, {kind}")),
             *([("inputs", text(given))] if given else []),
+            *([("override", text(plan["override"], "yellow"))] if plan.get("override") else []),
             *([("impact", text(plan["impact"]))] if plan["impact"] else []),
         ]
     )

@@ -80,9 +80,12 @@ def _automation(status: dict[str, Any], now: int) -> Text:
 
 def _overrides(overrides: list[dict[str, Any]], now: int) -> Iterator[RenderableType]:
     for one in overrides:
-        used = "" if one["run"] is None else f", used by run {one['run']}"
         until = clock(moment(one["until"]) or now, now)
-        said = f"{one['actor']} lets {one['runbook']} act outside its hours until {until}{used}: {one['note']}"
+        used = "" if one["run"] is None else f", used by run {one['run']}"
+        verb = "lets"
+        if one.get("finishing"):
+            verb, used = "let", f": run {one['run']} is finishing"
+        said = f"{one['actor']} {verb} {one['runbook']} act outside its hours until {until}{used}: {one['note']}"
         yield text(f"{said} (incident {one['incident'][:SHORT]})", "yellow")
 
 

@@ -48,8 +48,6 @@ LOOKED_AT = 100
 """Rows of one pass, of each lane of a destination: what waits for one must not hide what another could take."""
 DEBOUNCE = 3
 """Paces between two updates of one root message; the first and the last one do not wait."""
-POLL = SECOND
-"""When to look again at rows that wait for something that has no time: a root message, a sender."""
 SPAN = 10 * SECOND
 """How long the lease of the sending replica holds; another one goes on after that."""
 MERGED_FROM = 5
@@ -142,7 +140,7 @@ class Delivery:
         # What tries a destination that is down is what failed least: some messages fail for what they say, always.
         for row in sorted(rows, key=lambda row: row.attempts if self._outages.down(row.destination) else 0):
             await self._consider(row, now)
-        return await self._next(now)
+        return await self._next(now, await self._hand_over(now))
 
     async def _leads(self, now: int) -> bool:
         """True when this process sends for all. Alone it always does; else it holds the lease, renewed in time."""
@@ -153,12 +151,13 @@ class Delivery:
         self._lease = until or 0
         return until is not None
 
-    async def _next(self, now: int) -> int | None:
-        due = await self._desk.store.next_message_due()
-        renew = [] if self._desk.worker.alone else [self._lease - SPAN // 2]
-        if due is not None and due <= now:
-            due = min([now + POLL, *self._later.values()])
-        return min([*renew, *([] if due is None else [due])], default=None)
+    async def _next(self, now: int, handed_over: int | None) -> int | None:
+        """The next known time. What waits for another message, a root or one that tries, needs none: `wake` is called
+        when a message has ended."""
+        due = await self._desk.store.next_message_due(now, self._outages.held(now))
+        renew = None if self._desk.worker.alone else self._lease - SPAN // 2
+        known = (due, renew, handed_over, self._outages.next_try(now), *self._later.values())
+        return min((at for at in known if at is not None), default=None)
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
@@ -169,12 +168,12 @@ class Delivery:
             return  # it was sent while the rows were read: what was read is old
         if row.order_key in lane or row.order_key in self._later or len(lane) >= AT_ONCE[row.lane]:
             return
-        notifier = self.destinations.notifiers.get(row.destination)
-        if self._is_held(row, now):
+        if self._outages.is_held(row.destination, now):
             return
+        notifier = self.destinations.notifiers.get(row.destination)
         paced = 0 if notifier is None else self._paced(row, notifier, now)
         if paced > 0:
-            self._waits(row, now + paced, f"{row.destination} takes no more at once")
+            self._later[row.order_key] = now + paced
             return
         case = None if notifier is None else await self._case(row, notifier)
         if case is None:
@@ -188,7 +187,7 @@ class Delivery:
             self._buckets.clear()
         self._buckets[_known_by(row)] = _bucket(case)
         if wait > 0 and not silent:
-            self._waits(row, now + wait, f"{row.destination} takes no more at once")
+            self._later[row.order_key] = now + wait
             return
         if not silent:
             self._pace.take(_bucket(case), now)
@@ -202,27 +201,22 @@ class Delivery:
             return 0
         return self._pace.wait(bucket, now)
 
-    def _is_held(self, row: MessageRow, now: int) -> bool:
-        """Whether its destination is not to be tried now: it is left alone, or another message tries it."""
-        until = self._outages.held_until(row.destination)
-        if until > now:
-            self._waits(row, until, f"{row.destination} takes nothing at the moment")
-            return True
-        if self._outages.tries_another(row.destination):
-            # How long that takes nobody knows; all of them are looked at again when it is over, in their order.
-            self._hands_over(row, now + POLL, f"{row.destination} takes nothing at the moment")
-            return True
-        return False
+    async def _hand_over(self, now: int) -> int | None:
+        """Pages that have waited long enough go to the next channel too. Answers when the next one will have (µs).
 
-    def _waits(self, row: MessageRow, until: int, why: str) -> None:
-        """It is not sent before `until`."""
-        self._later[row.order_key] = until
-        self._hands_over(row, until, why)
-
-    def _hands_over(self, row: MessageRow, until: int, why: str) -> None:
-        """A page that will have waited for its minute by `until` goes to the next channel now, and waits on here."""
-        if row.lane is Lane.PAGE and until - row.created_at >= HAND_OVER > row.next_at - row.created_at:
-            self._start(row, self._record(row, self._postponed(row, until, row.error or why), Became.POSTPONED))
+        After sending: what leaves now needs no other channel, however long it lay while no process ran.
+        """
+        lane, later = self._lanes[Lane.PAGE], []
+        for row in await self._desk.store.unaccepted_pages(LOOKED_AT):
+            at = self._outages.patience_ends(row)
+            if at > now:
+                later.append(at)
+            elif row.order_key not in lane and row.order_key not in self._ended and len(lane) < AT_ONCE[Lane.PAGE]:
+                until = max(row.created_at + HAND_OVER, self._outages.held_until(row.destination))
+                takes = "nothing at the moment" if self._outages.down(row.destination) else "no more at once"
+                why = row.error or f"{row.destination} takes {takes}"
+                self._start(row, self._record(row, self._postponed(row, until, why), Became.POSTPONED))
+        return min(later, default=None)
 
     async def _case(self, row: MessageRow, notifier: Notifier) -> _Case | None:
         found = await self._desk.store.incident(row.incident)

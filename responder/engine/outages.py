@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from responder.contracts import RECORDS
-from responder.records import MessageRow
+from responder.records import HAND_OVER, MessageRow
 from responder.timing import SECOND
 
 LOG = logging.getLogger("responder.engine")
@@ -18,6 +18,9 @@ FAILED_FROM = 3
 """Failures in a row after which a destination counts as down."""
 LONGEST = 15 * SECOND
 """The longest time between two tries of a destination that is down: so late may its return be noticed."""
+PATIENCE = HAND_OVER - 15 * SECOND
+"""How long a page waits for a destination that is down. The rest of its minute is for its turn at the next channel,
+which has a pace of its own: after an hour without a pager that has thirty pages at once to take."""
 
 
 class Outages:
@@ -31,8 +34,19 @@ class Outages:
 
     def held(self, now: int) -> frozenset[str]:
         """The destinations that are not to be tried now."""
-        known = {*self._down_until, *self._asked_until}
-        return frozenset({name for name in known if self.held_until(name) > now} | set(self._trying))
+        return frozenset({name for name in self._known if self.held_until(name) > now} | set(self._trying))
+
+    def is_held(self, destination: str, now: int) -> bool:
+        """It is left alone now, or one message tries it."""
+        return destination in self._trying or self.held_until(destination) > now
+
+    def next_try(self, now: int) -> int | None:
+        """When the first of those that are left alone now is tried again (µs)."""
+        return min((at for at in map(self.held_until, self._known) if at > now), default=None)
+
+    @property
+    def _known(self) -> set[str]:
+        return {*self._down_until, *self._asked_until}
 
     def held_until(self, destination: str) -> int:
         """When it is tried again; what is past holds nothing back."""
@@ -42,9 +56,13 @@ class Outages:
         """It takes nothing, as far as is known."""
         return self._failures.get(destination, 0) >= FAILED_FROM
 
-    def tries_another(self, destination: str) -> bool:
-        """It is down, and the one message that tries it is under way."""
-        return destination in self._trying
+    def patience_ends(self, page: MessageRow) -> int:
+        """When it goes to the next channel, unless it was taken (µs): after its minute, or earlier where it is known
+        that nothing will come of waiting."""
+        minute = page.created_at + HAND_OVER
+        if self.held_until(page.destination) >= minute:
+            return page.created_at
+        return page.created_at + PATIENCE if self.down(page.destination) else minute
 
     def begins(self, row: MessageRow) -> None:
         """This message is sent now."""

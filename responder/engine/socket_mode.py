@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("responder.slack")
 
-Take = Callable[[Mapping[str, Any]], Awaitable[None]]
-"""Does what a payload says, and returns when Slack may be told that it arrived. Raises StoreUnavailable."""
+Answer = Mapping[str, Any] | None
+Take = Callable[[Mapping[str, Any], Secret], Awaitable[Answer]]
+"""Does what a payload says that came to the app of this token, and returns when Slack may be told that it arrived, with
+what is to be told beside that. Raises StoreUnavailable."""
 
 LOOK: Final = 1.0
 """Seconds between two looks whether a connection still stands; the library tells of orderly ends alone."""
@@ -207,9 +209,10 @@ class _Client(SocketModeClient):
 class _Connection:
     """One WebSocket, from its ticket to its end."""
 
-    def __init__(self, client: _Client, take: Take) -> None:
+    def __init__(self, client: _Client, take: Take, token: Secret) -> None:
         self._client = client
         self._take = take
+        self._token = token
         self._since = asyncio.get_running_loop().time()
         self._under_way: set[asyncio.Task[None]] = set()
         client.socket_mode_request_listeners.append(self._begin)
@@ -223,7 +226,7 @@ class _Connection:
             client = _client(app)
         except BadConfig as error:
             raise _Failed(str(error)) from None
-        connection = cls(client, take)
+        connection = cls(client, take, app.token)
         try:
             await connection._connect(within)
         except BaseException:
@@ -272,15 +275,17 @@ class _Connection:
 
     async def _taken(self, request: SocketModeRequest) -> None:
         """Acknowledged only then: what was not stored Slack tells the presser, and may deliver again."""
+        answer: Answer = None
         try:
             if request.type == "interactive":
-                await self._take(request.payload)
+                answer = await self._take(request.payload, self._token)
         except StoreUnavailable:
             return
         except Exception:
             LOG.exception("what came from Slack could not be taken in")
+        more = {} if answer is None else {"payload": answer}
         try:
-            await self._client.send_socket_mode_response({"envelope_id": request.envelope_id})
+            await self._client.send_socket_mode_response({"envelope_id": request.envelope_id, **more})
         except (aiohttp.ClientError, OSError) as error:
             LOG.info("a press was done and could not be acknowledged (%s); Slack delivers it again", error)
 

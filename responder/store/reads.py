@@ -107,11 +107,21 @@ _DUE_IN_QUEUE: Final = (
     .order_by(*_IN_TURN)
     .limit(_limit)
 )
-# A page that its destination may not get is still looked at until the next channel has it.
-_NOT_HANDED_OVER: Final = _DUE_IN_QUEUE.where(t.messages.c.next_at < t.messages.c.created_at + HAND_OVER)
+# What was handed over is not tried again before its minute is over (`outbox.Postponed`).
+_UNACCEPTED: Final = (
+    select(t.messages)
+    .where(_PENDING, t.messages.c.lane == Lane.PAGE.value, t.messages.c.destination == bindparam("destination"))
+    .where(t.messages.c.template == "page", t.messages.c.next_at < t.messages.c.created_at + HAND_OVER)
+    .order_by(t.messages.c.created_at, t.messages.c.position)
+    .limit(_limit)
+)
 # Not min(): PostgreSQL would join everything that waits with itself before it took the least.
 _NEXT_MESSAGE: Final = (
-    select(t.messages.c.next_at).where(_PENDING, _FIRST_IN_ORDER).order_by(t.messages.c.next_at).limit(1)
+    select(t.messages.c.next_at)
+    .where(_PENDING, t.messages.c.next_at > bindparam("after"), _FIRST_IN_ORDER)
+    .where(t.messages.c.destination.not_in(bindparam("held", expanding=True)))
+    .order_by(t.messages.c.next_at)
+    .limit(1)
 )
 
 
@@ -180,20 +190,26 @@ class Reads:
 
     def due_messages(self, now: int, limit: int, held: Collection[str] = ()) -> list[MessageRow]:
         """What may be sent now: pages first, then the most severe; only the first unsent row of each order key, and
-        `limit` rows of each lane of a destination. Of destinations that are `held` only pages that no other has yet."""
+        `limit` rows of each lane of a destination. Nothing of destinations that are `held`."""
         found: list[Read] = []
         for queue in self._rows(_QUEUES):
-            away = queue["destination"] in held
-            if away and queue["lane"] != Lane.PAGE.value:
-                continue
-            asked = _NOT_HANDED_OVER if away else _DUE_IN_QUEUE
-            found += self._rows(asked, now=now, limit=limit, **queue)
+            if queue["destination"] not in held:
+                found += self._rows(_DUE_IN_QUEUE, now=now, limit=limit, **queue)
         found.sort(key=lambda m: (_LANES[m["lane"]], -m["rank"], m["created_at"], m["position"]))
         return [rows.message_row(values) for values in found]
 
-    def next_message_due(self) -> int | None:
-        """The earliest `next_at` of what waits to be sent, rows behind others left out."""
-        return next((values["next_at"] for values in self._rows(_NEXT_MESSAGE)), None)
+    def unaccepted_pages(self, limit: int) -> list[MessageRow]:
+        """Pages that their destination has not taken and no other channel has yet, whatever they wait behind: the
+        oldest `limit` of each."""
+        waiting = [queue["destination"] for queue in self._rows(_QUEUES) if queue["lane"] == Lane.PAGE.value]
+        found = (row for name in waiting for row in self._rows(_UNACCEPTED, destination=name, limit=limit))
+        return [rows.message_row(values) for values in found]
+
+    def next_message_due(self, after: int = -1, held: Collection[str] = ()) -> int | None:
+        """The earliest `next_at` beyond `after` of what waits to be sent, rows behind others and destinations that are
+        `held` left out."""
+        found = self._rows(_NEXT_MESSAGE, after=after, held=sorted(held))
+        return next((values["next_at"] for values in found), None)
 
     def message(self, message_id: str) -> MessageRow | None:
         """One message by its id."""

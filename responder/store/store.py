@@ -162,13 +162,19 @@ class Store:
         return await self._read(self._reads.next_timer_due, now, owner)
 
     async def due_messages(self, now: int, limit: int, held: Collection[str] = ()) -> list[MessageRow]:
-        """What may be sent now: by lane, then the most severe, then the oldest; only the first of each order key. Of
-        destinations that are `held` only pages that no other has yet."""
+        """What may be sent now: by lane, then the most severe, then the oldest; only the first of each order key.
+        Nothing of destinations that are `held`."""
         return await self._read(self._reads.due_messages, now, limit, held)
 
-    async def next_message_due(self) -> int | None:
-        """The earliest `next_at` of what waits to be sent and is first of its order key; None: nothing waits."""
-        return await self._read(self._reads.next_message_due)
+    async def unaccepted_pages(self, limit: int) -> list[MessageRow]:
+        """Pages that their destination has not taken and no other channel has yet, whatever they wait behind: the
+        oldest `limit` of each destination."""
+        return await self._read(self._reads.unaccepted_pages, limit)
+
+    async def next_message_due(self, after: int = -1, held: Collection[str] = ()) -> int | None:
+        """The earliest `next_at` beyond `after` of what waits to be sent and is first of its order key, destinations
+        that are `held` left out; None: nothing waits."""
+        return await self._read(self._reads.next_message_due, after, held)
 
     async def message(self, message_id: str) -> MessageRow | None:
         """One message by its id, or None."""

@@ -6,7 +6,7 @@ Reads only, each a few statements outside transactions. What changes something i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -20,7 +20,7 @@ from responder.scopes import PAUSE, PAUSES, InForce, Lock, legible, pause_of, pa
 from responder.web.access import Refusal, as_json, reader
 from responder.web.parts import Parts
 from responder.web.replays import is_replay
-from responder.web.shapes import details, moment, shown, summary, told, waits_for
+from responder.web.shapes import details, moment, overrides, shown, summary, told, waits_for
 
 MOST: Final = 500
 """Incidents in one answer."""
@@ -91,7 +91,7 @@ class Api:
                 "open": await desk.store.open_incidents(),
                 "incidents": [{**summary(i), "waits_for": waits_for(i, now)} for i in opened],
                 "locks": _bodies(scopes, "lock:", Lock),
-                "overrides": list(_overrides(opened, now)),
+                "overrides": list(overrides(opened, now)),
                 "in_force": _bodies(scopes, "in_force:", InForce),
                 "timers": _upcoming(opened),
                 "next_timer_at": moment(await desk.store.next_timer_due(now, desk.worker.id)),
@@ -109,14 +109,6 @@ def _pauses(scopes: Iterable[ScopeRow], now: int) -> dict[str, Any]:
     held = {name: shown(pause) for name, pause in pauses if pause is not None and pause.holds(now)}
     single = [{**held[name], "what": paused_what(name)} for name in held if name != PAUSE]
     return {"pause": held.get(PAUSE), "paused": single}
-
-
-def _overrides(incidents: Iterable[Incident], now: int) -> Iterator[dict[str, Any]]:
-    """Who lets which incident act outside its hours, as long as it may."""
-    for incident in incidents:
-        override = incident.override
-        if override is not None and now < override.until:
-            yield {**shown(override), "incident": incident.id, "target": incident.target}
 
 
 def _bodies(scopes: Iterable[ScopeRow], prefix: str, model: type[Recorded]) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """POST /api/v1/runbooks/{name}/plan and /run: what a run by hand would do, and its beginning by whoever confirms it.
 
 `{"inputs": {"symbol": "BTC-USD"}, "reason": "…"}` is answered with the plan and its digest; the same with `"plan":
-DIGEST` begins it. A plan that has changed meanwhile is answered 409 with the new one. What a plan is, and what begins,
-is told in `planning` and `manual_runs`.
+DIGEST` begins it. `"override": "…"` says why it is to act outside its hours. A plan that has changed meanwhile is
+answered 409 with the new one. What a plan is, and what begins, is told in `planning` and `manual_runs`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class AskedRun(Strict):
 
     inputs: dict[str, str] = Field(default_factory=dict)
     reason: str = ""
+    override: str | None = None
     plan: str | None = None
 
 
@@ -82,7 +83,15 @@ class ManualRuns:
         problems = input_problems(rules, runbook, asked.inputs)
         if problems:
             raise Refusal(400, "; ".join(problems))
-        return Wish(runbook, rules, asked.inputs, person.name, asked.reason.strip())
+        return Wish(runbook, rules, asked.inputs, person.name, asked.reason.strip(), self._override(person, asked))
+
+    def _override(self, person: Person, asked: AskedRun) -> str:
+        if asked.override is None:
+            return ""
+        allowed(self._parts, person, "let a run act outside its hours", NEEDED["override"])
+        if not asked.override.strip():
+            raise Refusal(400, "say in `override` why it is to act outside its hours")
+        return asked.override.strip()
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -101,6 +110,7 @@ def shown_plan(plan: RunPlan) -> dict[str, Any]:
         "mode": wish.mode.value,
         "brake": plan.brake,
         "inputs": dict(wish.inputs),
+        "override": wish.override or None,
         "rules_hash": wish.rules.hash,
         "steps": [_step(one, plan.approvals.get(one.step.id)) for one in plan.steps],
         "checks": [shown(one) for one in plan.checks.values()],

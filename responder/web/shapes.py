@@ -5,7 +5,7 @@ What other programs rely on is written out field by field; a fact is shown as it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, cast
 
@@ -48,6 +48,18 @@ def shown(value: Any, name: str = "") -> Any:
     if type(value) is int and name in DURATIONS:
         return seconds(value)
     return value
+
+
+def overrides(incidents: Iterable[Incident], now: int) -> Iterator[dict[str, Any]]:
+    """Who lets which incident act outside its hours, as long as it may. `finishing`: the time is over, and the run that
+    began in it is finished under it (docs/adr/0026)."""
+    for incident in incidents:
+        override, run = incident.override, incident.active_run
+        if override is None:
+            continue
+        over = now >= override.until
+        if not over or (run is not None and run.number == override.run):
+            yield {**shown(override), "incident": incident.id, "target": incident.target, "finishing": over}
 
 
 def summary(incident: Incident) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
+from responder.contracts import Secret
 from responder.web.access import Refusal
 from responder.web.bodies import Disconnected, TooLarge, read_body
 from responder.web.door import host
@@ -35,25 +36,28 @@ class SlackDoor:
         self._parts = parts
 
     async def interaction(self, request: Request) -> Response:
-        """200 without a body once what was pressed is committed, or after two seconds. Raises Refusal."""
+        """200 once what was pressed is committed, or after two seconds; a form that is not taken stays open, and the
+        body says why. Raises Refusal."""
         if not self._parts.slack.secrets:
             raise Refusal(404, NOT_CONFIGURED)
         body = await _body(request)
-        self._check(request, body)
+        signer = self._signer(request, body)
         form = _form(body)
-        if "ssl_check" not in form:
-            await self._parts.presses.take(_payload(form))
-        return Response()
+        if "ssl_check" in form:
+            return Response()
+        answer = await self._parts.presses.take(_payload(form), signer)
+        return Response() if answer is None else JSONResponse(answer)
 
-    def _check(self, request: Request, body: bytes) -> None:
+    def _signer(self, request: Request, body: bytes) -> Secret:
+        """Which secret has signed it. Raises Refusal."""
         given = request.headers.get("x-slack-signature")
         timestamp = request.headers.get("x-slack-request-timestamp")
-        fault = self._parts.slack.fault(timestamp, given, body, self._parts.desk.now())
-        if fault is None:
-            return
+        signer = self._parts.slack.signer(timestamp, given, body, self._parts.desk.now())
+        if isinstance(signer, Secret):
+            return signer
         self._parts.metrics.refused("slack", "missing" if given is None else "wrong")
-        log.warning("a request for /webhook/slack from %s was refused: %s", host(request.scope), fault)
-        raise Refusal(401, f"wrong signature; {fault}")
+        log.warning("a request for /webhook/slack from %s was refused: %s", host(request.scope), signer)
+        raise Refusal(401, f"wrong signature; {signer}")
 
 
 async def _body(request: Request) -> bytes:

@@ -130,7 +130,9 @@ COMPOSE_READS = ("docker-compose ps", "docker-compose logs --no-color --tail 20 
 BREAKERS = "check_circuit_breakers.sh"
 LOOKING = (
     "verify_data_feed.sh", "check_data_feed_health.sh", "check_dependencies.sh", "review_recent_trades.sh",
-    "calculate_pnl.sh", BREAKERS,
+    "calculate_pnl.sh", BREAKERS, "test_broker_connection.sh", "check_pending_orders.sh", "analyze_errors.sh",
+    "check_slow_queries.sh", "check_drift_scores.sh", "check_dr_readiness.sh", "health_check.sh", "validate_model.sh",
+    "verify_failover.sh",
 )  # fmt: skip
 
 
@@ -165,4 +167,6 @@ class Folder:
             await sleep(timeout + 1)
         if call.command == "halt_trading.sh" and scripts.halts:
             scripts.halted = True
+        if call.command == "reset_circuit_breaker.sh":
+            scripts.halted = False
         return Ran(int(scripts.halted) if call.command == BREAKERS else scripts.exits[known], "", "")

@@ -6,8 +6,8 @@ import pytest
 
 from responder.errors import Rejected
 from responder.recorded import Result
+from tests.acceptance.by_hand_parts import Desk, by_hand, reasons
 from tests.acceptance.stage import ALERT, EDGE_RISK, VAR, Stage, breach, playing, shipped
-from tests.acceptance.test_manual_runs import Desk, by_hand, reasons
 
 VAR_WHILE_TRADING = f"{VAR} and on() (max(trading_halted{EDGE_RISK}) == 0)"
 ORDER = ["stop_services", "restart_stores", "start_harmoniser", "start_strategist", "start_web"]

@@ -164,6 +164,47 @@ def test_escalate_now_tells_the_next_level_whoever_has_it() -> None:
             stage.person("escalate")
 
 
+def test_who_acknowledges_again_after_a_further_page_has_answered_that_one_too() -> None:
+    def acknowledged() -> list[str]:
+        return [s.destination for s in stage.sent if s.message.kind == "acknowledge"]
+
+    with playing(own(NO_RUN)) as stage:
+        silent(stage)
+        stage.at("3:00")
+        stage.person("ack", "alice")
+        stage.at("4:00")
+        stage.person("escalate", "alice", "I need help")
+        stage.at("5:00")
+        assert acknowledged() == ["first"], "who is woken now is not told that somebody has it"
+        stage.person("ack", "alice", "the two of us have it")
+        stage.person("ack", "alice", "sent twice")
+        stage.at("6:00")
+        assert acknowledged() == ["first", "first", "second"]
+        assert stage.told("acknowledged") == ["3:00", "5:00"]
+        stage.at("34:59")
+        assert len(stage.pages) == 2
+        stage.at("35:01")
+        assert stage.pages[2:] == [("35:00", "second")], "half an hour after the word that counts"
+
+
+def test_a_further_page_that_was_not_taken_yet_wakes_nobody_once_the_same_person_has_it_again() -> None:
+    levels = [
+        {"name": "L1", "after": 0, "page": "first"},
+        {"name": "L2", "after": "15m", "page": "second", "fallback": "boss"},
+    ]
+    with playing(own(NO_RUN, levels=levels)) as stage:
+        stage.refuses("second", for_minutes=30)
+        silent(stage)
+        stage.at("3:00")
+        stage.person("takeover", "alice")
+        stage.at("4:00")
+        stage.person("escalate", "alice", "I need help")
+        stage.at("4:10")
+        stage.person("takeover", "alice")
+        stage.at("40:00")
+        assert stage.pages == [("2:00", "first")]
+
+
 def test_a_ladder_that_nobody_answers_begins_again_as_often_as_it_says() -> None:
     with playing(own(NO_RUN, repeat={"every": "30m", "times": 1})) as stage:
         silent(stage)

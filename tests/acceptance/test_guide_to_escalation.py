@@ -31,7 +31,8 @@ DAYS = {"Fri": 0, "Sat": 24 * HOUR, "Sun": 48 * HOUR, "Mon": 72 * HOUR}
 STARTS_AT = 14 * HOUR
 
 _fires = re.compile(
-    r"(?:an?|(?P<many>\d+)) (?P<severity>critical|high|warning|info|alert without a severity)\b.* fires?"
+    r"(?:an?|(?P<many>\d+)) (?P<severity>critical|high|warning|info|alert without a severity)\b.*?"
+    r"(?: of env (?P<env>\w+))? fires?"
 )
 _says = re.compile(r"somebody says (?P<verb>\w+)(?: for (?P<lasts>\w+))?")
 _paged = re.compile(r"(?P<who>[\w-]+) is paged(?: (?P<times>\d+) times)?")
@@ -80,8 +81,8 @@ def loaded(policies: str, calendars: str) -> tuple[Rules, Config]:
     return load_rules(sources, CATALOGUE, config).rules, config
 
 
-def unforeseen(severity: str, number: int = 0) -> dict[str, str]:
-    labels = {"alertname": f"Unforeseen{number}", "env": "prod"}
+def unforeseen(severity: str, number: int = 0, env: str | None = None) -> dict[str, str]:
+    labels = {"alertname": f"Unforeseen{number}", "env": env or "prod"}
     return labels if "without" in severity else {**labels, "severity": severity}
 
 
@@ -94,7 +95,7 @@ def happens(stage: Stage, what: str) -> bool:
         stage.resolves(fired.labels)
     elif (found := _fires.fullmatch(what)) is not None:
         for number in range(int(found["many"] or 1)):
-            stage.fires(unforeseen(found["severity"], number))
+            stage.fires(unforeseen(found["severity"], number, found["env"]))
     elif (found := _says.fullmatch(what)) is not None:
         stage.person(found["verb"], lasts=None if found["lasts"] is None else parse_duration(found["lasts"]))
     else:

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from responder.errors import Rejected, StoreUnavailable
-from responder.incident import Incident
-from responder.manual_runs import Doing, RunPlan, StartByHand, Wish, input_problems
-from responder.planning import Planner, Started
-from responder.recorded import Answer, Cause, Result, StepStatus, Trigger
+from responder.manual_runs import Doing, StartByHand, input_problems
+from responder.recorded import Answer, Cause, Result, StepStatus
 from responder.scopes import pause_name
-from tests.acceptance.stage import RISK, Stage, alert, halting, own, playing, risky, unverified
+from tests.acceptance.by_hand_parts import Desk, by_hand, reasons
+from tests.acceptance.stage import RISK, alert, halting, own, playing, risky, unverified
 from tests.builders import a_runbook, call_step, cut_step
 
 HALT: dict[str, Any] = a_runbook(
@@ -21,44 +20,6 @@ HALT: dict[str, Any] = a_runbook(
     steps=[call_step("halt", "/api/stop-trading", more={"probe": {"path": "/api/status",
                                                                   "expect": 'body.trading == "halted"'}})],
 )  # fmt: skip
-
-
-class Desk:
-    """A person before the stage, who asks for plans and confirms them."""
-
-    def __init__(self, stage: Stage, name: str = "otto") -> None:
-        self.stage = stage
-        self.name = name
-
-    def wish(self, runbook: str, reason: str = "", **inputs: str) -> Wish:
-        rules = self.stage._alive.desk.shelf.current
-        found = rules.runbooks[runbook]
-        assert input_problems(rules, found, inputs) == ()
-        return Wish(found, rules, inputs, self.name, reason)
-
-    def plans(self, runbook: str, **inputs: str) -> RunPlan:
-        return self.stage._run(self._planner.plan(self.wish(runbook, **inputs)))
-
-    def starts(self, runbook: str, reason: str = "", digest: str | None = None, **inputs: str) -> Started:
-        """Confirm the plan as it is now, or the one with this digest."""
-        shown = self.plans(runbook, **inputs).digest if digest is None else digest
-        started = self.stage._run(self._planner.start(self.wish(runbook, reason, **inputs), shown))
-        self.stage.after("1s")
-        return started
-
-    @property
-    def _planner(self) -> Planner:
-        return Planner(self.stage._alive.desk, lambda: self.stage.performs)
-
-
-def by_hand(stage: Stage) -> Incident:
-    """The only incident that a person opened."""
-    (found,) = [incident for incident in stage.incidents() if incident.trigger is Trigger.PERSON]
-    return found
-
-
-def reasons(plan: RunPlan) -> str:
-    return "; ".join(verdict.reason for verdict in plan.refused)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from responder.recorded import Cause, Result
+from responder.recorded import Cause, Result, StepStatus
 from tests.acceptance.stage import RISK, Stage, own, playing
 from tests.builders import a_runbook, call_step
 
@@ -74,6 +74,31 @@ def test_an_undo_that_is_not_in_force_is_told_and_paged() -> None:
         assert "accepted, but it is not in force" in why
         assert str(stage.incident.urgent).startswith("put back: failed")
         assert any("accepted, but it is not in force" in line for line in stage.thread)
+
+
+def test_an_undo_that_nobody_can_read_back_is_unverified_and_its_target_locked_until_a_person_has_looked() -> None:
+    """Also when no harm is seen any more: that may be for another reason."""
+    with stage_of(pausing(resuming(probe=RUNS), probe=PAUSED)) as stage:
+        harming(stage)
+        stage.world.slow = 4.0
+        stage.fires(RISK)
+        stage.at("0:06")
+        assert stage.world.done == ["/api/router/pause"], "the undo is under way"
+        stage.world.blind = True
+        stage.at("2:00")
+        assert stage.world.done == ["/api/router/pause", "/api/router/resume"]
+        result, why = undone(stage)
+        assert result is Result.UNVERIFIED
+        assert "accepted, but nobody could read it back" in why
+        assert "no harm is seen any more" in why
+        assert "nobody could read it back" in str(stage.incident.urgent)
+        assert any("nobody could read it back" in line for line in stage.thread)
+        lock = stage.scope(f"lock:{stage.last_run.target}")
+        assert lock is not None
+        assert lock["unknown"] is True
+        stage.person("settle", "carol", applied=True, note="the router runs")
+        assert stage.scope(f"lock:{stage.last_run.target}") is None
+        assert stage.last_run.steps[0].status is StepStatus.DONE
 
 
 def test_when_nothing_can_be_read_back_the_check_decides() -> None:

@@ -230,6 +230,8 @@ class Connection:
             world.kelly = body["kelly_fraction"]
         for name, value in _EFFECTS.get(call.path, {}).items():
             setattr(world, name, value)
+        if call.method == "PATCH" and call.path in world.answers:
+            world.answers[call.path] = {**world.answers[call.path], **body}
 
     def _number(self, call: HttpCall) -> HttpAnswer:
         world, query = self.world, str((call.form or {}).get("query"))

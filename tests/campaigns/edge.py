@@ -31,21 +31,23 @@ NO_TIME = "0001-01-01T00:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The pause of a scope was switched, on or off."""
+    """The pause of a scope was switched, on or off. `place`: how many events had been written by then."""
 
     at: int
     scope: str
     paused: bool
+    place: int
 
 
 class Edge:
-    """See the module. `desk` answers that of the process that lives now."""
+    """See the module. `desk` answers that of the process that lives now, `place` how many events are written."""
 
-    def __init__(self, clock: Clock, desk: Callable[[], Desk]) -> None:
+    def __init__(self, clock: Clock, desk: Callable[[], Desk], place: Callable[[], int]) -> None:
         self.accepted: list[Accepted] = []
         self.paused: list[Paused] = []
         self._clock = clock
         self._desk = desk
+        self._place = place
         self._started: dict[str, int] = {}
 
     # --- alerts -------------------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ class Edge:
         """Somebody switches automation off, or a part of it."""
         desk = self._desk()
         await desk.submit(lambda shelf: SetPause(desk.new_id(), paused, "alice", "because", shelf, scope))
-        self.paused.append(Paused(self._clock(), scope, paused))
+        self.paused.append(Paused(self._clock(), scope, paused, self._place()))
 
     async def resume(self, scope: str) -> None:
         """Somebody switches it on again."""

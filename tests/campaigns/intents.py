@@ -12,7 +12,7 @@ from functools import cached_property
 from responder import facts as f
 from responder.automation import Automation
 from responder.incident import Attempt, Run
-from responder.recorded import Cause, Effect
+from responder.recorded import Cause, Effect, Result
 from responder.rules import Rules
 from responder.runbook import Runbook, Step
 from tests.campaigns.edge import Paused
@@ -34,6 +34,8 @@ class Change:
     event: f.Event
     runbook: Runbook
     step: Step
+    place: int
+    """Of its intent, among all events."""
 
     @property
     def at(self) -> int:
@@ -62,9 +64,22 @@ class Change:
         return f"{self.case.row.id} run {self.run.number} ({self.run.runbook}, {self.run.cause}) {self.attempt.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a run that had intended a change; `place`: among all events."""
+
+    at: int
+    place: int
+    result: Result
+    run: Run
+
+
 @dataclass(frozen=True)
 class Seen:
-    """Everything that is judged beside what `invariants` judges."""
+    """Everything that is judged beside what `invariants` judges.
+
+    What came before what is told by the order of writing alone: times say how long something lasted.
+    """
 
     found: Found
     rules: Rules
@@ -75,8 +90,11 @@ class Seen:
     paused: tuple[Paused, ...]
     watched: tuple[tuple[Look, ...], ...]
     """What each Alertmanager said, and from when on."""
-    order: Mapping[str, int]
-    """Event -> its place among all events: much is written in the same microsecond."""
+
+    @property
+    def order(self) -> Mapping[str, int]:
+        """See Found."""
+        return self.found.order
 
     @cached_property
     def changes(self) -> list[Change]:
@@ -87,10 +105,32 @@ class Seen:
                 continue
             event = next(e for e in case.events if getattr(e.fact, "attempt", None) == attempt.id)
             runbook = self.rules.runbooks[run.runbook]
-            made.append(Change(case, run, attempt, event, runbook, runbook.step(attempt.step)))
-        return sorted(made, key=lambda change: self.order[change.event.id])
+            made.append(Change(case, run, attempt, event, runbook, runbook.step(attempt.step), self.order[event.id]))
+        return sorted(made, key=lambda change: change.place)
+
+    @cached_property
+    def starts(self) -> list[Change]:
+        """The first changes of runs that put nothing back, in the order of writing."""
+        return [change for change in self.changes if change.first and change.run.cause not in BACK]
+
+    @cached_property
+    def ends(self) -> list[End]:
+        """The ends of the runs of `starts`, in the order of writing."""
+        acted = {(change.case.row.id, change.run.number): change.run for change in self.starts}
+        found = [
+            End(event.at, self.order[event.id], event.fact.result, acted[case.row.id, event.fact.run])
+            for case in self.found.cases
+            for event in case.events
+            if isinstance(event.fact, f.RunEnded) and (case.row.id, event.fact.run) in acted
+        ]
+        return sorted(found, key=lambda end: end.place)
 
     @cached_property
     def by_key(self) -> Mapping[str, Change]:
         """The intents by what they sent as their key."""
         return {change.attempt.key: change for change in reversed(self.changes)}
+
+
+def alike(one: Run, other: Run) -> bool:
+    """The same runbook on the same target."""
+    return (one.runbook, one.target) == (other.runbook, other.target)

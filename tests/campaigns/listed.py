@@ -35,11 +35,18 @@ def asked(seen: Seen) -> Iterator[str]:
         since = last.fact.alerts.observed_at
         if change.at - since > FRESH:
             yield f"alerts: {change} on an answer of {(change.at - since) / SECOND:g} s ago"
-        if any(at > since for at in marks.values()):
+        if any(at > since for at in marks.values()) or _came_in_between(change, last):
             continue  # it was told a moment ago, after the question
         looks = [_looks(history, since, last.at) for history in seen.watched]
         if not any(not look.sure or look.active & marks.keys() for one in looks for look in one):
             yield f"alerts: {change} though every Alertmanager denies it or has it silenced"
+
+
+def _came_in_between(change: Change, answer: f.Event) -> bool:
+    """More fire than were asked about: in the very microsecond of the question one came in after it."""
+    assert isinstance(answer.fact, f.Gathered)
+    assert answer.fact.alerts is not None
+    return len(_firing(change.case, answer.seq)) > answer.fact.alerts.asked
 
 
 def _calls_for(change: Change) -> dict[str, int]:

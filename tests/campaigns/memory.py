@@ -186,17 +186,19 @@ class Memory(Store):
 
     async def due_messages(self, now: int, limit: int, held: Collection[str] = ()) -> list[MessageRow]:
         """See Store."""
-
-        def looked_at(m: MessageRow) -> bool:
-            alone = m.lane is Lane.PAGE and m.next_at < m.created_at + HAND_OVER
-            return m.next_at <= now and (alone or m.destination not in held)
-
-        due = [m for m in self._waiting() if looked_at(m)]
+        due = [m for m in self._waiting() if m.next_at <= now and m.destination not in held]
         return sorted(due, key=lambda m: (LANES[m.lane], -m.rank, m.created_at, self._places[m.id]))[:limit]
 
-    async def next_message_due(self) -> int | None:
+    async def unaccepted_pages(self, limit: int) -> list[MessageRow]:
         """See Store."""
-        return min((m.next_at for m in self._waiting()), default=None)
+        pending = [m for m in self._state.messages.values() if m is not None and m.state is Sending.PENDING]
+        pages = [m for m in pending if m.template == "page" and m.next_at < m.created_at + HAND_OVER]
+        return sorted(pages, key=lambda m: (m.created_at, self._places[m.id]))[:limit]
+
+    async def next_message_due(self, after: int = -1, held: Collection[str] = ()) -> int | None:
+        """See Store."""
+        waiting = (m for m in self._waiting() if m.destination not in held)
+        return min((m.next_at for m in waiting if m.next_at > after), default=None)
 
     async def message(self, message_id: str) -> MessageRow | None:
         """See Store."""

@@ -1,7 +1,8 @@
 """What no sequence of alerts, times, deaths, faults and people may lead to, judged from outside (reliability.md I4).
 
 It reads journals, what arrived at the platform and what the runbooks say, and shares no code with the gates: limits are
-counted anew from the times of intents. A brake passes what the design says that it passes.
+counted anew from intents. What came first is told by the order of writing, for much comes in one microsecond. A brake
+passes what the design says that it passes.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from responder import facts as f
-from responder.incident import Run
 from responder.policies import SEVERITIES
 from responder.recorded import Answer, Cause, Effect, Outcome, ProbeAnswer, Result, StepStatus
 from responder.records import Sending
 from responder.timing import DAY, MINUTE, SECOND
 from responder.written import Rate
 from tests.campaigns import listed, together, words
-from tests.campaigns.intents import BACK, Change, Seen
+from tests.campaigns.intents import BACK, Change, Seen, alike
 from tests.campaigns.services import KELLY
 from tests.invariants import Case
 
@@ -67,24 +67,14 @@ def _runs(seen: Seen) -> Iterator[str]:
         if change.brake or not change.first or change.run.cause in BACK:
             continue
         limits = change.runbook.limits
-        ends = [(at, result) for at, result, run in _ends(seen, change) if at <= change.at and run is not change.run]
-        for at, _ in ends:
-            if change.at < at + limits.cooldown:
-                yield f"cooldown: {change} {(change.at - at) / SECOND:g} s after the last end"
-        starts = [c for c in _begun(seen, change) if c.at < change.at]
-        useless = [at for at, result in ends if result in (Result.INEFFECTIVE, Result.HARMFUL)]
-        yield from _over(change, "runs", limits.runs, [c.at for c in starts])
+        ends = [end for end in seen.ends if end.place < change.place and alike(end.run, change.run)]
+        for end in ends:
+            if change.at < end.at + limits.cooldown:
+                yield f"cooldown: {change} {(change.at - end.at) / SECOND:g} s after the last end"
+        starts = [c.at for c in seen.starts if c.place < change.place and alike(c.run, change.run)]
+        useless = [end.at for end in ends if end.result in (Result.INEFFECTIVE, Result.HARMFUL)]
+        yield from _over(change, "runs", limits.runs, starts)
         yield from _over(change, "ineffective", limits.ineffective, useless)
-
-
-def _begun(seen: Seen, change: Change) -> list[Change]:
-    same = (change.run.runbook, change.run.target)
-    return [c for c in seen.changes if c.first and c.run.cause not in BACK and (c.run.runbook, c.run.target) == same]
-
-
-def _ends(seen: Seen, change: Change) -> list[tuple[int, Result | None, Run]]:
-    """When the runs that acted ended, of this runbook on this target."""
-    return [(c.run.ended_at, c.run.result, c.run) for c in _begun(seen, change) if c.run.ended_at is not None]
 
 
 def _over(change: Change, what: str, rate: Rate | None, times: list[int]) -> Iterator[str]:
@@ -124,35 +114,40 @@ def _rates(seen: Seen, change: Change) -> list[tuple[str, Rate | None]]:
 
 def _one_at_a_time(seen: Seen) -> Iterator[str]:
     """No two changing runs on a target, and none where nobody knows what happened, until a person says so."""
-    for change in seen.changes:
+    for number, change in enumerate(seen.changes):
         if change.brake:
             continue
-        for other in seen.changes:
-            same = other.run is change.run or other.run.target != change.run.target
-            # A brake may come second, over the lock of a run that goes on; nothing else may begin beside the brake.
-            passed = other.brake and (not change.first or other.at == change.at)
-            later = other.at > change.at or (other.at == change.at and other.attempt.id > change.attempt.id)
-            if same or passed or later:
+        for other in seen.changes[:number]:
+            if other.run is change.run or other.run.target != change.run.target:
                 continue
-            if _holds(seen, other, change.at):
+            # A brake may come second, over the lock of a run that goes on; nothing else may begin beside the brake.
+            if (change.first or not other.brake) and _holds(seen, other, change.place):
                 yield f"two at once: {change} while {other} goes on, or is unknown"
 
 
-def _holds(seen: Seen, change: Change, at: int) -> bool:
-    """Its run is under way at that time, or left something unknown that nobody has settled."""
+def _holds(seen: Seen, change: Change, place: int) -> bool:
+    """Its run is under way at that place among all events, or left something unknown that nobody has settled."""
     run, case = change.run, change.case
-    if _unlocked(seen, run.target, change.at, at):
+    if _unlocked(seen, run.target, change.place, place):
         return False
-    if run.ended_at is None or run.ended_at > at:
+    if not _over_by(seen, change, place):
         return True
-    settled = {e.fact.attempt for e in case.events if isinstance(e.fact, f.Settled) and e.at <= at}
+    settled = {e.fact.attempt for e in case.events if isinstance(e.fact, f.Settled) and seen.order[e.id] < place}
     unknown = {a.id for a in case.incident.unsettled} | {a.id for a in run.attempts if a.settled}
     return change.attempt.id in unknown - settled
 
 
+def _over_by(seen: Seen, change: Change, place: int) -> bool:
+    """Its run's end is written before the event of that place."""
+    return any(
+        isinstance(event.fact, f.RunEnded) and event.fact.run == change.run.number and seen.order[event.id] < place
+        for event in change.case.events
+    )
+
+
 def _unlocked(seen: Seen, target: str, since: int, until: int) -> bool:
     return any(
-        since <= event.at <= until and event.fact.target == target
+        event.fact.target == target and since < seen.order[event.id] < until
         for case in seen.found.cases
         for event in case.events
         if isinstance(event.fact, f.Unlocked)
@@ -214,29 +209,26 @@ def _kept_waiting(seen: Seen) -> Iterator[str]:
         for event in case.events:
             if not isinstance(event.fact, f.Waiting) or event.fact.verdicts[-1].gate != "lock":
                 continue
-            run, mine = runs[event.fact.run], _severity(case, event.seq)
+            run, mine, place = runs[event.fact.run], _severity(case, event.seq), seen.order[event.id]
             held = [
-                c for c in seen.changes if c.run is not run and c.run.target == run.target and _under_way(c, event.at)
+                c
+                for c in seen.changes
+                if c.run is not run and c.run.target == run.target and c.place < place and not _over_by(seen, c, place)
             ]
             if run.cause in BACK or mine is None or not held:
                 continue
-            if all(_yields(change, event.at, SEVERITIES.index(mine)) for change in held):
+            if all(_yields(seen, change, place, SEVERITIES.index(mine)) for change in held):
                 yield f"kept waiting: {case.row.id} ({mine}) for {held[0]}, which only verifies"
 
 
-def _under_way(change: Change, at: int) -> bool:
-    return change.at < at and (change.run.ended_at is None or change.run.ended_at > at)
-
-
-def _yields(change: Change, at: int, rank: int) -> bool:
-    verifying = [e for e in change.case.events if isinstance(e.fact, f.Verifying) and e.fact.run == change.run.number]
-    begun = bool(verifying) and verifying[0].at < at
+def _yields(seen: Seen, change: Change, place: int, rank: int) -> bool:
+    before = [event for event in change.case.events if seen.order[event.id] < place]
+    begun = any(isinstance(e.fact, f.Verifying) and e.fact.run == change.run.number for e in before)
     doubt = any(s.status is StepStatus.UNKNOWN for s in change.run.steps) or any(a.settled for a in change.run.attempts)
     # A lost answer stays a doubt, also where the same key was answered later (docs/adr/0022).
     clear = (ProbeAnswer.APPLIED, ProbeAnswer.NOT_APPLIED)
     doubt |= any(a.outcome is Outcome.UNKNOWN and a.probe not in clear for a in change.run.attempts)
-    last = max((e.seq for e in change.case.events if e.at <= at), default=0) + 1
-    theirs = _severity(change.case, last) or SEVERITIES[-1]
+    theirs = _severity(change.case, len(before) + 1) or SEVERITIES[-1]
     return begun and not doubt and SEVERITIES.index(theirs) < rank
 
 
@@ -338,8 +330,20 @@ def _promises(seen: Seen) -> Iterator[str]:
         held = any(isinstance(e.fact, f.CountdownHeld) for e in case.events)
         fired = {(x.round, x.index) for x in case.facts(f.MachineFired)}
         for index, (after, _) in enumerate(runbook.promises if runbook is not None and not held else ()):
-            if case.incident.opened_at + after < min(ends) and (0, index) not in fired:
+            if _due(case, index, case.incident.opened_at + after) < min(ends) and (0, index) not in fired:
                 yield f"promise: {case.row.id}: nothing came of {after // SECOND} s"
+
+
+def _due(case: Case, index: int, due: int) -> int:
+    """A promise whose check is good when it comes due waits for the end of the run that is being verified then."""
+    gathered = [e for e in case.events if isinstance(e.fact, f.MachineGathered) and e.fact.round == 0]
+    looks = [(e.seq, e.fact.holds) for e in gathered if isinstance(e.fact, f.MachineGathered) and e.fact.index == index]
+    if not looks or not looks[-1][1]:
+        return due
+    seq = looks[-1][0]
+    verified = [e.fact.run for e in case.events if isinstance(e.fact, f.Verifying) and e.seq < seq]
+    ends = [e for e in case.events if isinstance(e.fact, f.RunEnded) and e.fact.run in verified[-1:] and e.seq > seq]
+    return max([due, *(event.at for event in ends)])
 
 
 RULES: tuple[Callable[[Seen], Iterable[str]], ...] = (

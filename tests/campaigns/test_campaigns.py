@@ -118,7 +118,7 @@ def _asking(seen: Seen) -> Seen:
 STRICTER: dict[str, Callable[[Seen], Seen]] = {
     "budget": lambda seen: replace(seen, total=0.01),
     "floor": lambda seen: replace(seen, floor=0.3),
-    "pause": lambda seen: replace(seen, paused=(Paused(START - MINUTE, "pause:global", paused=True),)),
+    "pause": lambda seen: replace(seen, paused=(Paused(START - MINUTE, "pause:global", paused=True, place=0),)),
     "cooldown": lambda seen: _books(seen, limits=Limits.model_validate({"cooldown": "1d"})),
     "runs": lambda seen: _books(seen, limits=Limits.model_validate({"runs": "1 per 1d"})),
     "approval": _asking,
@@ -129,6 +129,11 @@ STRICTER: dict[str, Callable[[Seen], Seen]] = {
     "storm": lambda seen: replace(
         seen,
         automation=Automation.model_validate({"storm": {"incidents": 2, "within": "1h", "calm": "1h"}}),
+    ),
+    "ineffective": lambda seen: _books(seen, limits=Limits.model_validate({"ineffective": "1 per 1d"})),
+    "relapse": lambda seen: replace(
+        seen,
+        automation=Automation.model_validate({"relapse": {"within": "1h", "count": 1, "memory": "1h"}}),
     ),
     "brake held back": lambda seen: _books(seen, brake=True),
 }
@@ -150,6 +155,24 @@ def played() -> list[simulation.Played]:
 def test_who_is_stricter_finds_something_wrong(what: str, played: list[simulation.Played]) -> None:
     assert [line for one in played for line in judge_safety(one.seen)] == []
     assert any(line.startswith(what) for one in played for line in judge_safety(STRICTER[what](one.seen)))
+
+
+def test_a_pause_of_the_same_microsecond_counts_when_it_was_written_first(played: list[simulation.Played]) -> None:
+    seen = next(one.seen for one in played if one.seen.changes)
+    change = next(c for c in seen.changes if c.run.cause is Cause.ALERT)
+    before = Paused(change.at, "pause:global", paused=True, place=change.place)
+    after = replace(before, place=change.place + 1)
+    found = [judge_safety(replace(seen, paused=(one,))) for one in (before, after)]
+    assert [any(line.startswith(f"pause: {change} 0 s") for line in lines) for lines in found] == [True, False]
+
+
+def test_databases_do_not_tell_what_came_first_in_a_microsecond(played: list[simulation.Played]) -> None:
+    found = played[0].found
+    opened, fired = found.cases[0].events[:2]
+    assert opened.at == fired.at
+    assert [found.before(opened, fired), found.before(fired, opened)] == [True, False]
+    assert not replace(found, order={}).before(opened, fired)
+    assert replace(found, order={}).before(opened, fired.model_copy(update={"at": fired.at + 1}))
 
 
 def test_what_was_sent_without_an_intent_is_found(played: list[simulation.Played]) -> None:

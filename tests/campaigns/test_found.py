@@ -76,6 +76,34 @@ def test_the_second_route_waits_for_no_turn_of_the_first() -> None:
     assert max(arrived) < 60 + 2 + 40 * 0.5, "a minute, and the second route's own pace"
 
 
+def test_pages_reach_the_second_route_within_their_minute_though_it_has_a_pace() -> None:
+    """C10: all that had waited by a try of the pager went over together, the last of them at the end of their minute,
+    and then waited for their turns there: two a second."""
+    played = outage({"name": "L1", "after": 0, "page": "first", "fallback": "other"}, minutes=60)
+    for wave in range(12):
+        played.fires(*(gateway(f"g{wave}-{n}", "critical") for n in range(15)))
+        played.advance(10 * SECOND)
+    played.advance(2 * MINUTE)
+    took = [a.at - a.created_at for a in played.arrivals if (a.kind, a.destination) == ("page", "other")]
+    played.close()
+    assert len(took) == 12 * 15
+    assert 45 * SECOND <= max(took) < MINUTE
+
+
+def test_severe_pages_that_come_and_come_hide_no_other_from_the_second_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are always more of them waiting than one pass looks at (100, here 20)."""
+    monkeypatch.setattr(delivery, "LOOKED_AT", 20)
+    played = outage({"name": "L1", "after": 0, "page": "first", "fallback": "other"}, minutes=60)
+    played.fires(gateway("calm", "warning"))
+    for wave in range(8):
+        played.fires(*(gateway(f"g{wave}-{n}", "critical") for n in range(10)))
+        played.advance(10 * SECOND)
+    took = [a.at - a.created_at for a in played.arrivals if (a.severity, a.destination) == ("warning", "other")]
+    played.close()
+    assert len(took) == 1
+    assert took[0] < MINUTE
+
+
 def test_messages_that_always_fail_hold_up_no_other() -> None:
     """A strict reader: each is due again before the next try of the destination, and so was what tried it for ever."""
     played = outage({"name": "L1", "after": 0, "page": "first"}, minutes=0)
@@ -166,3 +194,36 @@ def test_an_answer_from_the_future_is_asked_for_again() -> None:
     for back in (5 * MINUTE, 1):
         view = a_view(told(opened(), fired(), started(), seen), rules_of(book, levels=[]), T0 - back)
         assert isinstance(decide(view), Gather)
+
+
+# --- what is known when a change is made ------------------------------------------------------------------------------
+
+CAUTIOUS = a_runbook(mode="approve", steps=[call_step()], only_if={"check": "risk", "expect": "value > 1"})
+
+
+def test_what_was_silenced_while_people_were_asked_is_not_done_though_the_plan_is_recent() -> None:
+    """C4: the check took eight seconds, so the plan was 28 s old at the approval, and the word of Alertmanager 36 s."""
+    with playing(own(CAUTIOUS), peers=1) as stage:
+        stage.world.numbers["risk"] = lambda: 2.0
+        stage.world.thinks = 8.0
+        stage.peers[0].fires(RISK)
+        stage.fires(RISK)
+        stage.at("0:20")
+        stage.peers[0].silences(RISK)
+        stage.at("0:36")
+        stage.approves("carol")
+        stage.after("10s")
+        assert stage.world.done == []
+        assert "1 of 1 alerts are silenced" in stage.last_run.why
+
+
+def test_a_check_whose_sample_has_become_too_old_while_people_were_asked_is_read_again() -> None:
+    """Its answer had come in 25 s before the approval, and was refused as too old instead of being asked for again."""
+    checks = {"risk": {"action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}, "max_age": "20s"}}
+    with playing(own({**CAUTIOUS, "checks": checks})) as stage:
+        stage.world.numbers["risk"] = lambda: 2.0
+        stage.fires(RISK)
+        stage.at("0:25")
+        stage.approves("carol")
+        stage.after("1s")
+        assert [when for when, _ in stage.did] == ["0:25"]

@@ -1,6 +1,7 @@
 """What holds runs back that look at other runs, and the hours: counted anew from journals and from what was written.
 
-Storm, relapse, the share of runs that help, `yields_to`, calendars. Shares no code with the gates.
+Storm, relapse, the share of runs that help, `yields_to`, calendars. What came first is told by the order of writing.
+Shares no code with the gates.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from datetime import UTC, datetime
 
 from responder import facts as f
 from responder.automation import Success
-from responder.incident import Run
 from responder.recorded import Result, Trigger
 from responder.runbook import Hours
 from responder.timing import SECOND
-from tests.campaigns.intents import BACK, Change, Seen
+from tests.campaigns.intents import BACK, Change, Seen, alike
 from tests.campaigns.rule_seeds import HOURS
 
 HELPED = {Result.FIXED: True} | dict.fromkeys(
@@ -25,19 +25,31 @@ HELPED = {Result.FIXED: True} | dict.fromkeys(
 
 def _begins(seen: Seen) -> Iterator[Change]:
     """First changes of runs that are no brakes and put nothing back: what is held back as a whole."""
-    return (c for c in seen.changes if c.first and not c.brake and c.run.cause not in BACK)
+    return (change for change in seen.starts if not change.brake)
 
 
 def storm(seen: Seen) -> Iterator[str]:
-    """Nothing begins while very many incidents begin, and until there were fewer for a while."""
+    """Nothing begins while very many incidents of its env begin, and until there were fewer for a while. What says no
+    env counts for each, and waits for each."""
     given = seen.automation.storm
     if given is None:
         return
-    opened = sorted(c.incident.opened_at for c in seen.found.cases if c.incident.trigger is Trigger.ALERT)
-    groups = list(zip(opened, opened[given.incidents - 1 :], strict=False))
+    opened = [
+        (case.incident.labels.get("env", ""), seen.order[event.id], event.at)
+        for case in seen.found.cases
+        if case.incident.trigger is Trigger.ALERT and not case.incident.target.startswith("storm:")
+        for event in case.events[:1]
+    ]
+    every = {env for env, _, _ in opened}
+    groups: dict[str, list[tuple[tuple[int, int], tuple[int, int]]]] = {}
+    for env in every:
+        begun = sorted((place, at) for of, place, at in opened if of in (env, ""))
+        groups[env] = list(zip(begun, begun[given.incidents - 1 :], strict=False))
     for change in _begins(seen):
-        for first, last in groups:
-            if last - first < given.within and last < change.at < first + given.within + given.calm:
+        own = change.case.incident.labels.get("env", "")
+        judged = [group for env in (every if own == "" else {own}) for group in groups.get(env, [])]
+        for (_, first), (place, last) in judged:
+            if last - first < given.within and place < change.place and change.at < first + given.within + given.calm:
                 yield f"storm: {change} {(change.at - last) / SECOND:g} s after {given.incidents} incidents began"
                 break
 
@@ -48,11 +60,11 @@ def relapse(seen: Seen) -> Iterator[str]:
     if given is None:
         return
     for change in _begins(seen):
-        fixed = [at for at, result, run in _ends(seen) if result is Result.FIXED and _same(run, change.run)]
-        begun = [c.at for c in _starts(seen) if c.at < change.at and _same(c.run, change.run)]
-        late = [at for at in (*begun, change.at) if any(0 < at - good < given.within for good in fixed)]
-        if change.at in late and sum(1 for at in late if at > change.at - given.memory) > given.count - 1:
-            yield f"relapse: {change}, relapses at {[(at - change.at) / SECOND for at in late]} s"
+        fixed = [end for end in seen.ends if end.result is Result.FIXED and alike(end.run, change.run)]
+        begun = [c for c in seen.starts if c.place <= change.place and alike(c.run, change.run)]
+        late = [c for c in begun if any(e.place < c.place and c.at - e.at < given.within for e in fixed)]
+        if change in late and sum(1 for c in late if c.at > change.at - given.memory) > given.count - 1:
+            yield f"relapse: {change}, relapses at {[(c.at - change.at) / SECOND for c in late]} s"
 
 
 def success(seen: Seen) -> Iterator[str]:
@@ -61,14 +73,13 @@ def success(seen: Seen) -> Iterator[str]:
     if given is None:
         return
     for change in _begins(seen):
-        own = [(at, r) for at, r, run in _ends(seen) if run.runbook == change.run.runbook and at < change.at]
-        counted = _since_proved(
-            [(at, HELPED[r]) for at, r in own if r in HELPED and at > change.at - given.memory], given
-        )
+        own = [end for end in seen.ends if end.run.runbook == change.run.runbook and end.place < change.place]
+        told = [(e.at, HELPED[e.result]) for e in own if e.result in HELPED and e.at > change.at - given.memory]
+        counted = _since_proved(told, given)
         if not _useless(counted, given):
             continue
-        started = [c.at for c in _starts(seen) if c.run.runbook == change.run.runbook and c.at < change.at]
-        tried = [at for at in started if at > max(end for end, _ in own) and change.at < at + given.rest]
+        begun = [c for c in seen.starts if c.run.runbook == change.run.runbook and c.place < change.place]
+        tried = [c.at for c in begun if c.place > own[-1].place and change.at < c.at + given.rest]
         if change.at < counted[-1][0] + given.rest or tried:
             yield f"success: {change} though {counted} and tried at {tried}"
 
@@ -87,26 +98,6 @@ def _useless(ends: list[tuple[int, bool]], given: Success) -> bool:
     return len(ends) >= given.runs and sum(good for _, good in ends) / len(ends) < given.share
 
 
-def _starts(seen: Seen) -> list[Change]:
-    return [c for c in seen.changes if c.first and c.run.cause not in BACK]
-
-
-def _ends(seen: Seen) -> list[tuple[int, Result, Run]]:
-    """The runs that changed something, by when they ended."""
-    acted = {(c.case.row.id, c.run.number): c.run for c in _starts(seen)}
-    found = [
-        (event.at, event.fact.result, acted[case.row.id, event.fact.run])
-        for case in seen.found.cases
-        for event in case.events
-        if isinstance(event.fact, f.RunEnded) and (case.row.id, event.fact.run) in acted
-    ]
-    return sorted(found, key=lambda end: end[0])
-
-
-def _same(one: Run, other: Run) -> bool:
-    return (one.runbook, one.target) == (other.runbook, other.target)
-
-
 def yields(seen: Seen) -> Iterator[str]:
     """Nothing begins while the root cause has an open incident; a brake neither."""
     for change in seen.changes:
@@ -116,8 +107,8 @@ def yields(seen: Seen) -> Iterator[str]:
         for case in seen.found.cases:
             if case.row.id == change.case.row.id or case.incident.runbook not in names:
                 continue
-            ended = [e.at for e in case.events if isinstance(e.fact, f.Closed)]
-            if case.incident.opened_at < change.at < min(ended, default=change.at + 1):
+            before = [event.fact for event in case.events if seen.order[event.id] < change.place]
+            if before and not any(isinstance(fact, f.Closed) for fact in before):
                 yield f"yields_to: {change} while {case.row.id} ({case.incident.runbook}) is open"
 
 

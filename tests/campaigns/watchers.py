@@ -49,6 +49,7 @@ class Watcher:
         self._alerts: dict[str, dict[str, str]] = {}
         self._forgotten: set[str] = set()
         self._silenced: set[str] = set()
+        self._texts: dict[str, str] = {}
         self.looks()
 
     # --- what happens -------------------------------------------------------------------------------------------------
@@ -107,6 +108,7 @@ class Watcher:
 
     def looks(self) -> None:
         """Remember what it says from now on."""
+        self._texts.clear()
         now, shown = self._clock(), self._shown()
         silenced = frozenset(m for m in shown if self._alerts[m]["alertname"] in self._silenced)
         sure = self._reachable and now - self._started >= SETTLED
@@ -114,10 +116,16 @@ class Watcher:
 
     # --- how it is asked ----------------------------------------------------------------------------------------------
 
-    def answer(self, path: str) -> Any:
-        """What its API says. Raises Temporary when it cannot be reached."""
+    def answer(self, path: str) -> str:
+        """What its API says, as JSON. Raises Temporary when it cannot be reached."""
         if not self._reachable:
             raise Temporary(f"{self.name}: connection refused")
+        if path not in self._texts:
+            self._texts[path] = json.dumps(self._said(path))
+        return self._texts[path]
+
+    def _said(self, path: str) -> Any:
+        """The same until something happens: an alert that goes on is told with one end for all this time."""
         asked = urlsplit(path)
         if asked.path == "/api/v2/status":
             return {"uptime": format_time(self._started), "config": {"original": "route: {receiver: responder}"}}
@@ -140,7 +148,7 @@ class Watcher:
 
     def _entry(self, mark: str, labels: Mapping[str, str]) -> dict[str, Any]:
         by = [f"s-{labels['alertname']}"] if labels["alertname"] in self._silenced else []
-        times = {"startsAt": format_time(self._started), "endsAt": format_time(self._clock() + DAY)}
+        times = {"startsAt": format_time(self._started), "endsAt": format_time(self._started + 2 * DAY)}
         return {
             "fingerprint": mark, "labels": dict(labels), "annotations": {}, "generatorURL": "", **times,
             "receivers": [{"name": "responder"}],
@@ -157,7 +165,7 @@ class Wire(HttpConnection):
 
     async def send(self, call: HttpCall, timeout: float, clear: Clear = always_clear) -> HttpAnswer:
         """See HttpConnection."""
-        body = json.dumps(self._watcher.answer(call.path))
+        body = self._watcher.answer(call.path)
         return HttpAnswer(call.path, 200, {"content-type": "application/json"}, body, changes=False)
 
 

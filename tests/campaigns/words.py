@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from responder import facts as f
 from responder.recorded import Cause, Mode
 from responder.runbook import Approval
 from responder.timing import SECOND
+from tests.campaigns.edge import Paused
 from tests.campaigns.intents import BACK, Change, Seen
 
 
@@ -17,8 +18,8 @@ def pauses(seen: Seen) -> Iterator[str]:
         if change.run.cause in (Cause.RESTORE, Cause.PERSON):
             continue
         for scope in ("pause:global", f"pause:runbook:{change.run.runbook}", f"pause:service:{change.service}"):
-            since = _paused_since(seen, scope, change.at)
-            if since is not None and change.at > since:
+            since = _since([one for one in seen.paused if one.scope == scope and one.place <= change.place])
+            if since is not None:
                 yield f"pause: {change} {(change.at - since) / SECOND:g} s after {scope}"
 
 
@@ -35,16 +36,16 @@ def late(seen: Seen) -> Iterator[Change]:
         if change is None or change.run.cause in (Cause.RESTORE, Cause.PERSON):
             continue
         scopes = ("pause:global", f"pause:runbook:{change.run.runbook}", f"pause:service:{change.service}")
-        times = [since for scope in scopes if (since := _paused_since(seen, scope, call.at)) is not None]
-        if any(call.at > since + SECOND for since in times):
+        times = [_since([one for one in seen.paused if one.scope == scope and one.at <= call.at]) for scope in scopes]
+        if any(since is not None and call.at > since + SECOND for since in times):
             yield change
 
 
-def _paused_since(seen: Seen, scope: str, at: int) -> int | None:
+def _since(switched: Iterable[Paused]) -> int | None:
+    """Since when it is paused after these switches of one scope, None when it is not."""
     since = None
-    for one in seen.paused:
-        if one.scope == scope and one.at <= at:
-            since = (since if since is not None else one.at) if one.paused else None
+    for one in switched:
+        since = (one.at if since is None else since) if one.paused else None
     return since
 
 

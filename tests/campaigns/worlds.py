@@ -123,7 +123,7 @@ class World:
         self.platform.values = dict.fromkeys(("risk0", "risk1", "risk2", "halted"), HIGH)
         self.performer = Performer(ACTIONS, self.platform.connect, config.parameters, self.clock, sleep)
         self.watchers = Watchers(self.clock, self._later)
-        self.edge = Edge(self.clock, lambda: self._alive.desk)
+        self.edge = Edge(self.clock, lambda: self._alive.desk, lambda: len(self.store.order))
         self.sent: list[Sent] = []
         self.failing: list[str] = []
         self.deaths = 0

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 
+from responder.calendars import Calendar
 from responder.choices import Choice, choices
+from responder.contracts import Secret
 from responder.incident import Incident
+from responder.notifiers.slack import Slack
 from responder.policies import Policy
 from responder.recorded import Mode
 from responder.rules import Rules
 from responder.runbook import Runbook
 from responder.timing import SECOND
-from tests.contract.web_parts import RUNBOOKS, SLACK, Office
-from tests.fakes.socket_mode import FakeSlackApp
+from tests.contract.web_parts import RUNBOOKS, SLACK, Office, rules, secret
+from tests.fakes.socket_mode import BOT, FakeSlackApp
 
 SIGNING = "the-signing-secret-of-the-fake"
 ASKS = {
@@ -28,6 +32,7 @@ ASKS = {
     "target": "risk-api/max_leverage",
     "mode": "auto",
 }
+SESSION = Calendar.model_validate({"from": "16:00", "to": "20:00", "timezone": "UTC"})
 CUT = {"id": "cut", "action": "parameter.reduce", "with": {"parameter": "risk-api/kelly_fraction", "to": 0.1}}
 
 
@@ -36,6 +41,14 @@ def asking(people: int = 1) -> Rules:
     asks = {**ASKS, "steps": [{**CUT, "approval": {"role": "risk-manager", "people": people}}]}
     books = {r.runbook: r for r in map(Runbook.model_validate, (*RUNBOOKS, asks))}
     return Rules("rules-1", books, {"default": Policy(chat=("console",))}, {}, "default", ceiling=Mode.AUTO)
+
+
+def shut(otherwise: str = "deny") -> Rules:
+    """The usual rules, of which one may act in the afternoon only; it is morning."""
+    hours = {**RUNBOOKS[0], "calendar": {"within": "session", "otherwise": otherwise}}
+    cut = Runbook.model_validate(hours)
+    known = rules()
+    return replace(known, runbooks={**known.runbooks, "cut": cut}, calendars={"session": SESSION})
 
 
 async def incident(office: Office) -> Incident:
@@ -89,6 +102,13 @@ def signature(body: bytes, seconds: int | str, secret: str = SIGNING) -> dict[st
         "x-slack-request-timestamp": str(seconds),
         "x-slack-signature": f"v0={signed}",
     }
+
+
+def account(slack: FakeSlackApp, token: str | Secret = BOT, **settings: Any) -> Slack:
+    """A notifier of the app that signs with SIGNING."""
+    bot = secret(token) if isinstance(token, str) else token
+    known = {"token": bot, "channel": "C1", "signing_secret": secret(SIGNING), "base_url": slack.base_url}
+    return Slack(**{**known, **settings})
 
 
 async def post(office: Office, body: bytes) -> httpx.Response:

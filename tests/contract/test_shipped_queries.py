@@ -174,8 +174,9 @@ def test_a_shipped_query_names_its_env(platform: str, query: str) -> None:
     assert unscoped(query, "prod") == ()
 
 
-GAUGE = "{low}x60"
-COUNTER = "0+{low}x60"
+# Longer than the hour that one query looks back.
+GAUGE = "{low}x300"
+COUNTER = "0+{low}x300"
 TRADING = 'namespace="trading-system-prod", container="trading-system"'
 COMPOSED = 'container_label_com_docker_compose_service="trademaster-trading-service"'
 MEASURED: dict[str, dict[str, str]] = {
@@ -188,42 +189,71 @@ MEASURED: dict[str, dict[str, str]] = {
         'position_size_usd{symbol="BTC-USD"}': GAUGE,
         'edge_blended_bps{symbol="BTC-USD"}': GAUGE,
         'probe_ssl_earliest_cert_expiry{instance="BTC-USD"}': GAUGE,
-        "trading_halted": "{halted}x60",
+        "trading_halted": "{halted}x300",
         "model_switch_total": COUNTER,
     },
     "multi-market": {
         "data_feed_last_message_timestamp_seconds": GAUGE,
-        'http_requests_total{app="trading-app", status="200"}': "0+100x60",
+        'broker_api_requests_total{status="ok"}': "0+100x300",
+        'broker_api_requests_total{status="error"}': COUNTER,
+        "daily_pnl_percent": GAUGE,
+        'database_query_duration_seconds_bucket{le="0.1"}': COUNTER,
+        'database_query_duration_seconds_bucket{le="0.5"}': "0+10x300",
+        'database_query_duration_seconds_bucket{le="+Inf"}': "0+10x300",
+        'order_pending_seconds{order_id="BTC-USD"}': "{low}00x300",
+        'up{job="trading-app"}': GAUGE,
+        'model_drift_score{strategy="BTC-USD"}': GAUGE,
+        'http_requests_total{app="trading-app", status="200"}': "0+100x300",
         'http_requests_total{app="trading-app", status="503"}': COUNTER,
     },
     "nse-equities": {
         'up{job="postgres-primary"}': GAUGE,
         'up{job="trading-system"}': GAUGE,
         f"container_cpu_usage_seconds_total{{{TRADING}}}": COUNTER,
-        f"container_spec_cpu_quota{{{TRADING}}}": "{low}00000x60",
-        f"container_spec_cpu_period{{{TRADING}}}": "100000x60",
-        f'container_memory_working_set_bytes{{{TRADING}, pod="a"}}': "{low}000000000x60",
+        f"container_spec_cpu_quota{{{TRADING}}}": "{low}00000x300",
+        f"container_spec_cpu_period{{{TRADING}}}": "100000x300",
+        f'container_memory_working_set_bytes{{{TRADING}, pod="a"}}': "{low}000000000x300",
         'database_query_duration_seconds_bucket{le="0.1"}': COUNTER,
-        'database_query_duration_seconds_bucket{le="0.5"}': "0+10x60",
-        'database_query_duration_seconds_bucket{le="+Inf"}': "0+10x60",
+        'database_query_duration_seconds_bucket{le="0.5"}': "0+10x300",
+        'database_query_duration_seconds_bucket{le="+Inf"}': "0+10x300",
         "database_query_duration_seconds_count": COUNTER,
         'http_request_duration_seconds_bucket{le="0.1"}': COUNTER,
-        'http_request_duration_seconds_bucket{le="0.5"}': "0+10x60",
-        'http_request_duration_seconds_bucket{le="+Inf"}': "0+10x60",
-        'http_request_duration_seconds_count{status="200"}': "0+100x60",
-        'http_request_duration_seconds_count{status="503"}': "0+{failures}x60",
+        'http_request_duration_seconds_bucket{le="0.5"}': "0+10x300",
+        'http_request_duration_seconds_bucket{le="+Inf"}': "0+10x300",
+        'http_request_duration_seconds_count{status="200"}': "0+100x300",
+        'http_request_duration_seconds_count{status="503"}': "0+{failures}x300",
+        "trading_open_positions": GAUGE,
+        'trading_pnl_total{strategy="a"}': "10000-{low}x300",
+        "trading_orders_total": COUNTER,
+        "trading_signals_generated": COUNTER,
+        "redis_cache_hit_ratio": GAUGE,
+        "redis_memory_used_bytes": GAUGE,
+        "redis_memory_max_bytes": "10x300",
+        'pg_stat_activity_count{job="postgres-primary", state="active"}': GAUGE,
+        'pg_settings_max_connections{job="postgres-primary"}': "10x300",
+        'alertmanager_notifications_failed_total{integration="pagerduty"}': COUNTER,
+        'up{job="BTC-USD", instance="a"}': "0x300",
     },
     "trading-service": {
         'up{job="trademaster-trading-service"}': GAUGE,
         f"container_memory_working_set_bytes{{{COMPOSED}}}": GAUGE,
-        f"container_spec_memory_limit_bytes{{{COMPOSED}}}": "10x60",
+        f"container_spec_memory_limit_bytes{{{COMPOSED}}}": "10x300",
         "node_vmstat_oom_kill": COUNTER,
         "node_memory_MemAvailable_bytes": GAUGE,
-        "node_memory_MemTotal_bytes": "10x60",
+        "node_memory_MemTotal_bytes": "10x300",
         'node_filesystem_avail_bytes{instance="a", mountpoint="/", fstype="ext4"}': GAUGE,
-        'node_filesystem_size_bytes{instance="a", mountpoint="/", fstype="ext4"}': "10x60",
+        'node_filesystem_size_bytes{instance="a", mountpoint="/", fstype="ext4"}': "10x300",
         "hikaricp_connections_active": GAUGE,
-        "hikaricp_connections_max": "10x60",
+        "hikaricp_connections_max": "10x300",
+        'http_server_requests_seconds_bucket{uri="/a", le="0.1"}': COUNTER,
+        'http_server_requests_seconds_bucket{uri="/a", le="5"}': "0+10x300",
+        'http_server_requests_seconds_bucket{uri="/a", le="+Inf"}': "0+10x300",
+        'http_server_requests_seconds_count{uri="/a", status="200"}': "0+100x300",
+        'http_server_requests_seconds_count{uri="/a", status="503"}': COUNTER,
+        'resilience4j_circuitbreaker_state{state="open", name="BTC-USD"}': GAUGE,
+        'resilience4j_circuitbreaker_failure_rate{name="BTC-USD"}': GAUGE,
+        'resilience4j_circuitbreaker_buffered_calls{name="brokerService"}': GAUGE,
+        'orders_failed_total{reason="margin"}': COUNTER,
     },
 }
 """Selector -> how its series goes on."""
@@ -261,7 +291,7 @@ def beside_staging(platform: str, query: str, prod: int, staging: int) -> dict[s
     own = alone(platform, shown)
     # As many elements, and of each the same number; where nothing is found, this finds nothing either.
     same = f"min(({shown}) == bool ({own})) * (count({shown}) == bool count({own}))"
-    one = {"expr": same, "eval_time": "10m", "exp_samples": [{"labels": "{}", "value": 1}]}
+    one = {"expr": same, "eval_time": "70m", "exp_samples": [{"labels": "{}", "value": 1}]}
     return {"interval": "15s", "input_series": inputs, "promql_expr_test": [one]}
 
 

@@ -16,8 +16,8 @@ from responder.contracts import Secret
 from responder.engine.socket_mode import Patience, SocketMode
 from responder.errors import BadConfig, StoreUnavailable
 from responder.notifiers.slack import Slack
-from tests.contract.slack_presses import incident, offered, payload
-from tests.contract.web_parts import Office, alert, notification, secret, serving
+from tests.contract.slack_presses import incident, offered, payload, shut
+from tests.contract.web_parts import SLACK, Office, alert, notification, secret, serving
 from tests.fakes.socket_mode import APP_TOKEN, FakeSlackApp
 
 SHORT = Patience(first=0.01, longest=0.05, one_try=5.0, steady=0.0)
@@ -37,17 +37,21 @@ class Heard:
 
     def __init__(self) -> None:
         self.payloads: list[Mapping[str, Any]] = []
+        self.apps: list[str] = []
+        self.answer: Mapping[str, Any] | None = None
         self.trouble: list[Exception] = []
         self.held: asyncio.Event | None = None
         self.states: list[bool] = []
         self.changed = asyncio.Event()
 
-    async def take(self, payload: Mapping[str, Any]) -> None:
+    async def take(self, payload: Mapping[str, Any], app: Secret) -> Mapping[str, Any] | None:
         self.payloads.append(payload)
+        self.apps.append(app.reveal())
         if self.held is not None:
             await self.held.wait()
         if self.trouble:
             raise self.trouble.pop(0)
+        return self.answer
 
     def connected(self, connected: bool) -> None:
         self.states.append(connected)
@@ -97,6 +101,19 @@ async def test_it_is_acknowledged_only_when_it_was_taken() -> None:
         heard.held.set()
         await slack.until(lambda: slack.acknowledged == [other, first])
         assert heard.payloads == [{"n": 1}], "of other kinds nothing is taken"
+
+
+async def test_what_is_to_be_said_goes_with_the_acknowledgement_and_the_app_is_known() -> None:
+    async with listening() as (_, slack, heard):
+        heard.answer = {"response_action": "errors", "errors": {"reason": "Say why."}}
+        name = await slack.press({"type": "view_submission"})
+        await slack.until(lambda: slack.acknowledged == [name])
+        assert slack.payloads == {name: heard.answer}
+        heard.answer = None
+        closed = await slack.press({"type": "view_submission"})
+        await slack.until(lambda: closed in slack.acknowledged)
+        assert slack.payloads[closed] is None
+        assert heard.apps == [APP_TOKEN, APP_TOKEN]
 
 
 async def test_what_could_not_be_stored_is_not_acknowledged_and_comes_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -259,8 +276,8 @@ async def test_a_token_that_cannot_be_read_changes_nothing() -> None:
 
 
 @asynccontextmanager
-async def desk(path: Path) -> AsyncIterator[tuple[Office, FakeSlackApp]]:
-    async with FakeSlackApp() as slack, serving(path, presses={"bases": (slack.base_url,)}) as office:
+async def desk(path: Path, **made: Any) -> AsyncIterator[tuple[Office, FakeSlackApp]]:
+    async with FakeSlackApp() as slack, serving(path, presses={"slacks": (notifier(slack),)}, **made) as office:
         await office.post(notification(alert()))
         mode = SocketMode(office.presses.take, lambda connected: None, SHORT)
         mode.use([notifier(slack)])
@@ -283,6 +300,22 @@ async def test_a_press_is_committed_before_slack_hears_of_it_and_counts_once(tmp
         assert "you acknowledged it at" in slack.answers[0]["text"]
         events = await office.store.events((await incident(office)).id)
         assert [e.actor for e in events if isinstance(e.fact, f.Acknowledged)] == ["anna"]
+
+
+async def test_a_window_is_opened_and_what_is_written_into_it_is_taken(tmp_path: Path) -> None:
+    async with desk(tmp_path, rules=shut()) as (office, slack):
+        entry = (await offered(office))["override"].token
+        pressed = await slack.press(payload(entry, "otto", slack.answer_to, trigger_id=slack.trigger()))
+        await slack.until(lambda: pressed in slack.acknowledged)
+        assert len(slack.views) == 1
+        empty = await slack.press(slack.filled(SLACK["otto"]))
+        await slack.until(lambda: empty in slack.acknowledged)
+        assert slack.said(slack.payloads[empty]) == {"reason": "Say why: it stands in the journal."}
+        sent = await slack.press(slack.filled(SLACK["otto"], reason="agreed", lasts="2h"))
+        await slack.until(lambda: sent in slack.acknowledged)
+        assert slack.payloads[sent] is None
+        events = await office.store.events((await incident(office)).id)
+        assert [e.actor for e in events if isinstance(e.fact, f.CalendarOverridden)] == ["otto"]
 
 
 async def test_the_program_connects_and_a_reload_follows_the_configuration(

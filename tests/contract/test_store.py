@@ -339,17 +339,38 @@ async def test_what_waits_for_one_destination_hides_nothing_of_another(url: str)
         assert await store.next_message_due() == NOW
 
 
-async def test_of_a_destination_that_is_down_only_pages_are_looked_at_that_no_other_has_yet(url: str) -> None:
+async def test_of_a_destination_that_is_down_nothing_is_due(url: str) -> None:
     async with opened(url) as store:
         rows = (
             message("thread", lane=Lane.THREAD, destination="down"),
             message("page", lane=Lane.PAGE, destination="down"),
-            message("handed over", lane=Lane.PAGE, destination="down", created_at=NOW - HAND_OVER),
-            message("other", lane=Lane.THREAD),
+            message("other", lane=Lane.THREAD, next_at=NOW + 3),
         )
         await store.submit(writes("a", messages=rows))
-        assert [m.id for m in await store.due_messages(NOW, 10, {"down"})] == ["page", "other"]
-        assert len(await store.due_messages(NOW, 10, {"another"})) == 4
+        assert [m.id for m in await store.due_messages(NOW + 3, 10, {"down"})] == ["other"]
+        assert len(await store.due_messages(NOW + 3, 10, {"another"})) == 3
+        assert await store.next_message_due(held={"down"}) == NOW + 3
+        assert await store.next_message_due(held={"other"}) == NOW
+        assert [await store.next_message_due(after) for after in (NOW - 1, NOW, NOW + 3)] == [NOW, NOW + 3, None]
+
+
+async def test_pages_that_nobody_has_yet_are_found_the_oldest_first(url: str) -> None:
+    """However severe the later ones are, and though they are not to be tried now: their minute is looked at."""
+    async with opened(url) as store:
+        pages = (
+            message("new", lane=Lane.PAGE, template="page", rank=9),
+            message("old", lane=Lane.PAGE, template="page", created_at=NOW - 9, next_at=NOW + 9),
+            message("older", lane=Lane.PAGE, template="page", created_at=NOW - 10, destination="slow"),
+            message("handed over", lane=Lane.PAGE, template="page", created_at=NOW - HAND_OVER),
+            message("sent", lane=Lane.PAGE, template="page", state=Sending.SENT),
+            message("resolve", lane=Lane.PAGE, template="resolve"),
+            message("line", lane=Lane.THREAD, template="page"),
+            message("first", lane=Lane.PAGE, template="resolve", order_key="dedup", destination="third"),
+            message("behind", lane=Lane.PAGE, template="page", order_key="dedup", destination="third"),
+        )
+        await store.submit(writes("a", messages=pages))
+        assert {m.id for m in await store.unaccepted_pages(9)} == {"old", "new", "older", "behind"}
+        assert {m.id for m in await store.unaccepted_pages(1)} == {"old", "older", "behind"}, "one of each"
 
 
 async def test_behind_an_unsent_message_of_its_order_key_a_message_waits(url: str) -> None:

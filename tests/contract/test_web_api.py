@@ -7,11 +7,13 @@ import pytest
 
 from responder import facts as f
 from responder.errors import BadConfig, BadRules
-from responder.recorded import Outcome, Recorded
+from responder.recorded import Answer, Outcome, Recorded, Result, Verdict
 from responder.scopes import InForce, Lock, Pause
 from responder.security import local_operator
-from responder.timing import MINUTE, SECOND
-from responder.web.shapes import DURATIONS, TIMES
+from responder.timing import HOUR, MINUTE, SECOND
+from responder.web.shapes import DURATIONS, TIMES, overrides
+from tests.builders import T0, ended, intended, started, told
+from tests.builders import opened as begun
 from tests.contract.web_parts import Office, alert, notification, serving
 
 # --- the API: reading -------------------------------------------------------------------------------------------------
@@ -64,6 +66,24 @@ async def test_the_status_says_what_everything_waits_for(tmp_path: Path) -> None
         assert status["pause"]["reason"] == "maintenance"
         assert [lock["target"] for lock in status["locks"]] == ["risk-api/kelly_fraction"]
         assert status["rules"] == {"hash": "rules-1", "runbooks": 3}
+
+
+def test_an_override_is_shown_until_its_time_is_over_and_what_began_in_it_has_ended() -> None:
+    said = f.CalendarOverridden(runbook="cut", until=T0 + MINUTE, hours="shut", note="agreed with the desk")
+    passed = Verdict(gate="calendar", answer=Answer.ALLOW, reason="olga lets it", override=True)
+    lets = (begun(), started(), said)
+    used = (*lets, intended(verdicts=(passed,)), ended(Outcome.OK))
+    over = f.RunEnded(run=1, result=Result.FIXED, why="")
+
+    def shown(*facts: f.Fact, at: int) -> list[bool]:
+        return [one["finishing"] for one in overrides([told(*facts)], T0 + at)]
+
+    assert shown(begun(), at=0) == []
+    assert (shown(*lets, at=MINUTE - 1), shown(*lets, at=MINUTE)) == ([False], [])
+    assert (shown(*used, at=MINUTE - 1), shown(*used, at=MINUTE)) == ([False], [True])
+    assert shown(*used, f.Verifying(run=1), at=HOUR) == [True]
+    assert (shown(*used, over, at=MINUTE - 1), shown(*used, over, at=MINUTE)) == ([False], [])
+    assert shown(*used, over, started(number=2), at=MINUTE) == [], "another run does not act by it"
 
 
 @pytest.mark.parametrize(

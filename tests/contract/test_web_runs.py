@@ -32,12 +32,14 @@ CUT = a_runbook(
     steps=[cut_step(approval={"role": "risk-manager", "people": 2}), {"id": "look", "manual": "Look"}],
     inputs={"symbol": {"label": "symbol", "type": "currency_pair"}}, target="desk/{{ symbol }}",
 )  # fmt: skip
+NEVER = {"never": {"from": "03:00", "to": "03:01", "timezone": "UTC"}}
+KEPT = {**HALT, "runbook": "kept", "target": "kept", "brake": False, "calendar": {"within": "never"}}
 BTC = {"inputs": {"symbol": "BTC-USD"}}
 
 
 def world() -> tuple[World, dict[str, Any]]:
     """A platform, and the settings of a server before it."""
-    rules, configured = own(HALT, CUT)
+    rules, configured = own(HALT, CUT, KEPT, calendars=NEVER)
     made = World(lambda: START)
     made.numbers["risk"] = lambda: 2.0
     performer = Performer(ACTIONS, made.connect, configured.parameters, lambda: START, sleep)
@@ -122,9 +124,34 @@ async def test_a_refused_gate_begins_nothing_and_a_brake_passes_the_pause(tmp_pa
         )
 
 
+async def test_an_override_of_the_hours_stands_in_the_plan_and_in_the_journal(tmp_path: Path) -> None:
+    async with office(tmp_path) as (platform, api):
+        refused = (await api.call("POST", "/runbooks/kept/plan", "otto")).json()
+        assert (refused["goes_ahead"], refused["override"]) == (False, None)
+        said = {"override": " agreed with the desk "}
+        stale = await api.call("POST", "/runbooks/kept/run", "otto", {**said, "plan": refused["plan"]})
+        assert (stale.status_code, platform.done) == (409, [])
+        plan = (await api.call("POST", "/runbooks/kept/plan", "otto", said)).json()
+        assert (plan["goes_ahead"], plan["override"]) == (True, "agreed with the desk")
+        begun = await api.call("POST", "/runbooks/kept/run", "otto", {**said, "plan": plan["plan"]})
+        events = (await api.store.events(begun.json()["incident"]["id"]))[:3]
+        assert [event.fact.kind for event in events] == ["opened", "calendar_overridden", "run_started"]
+        assert {event.actor for event in events} == {"otto"}
+        status = (await api.call("GET", "/status", "otto")).json()
+        assert [(one["actor"], one["note"]) for one in status["overrides"]] == [("otto", "agreed with the desk")]
+
+
 @pytest.mark.parametrize(
     ("path", "by", "body", "status", "said"),
     [
+        (
+            "kept/plan",
+            "anna",
+            {"override": "x"},
+            403,
+            "may not let a run act outside its hours: it needs the role operator",
+        ),
+        ("kept/plan", "otto", {"override": " "}, 400, "say in `override` why"),
         ("halt/plan", None, {}, 401, "no credential"),
         ("halt/plan", "rita", {}, 403, "may not plan runbooks by hand: it needs the role operator or responder"),
         ("halt/run", "anna", {}, 403, "may not run runbooks by hand: it needs the role operator"),
@@ -134,7 +161,7 @@ async def test_a_refused_gate_begins_nothing_and_a_brake_passes_the_pause(tmp_pa
         ("cut/plan", "otto", {"inputs": {"symbol": "x"}}, 400, "input symbol='x' is not a currency_pair"),
         ("cut/plan", "otto", {"inputs": {"symbol": "BTC-USD", "s": "x"}}, 400, "there is no input 's'"),
         ("cut/plan", "otto", {"inputs": {"symbol": 1}}, 400, "inputs are texts"),
-        ("halt/plan", "otto", {"odd": 1}, 400, "the body is a JSON object of inputs, reason, plan"),
+        ("halt/plan", "otto", {"odd": 1}, 400, "the body is a JSON object of inputs, reason, override, plan"),
         ("halt/plan", "otto", {"reason": "x\0"}, 400, "a NUL in it"),
         ("halt/plan", "otto", {"reason": "x" * 4_001}, 400, "more than 4000 characters"),
         ("halt/plan", "otto", {"reason": "x" * 70_000}, 413, "shorten the reason"),
@@ -242,6 +269,24 @@ async def test_what_raises_risk_and_what_is_passed_are_in_the_question(
             "It is no brake: it may raise risk. Run it?",
             "You pass pause. It can only lower risk. Run it?",
         ]
+
+
+async def test_whoever_acts_outside_the_hours_says_why_and_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with terminal(tmp_path, capsys) as (_, desk):
+        asked = answering(monkeypatch, "y")
+        refused = await desk.run("run", "kept")
+        assert (refused.status, begun(refused)) == (1, False)
+        assert "deny calendar never is closed until" in refused.words
+        ran = await desk.run("run", "kept", "--override", "agreed with the desk")
+        assert (ran.status, begun(ran)) == (0, True)
+        assert "override agreed with the desk" in ran.words
+        assert "otto lets this run act all the same: agreed with the desk" in ran.words
+        assert asked == ["It acts outside its hours, by your word. It is no brake: it may raise risk. Run it?"]
+        blank = await desk.run("run", "kept", "--override", "", "--dry-run")
+        assert blank.status == 2
+        assert "say in `override` why" in " ".join(blank.err.split())
 
 
 async def test_a_plan_that_changes_is_shown_anew_and_asked_about_again(

@@ -20,6 +20,7 @@ from responder.records import Change, Keys, State, Writes
 from responder.timing import MINUTE, SECOND
 from tests.contract.slack_presses import (
     SIGNING,
+    account,
     asking,
     form,
     incident,
@@ -39,7 +40,7 @@ NOTHING = "Nothing was done."
 async def desk(path: Path, name: str = "VaRBreach", **more: Any) -> AsyncIterator[tuple[Office, FakeSlackApp]]:
     """An office with one open incident, and Slack."""
     async with FakeSlackApp() as slack:
-        made = {"signing": (SIGNING,), "presses": {"bases": (slack.base_url,)}, **more}
+        made = {"signing": (SIGNING,), "presses": {"slacks": (account(slack),)}, **more}
         async with serving(path, **made) as office:
             await office.post(notification(alert(name)))
             yield office, slack
@@ -424,7 +425,7 @@ class Stuck:
 
 async def test_slack_is_answered_in_time_and_the_press_goes_on(tmp_path: Path) -> None:
     async with FakeSlackApp() as slack:
-        made = {"signing": (SIGNING,), "presses": {"bases": (slack.base_url,), "patience": 0.05}}
+        made = {"signing": (SIGNING,), "presses": {"slacks": (account(slack),), "patience": 0.05}}
         async with serving(tmp_path, **made) as office:
             await office.post(notification(alert()))
             token, free = (await offered(office))["ack"].token, threading.Event()

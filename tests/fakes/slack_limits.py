@@ -126,6 +126,51 @@ _ELEMENTS: Final[Mapping[str, Callable[[dict[str, Any]], bool]]] = {
 }
 
 
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+def view_refusal(body: dict[str, Any]) -> str | None:
+    """The error that Slack answers to this body of `views.open`, whatever its trigger, or None (docs.slack.dev, modal
+    views, input block and plain-text input element)."""
+    view = body.get("view")
+    if set(body) != {"trigger_id", "view"} or not isinstance(view, dict):
+        return "invalid_arguments"
+    if len(json.dumps(view)) > 250_000:
+        return "view_too_large"
+    return None if _good_view(view) else "invalid_arguments"
+
+
+def _good_view(view: dict[str, Any]) -> bool:
+    texts = {"title", "submit", "close"}
+    blocks = view.get("blocks", [])
+    inputs = [block for block in blocks if block["type"] == "input"]
+    return (
+        set(view) == {"type", "callback_id", "private_metadata", "blocks", *texts}
+        and view["type"] == "modal"
+        and all(_text(view[name], "plain_text", 24) for name in texts)
+        and len(view["callback_id"]) <= 255
+        and len(view["private_metadata"]) <= 3_000
+        and 0 < len(blocks) <= 100
+        and all(_input(block) if block["type"] == "input" else _good(block) for block in blocks)
+        and len({block["block_id"] for block in inputs}) == len(inputs)
+    )
+
+
+def _input(block: dict[str, Any]) -> bool:
+    named = 0 < len(block.get("block_id", "")) <= 255
+    known = block.keys() <= {"type", "block_id", "label", "hint", "element", "optional"}
+    texts = _text(block.get("label"), "plain_text", 2_000) and _text(block.get("hint"), "plain_text", 2_000)
+    return named and known and texts and _line(block["element"])
+
+
+def _line(one: dict[str, Any]) -> bool:
+    known = one.keys() <= {"type", "action_id", "multiline", "initial_value", "max_length"}
+    named = 0 < len(one.get("action_id", "")) <= 255
+    longest = one.get("max_length", 3_000)
+    fits = 0 < longest <= 3_000 and len(one.get("initial_value", "")) <= longest
+    return known and named and one["type"] == "plain_text_input" and fits
+
+
 # --- what Slack makes of a text ---------------------------------------------------------------------------------------
 
 _MARK = re.compile(r"<([^<>]*)>")

@@ -1,4 +1,4 @@
-"""A Slack app as its owner's program meets it: Socket Mode, and the addresses for answers (contracts.md D2, D3).
+"""A Slack app as its owner's program meets it: Socket Mode, addresses for answers, and windows (contracts.md D2, D3).
 
 A ticket opens one connection, once. An envelope that was not acknowledged before its connection ended is delivered
 again on another one, as Slack does.
@@ -16,7 +16,10 @@ from typing import Any, Final, Self
 
 from aiohttp import WSMsgType, web
 
+from tests.fakes.slack_limits import view_refusal
+
 APP_TOKEN: Final = "xapp-an-app-level-token-of-the-fake"
+BOT: Final = "xoxb-bot"
 USUAL: Final = {"type": "hello", "num_connections": 1, "connection_info": {"app_id": "A0"}}
 WITHIN: Final = 20.0
 """Seconds that a test waits for what must come."""
@@ -27,6 +30,7 @@ class FakeSlackApp:
 
     def __init__(self, *tokens: str) -> None:
         self.tokens = set(tokens or (APP_TOKEN,))
+        self.bots = {BOT}
         self.unexpected: list[str] = []
         self.opened: list[str] = []
         """The token of each connection that was asked for, refused ones too."""
@@ -35,9 +39,17 @@ class FakeSlackApp:
         self.ended = 0
         """Connections that the program has closed."""
         self.acknowledged: list[str] = []
+        self.payloads: dict[str, Any] = {}
+        """Envelope -> what was said with its acknowledgement, None for nothing."""
         self.answers: list[dict[str, Any]] = []
         self.answer_status = 200
+        self.views: list[dict[str, Any]] = []
+        """The windows that have opened, as they were given."""
+        self.asked: list[str] = []
+        """The token of each window that was asked for, refused ones too."""
         self.url = ""
+        self._triggers: dict[str, str] = {}
+        self._view_troubles: deque[str] = deque()
         self._refusals: deque[str] = deque()
         self._nonsense: deque[str] = deque()
         self._tickets: set[str] = set()
@@ -55,6 +67,49 @@ class FakeSlackApp:
     def answer_to(self) -> str:
         """A new `response_url`."""
         return f"{self.url}/actions/T0/{next(self._numbers)}"
+
+    def trigger(self, token: str = BOT) -> str:
+        """The `trigger_id` of a press: the app of this bot token can open one window by it."""
+        name = f"{next(self._numbers)}.2.3"
+        self._triggers[name] = token
+        return name
+
+    def refuse_view(self, error: str) -> None:
+        """The next window that is asked for is refused; "cut" breaks the connection when it has opened."""
+        self._view_troubles.append(error)
+
+    def filled(self, by: str, answer_to: str = "", **values: str) -> dict[str, Any]:
+        """What is sent when a person fills in the newest window: what stood there already, or these values."""
+        view, state = self.views[-1], {}
+        for block in view["blocks"]:
+            if block["type"] == "input":
+                element = block["element"]
+                value = values.pop(block["block_id"], element.get("initial_value"))
+                state[block["block_id"]] = {element["action_id"]: {"type": element["type"], "value": value}}
+        assert not values, f"the window has no {sorted(values)}"
+        return {
+            "type": "view_submission",
+            "team": {"id": "T0", "domain": "desk"},
+            "user": {"id": by, "username": "otto", "name": "otto", "team_id": "T0"},
+            "api_app_id": "A0",
+            "token": "a-deprecated-verification-token",
+            "trigger_id": self.trigger(),
+            "view": {**view, "id": "V1", "team_id": "T0", "state": {"values": state}, "hash": "1.abc", "app_id": "A0"},
+            "response_urls": [],
+            "is_enterprise_install": False,
+        }
+
+    def said(self, answer: Any) -> dict[str, str]:
+        """What stands below the fields of the newest window when a form is answered so; nothing: it has closed."""
+        if answer is None:
+            return {}
+        fields = {block["block_id"] for block in self.views[-1]["blocks"] if block["type"] == "input"}
+        assert set(answer) == {"response_action", "errors"}
+        assert answer["response_action"] == "errors"
+        assert answer["errors"].keys() <= fields, "Slack shows errors below fields alone"
+        found: dict[str, str] = answer["errors"]
+        assert all(found.values())
+        return found
 
     def refuse(self, error: str, times: int = 1) -> None:
         """The next connections that are asked for are refused; none for 0 `times`, whatever was said before."""
@@ -74,7 +129,8 @@ class FakeSlackApp:
     async def press(self, payload: Mapping[str, Any], kind: str = "interactive") -> str:
         """Deliver on the newest connection; answers the envelope's id."""
         name = f"envelope-{next(self._numbers)}"
-        envelope = {"envelope_id": name, "type": kind, "payload": payload, "accepts_response_payload": False}
+        takes = payload.get("type") == "view_submission"
+        envelope = {"envelope_id": name, "type": kind, "payload": payload, "accepts_response_payload": takes}
         await self._deliver(name, envelope)
         return name
 
@@ -122,6 +178,28 @@ class FakeSlackApp:
         self._tickets.add(ticket)
         return web.json_response({"ok": True, "url": f"{self.url.replace('http', 'ws')}/link?ticket={ticket}"})
 
+    async def _view(self, request: web.Request) -> web.Response:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        await self._note(lambda: self.asked.append(token))
+        body = await request.json()
+        trouble = self._view_troubles.popleft() if self._view_troubles else ""
+        own = self._triggers.get(body.get("trigger_id", ""))
+        wrong = view_refusal(body) or self._not_to_be_opened(token, own)
+        if trouble not in ("", "cut") or wrong:
+            return web.json_response({"ok": False, "error": wrong or trouble})
+        self._triggers[body["trigger_id"]] = ""
+        await self._note(lambda: self.views.append(body["view"]))
+        if trouble and request.transport is not None:
+            request.transport.abort()
+        return web.json_response({"ok": True, "view": body["view"]})
+
+    def _not_to_be_opened(self, token: str, own: str | None) -> str:
+        if token not in self.bots:
+            return "invalid_auth"
+        if own == "":
+            return "exchanged_trigger_id"
+        return "" if own == token else "invalid_trigger_id"
+
     async def _link(self, request: web.Request) -> web.StreamResponse:
         ticket = request.query.get("ticket", "")
         if ticket not in self._tickets:
@@ -146,10 +224,18 @@ class FakeSlackApp:
         self.ended += 1
 
     async def _said(self, kind: WSMsgType, data: str) -> None:
-        name = json.loads(data)["envelope_id"]
-        if self._waiting.pop(name, None) is None:
+        said = json.loads(data)
+        name = said["envelope_id"]
+        envelope, _ = self._waiting.pop(name, (None, None))
+        if envelope is None or said.keys() - {"envelope_id", "payload"}:
             self.unexpected.append(f"an acknowledgement of {name}")
-        await self._note(lambda: self.acknowledged.append(name))
+        elif "payload" in said and not envelope.get("accepts_response_payload"):
+            self.unexpected.append(f"an answer to {name}, which takes none")
+        await self._note(lambda: self._took(name, said.get("payload")))
+
+    def _took(self, name: str, payload: Any) -> None:
+        self.acknowledged.append(name)
+        self.payloads[name] = payload
 
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -171,6 +257,7 @@ class FakeSlackApp:
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_post("/api/apps.connections.open", self._open)
+        app.router.add_post("/api/views.open", self._view)
         app.router.add_get("/link", self._link)
         app.router.add_post("/actions/T0/{number}", self._answer)
         app.router.add_route("*", "/{path:.*}", self._refuse)

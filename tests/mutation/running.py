@@ -72,12 +72,21 @@ class Measured:
 
 
 class Plugin:
-    """`chosen` says which mutants of a module are tried. `until` (`time.monotonic`): then everything has ended."""
+    """`chosen` says which mutants of a module are tried. `until` (`time.monotonic`): then everything has ended.
+
+    `before` is done once, so that no child has to do it for each mutant.
+    """
 
     def __init__(
-        self, modules: Iterable[str], chosen: Callable[[Mutant], bool], workers: int, until: float | None
+        self,
+        modules: Iterable[str],
+        chosen: Callable[[Mutant], bool],
+        workers: int,
+        until: float | None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._modules, self._chosen, self._workers, self._until = tuple(modules), chosen, workers, until
+        self._before = before
         self.outcomes: list[Outcome] = []
         """Of every mutant, as soon as the tests are collected; interrupted by hand, of those so far."""
         self.failing: list[str] = []
@@ -92,6 +101,7 @@ class Plugin:
         items = {item.nodeid: item for item in session.items}
         sources = [_source(name) for name in self._modules]
         functions = _functions({source.path for source in sources})
+        self._before()
         gc.collect()
         gc.freeze()
         measured = _measured(items, sources, functions, self._time_left())

@@ -15,70 +15,44 @@ from responder.acting import HELD_BACK, LOST, acting, given_up
 from responder.recorded import (
     Cause,
     Mode,
-    Observation,
     Outcome,
+    ProbeAnswer,
     Result,
     StepStatus,
     Trigger,
 )
-from responder.scopes import Lock, Pause
 from responder.timing import MINUTE, SECOND
-from responder.view import Ask, Finish, Gather, Next, Perform, Tell, View, WaitUntil
+from responder.view import Finish, Gather, Perform, Tell, WaitUntil
 from tests.builders import (
     T0,
     a_plan,
-    a_runbook,
-    a_view,
     cut_step,
     ended,
     fired,
     intended,
     opened,
-    rules_of,
     started,
     told,
 )
-
-BEGUN: tuple[f.Fact, ...] = (opened(), fired(), started())
-TARGET = "risk-api/kelly_fraction"
-RESOLVED = f.AlertResolved(fingerprint="a", ends_at=None)
-TWO = [cut_step(), cut_step(id="more")]
-READY = f.Gathered(run=1, plan=a_plan(), step="cut")
-HELD = {f"lock:{TARGET}": Lock(incident="i9", run=3, since=T0).model_dump_json()}
-PAUSED = {"pause:global": Pause(paused=True, actor="al", at=T0).model_dump_json()}
-
-
-def view(*facts: f.Fact | int, at: int = 0, scopes: dict[str, str] | None = None, **parts: Any) -> View:
-    """So long after T0."""
-    return a_view(told(*facts), rules_of(a_runbook(**parts), levels=[]), T0 + at, scopes)
-
-
-def following(*facts: f.Fact | int, at: int = 0, scopes: dict[str, str] | None = None, **parts: Any) -> Next | None:
-    return acting(view(*facts, at=at, scopes=scopes, **parts))
-
-
-def fact(found: Next | None) -> Any:
-    assert isinstance(found, Tell | Ask | Finish), found
-    return found.fact
-
-
-def result(found: Next | None) -> tuple[Result, str]:
-    assert isinstance(found, Finish), found
-    assert isinstance(found.fact, f.RunEnded)
-    assert found.fact.run == 1
-    return found.fact.result, found.fact.why
-
-
-def step_ended(found: Next | None) -> tuple[StepStatus, str]:
-    assert isinstance(found, Tell), found
-    assert isinstance(found.fact, f.StepEnded)
-    assert (found.fact.run, found.fact.step) == (1, "cut")
-    return found.fact.status, found.fact.why
-
-
-def done(step: str = "cut", status: StepStatus = StepStatus.DONE, why: str = "") -> f.StepEnded:
-    return f.StepEnded(run=1, step=step, status=status, why=why)
-
+from tests.unit.acting_parts import (
+    BEGUN,
+    CHECKS,
+    HELD,
+    ONE_DONE,
+    ONLY_IF,
+    PAUSED,
+    READY,
+    RESOLVED,
+    TWO,
+    done,
+    fact,
+    following,
+    result,
+    seen,
+    step_ended,
+    two,
+    view,
+)
 
 # --- an attempt in flight ---------------------------------------------------------------------------------------------
 
@@ -149,11 +123,6 @@ def test_giving_up_names_only_what_is_running_and_in_doubt() -> None:
 
 
 # --- the end of the acting --------------------------------------------------------------------------------------------
-
-
-def two(*facts: f.Fact | int, **parts: Any) -> Next | None:
-    """What follows in a run of two steps."""
-    return following(opened(), fired(), started(steps=("cut", "more")), *facts, **{"steps": TWO, **parts})
 
 
 def test_after_a_step_that_nobody_knows_about_no_further_step_begins() -> None:
@@ -234,9 +203,25 @@ def test_only_what_was_undone_is_looked_at(cause: Cause, status: StepStatus, ver
     assert found == Tell(f.Verifying(run=1)) if verified else isinstance(found, Finish)
 
 
-# --- between two steps: a person's word, or an alert that is over -----------------------------------------------------
+UNREAD: tuple[f.Fact, ...] = (
+    intended(),
+    ended(Outcome.OK),
+    f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.UNCLEAR),
+    done(status=StepStatus.UNKNOWN, why="accepted, but nobody could read it back"),
+)
 
-ONE_DONE = (intended(), ended(Outcome.OK), done())
+
+def test_what_was_accepted_and_cannot_be_read_back_is_unverified() -> None:
+    """Neither failed nor unknown: it was answered. What was undone is looked at all the same."""
+    back = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"))
+    assert result(following(*back, *UNREAD)) == (Result.UNVERIFIED, "accepted, but nobody could read it back")
+    undo = (opened(), fired(), started(cause=Cause.UNDO, restores="i0.1.cut.1"))
+    assert following(*undo, *UNREAD) == Tell(f.Verifying(run=1))
+    said = (f.RunStopped(run=1), f.Settled(attempt="i1.1.cut.1", applied=True, reason="it is back"))
+    assert result(following(*back, *UNREAD, *said)) == (Result.FIXED, "settled: it is back")
+
+
+# --- between two steps: a person's word, or an alert that is over -----------------------------------------------------
 
 
 def test_a_stop_ends_it_whoever_began_it() -> None:
@@ -328,14 +313,7 @@ def test_what_was_begun_or_asked_about_is_not_given_up() -> None:
 
 # --- what is read before a step ---------------------------------------------------------------------------------------
 
-CHECK = {"action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}}
-CHECKS = {"risk": CHECK, "other": CHECK}
 HARMFUL = {"check": "risk", "expect": "value < 1", "within": "2m", "harmful": "value > before"}
-ONLY_IF = {"check": "other", "expect": "value > 1"}
-
-
-def seen(check: str = "risk", value: float = 2.0, at: int = 0) -> Observation:
-    return Observation(check=check, value=value, observed_at=T0 + at, asked_at=T0 + at)
 
 
 def test_evidence_harm_and_plan_are_asked_for_in_one_go() -> None:

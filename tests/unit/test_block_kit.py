@@ -15,13 +15,16 @@ from responder.block_kit import (
     MAX_BLOCKS,
     MAX_LABEL,
     MAX_OVERFLOW,
+    Field,
     Offer,
     actions,
     blocks,
     fallback_text,
     mention,
+    window,
 )
-from tests.fakes.slack_limits import mentioned, refusal
+from responder.slack_words import quoted
+from tests.fakes.slack_limits import mentioned, refusal, view_refusal
 from tests.hostile_values import HOSTILE
 
 TOKEN = "i" * 50 + "|snooze|0123456789ab"
@@ -200,3 +203,23 @@ def test_no_two_actions_of_a_message_have_one_name() -> None:
     made = rows([offer(n, verb="settle", confirm="Sure?" if n % 2 else "") for n in range(9)])
     names = [one["action_id"] for row in made for one in row["elements"]]
     assert all(a != b for a, b in itertools.combinations(names, 2))
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_what_opens_a_form_stays_in_the_menu_however_little_else_there_is(count: int) -> None:
+    (row,) = rows([offer(9, verb="override", label="Override hours…"), *(offer(n) for n in range(count))])
+    assert [one["text"]["text"] for one in row["elements"][:-1]] == [f"Do {n}" for n in range(count)]
+    assert row["elements"][-1]["options"][0]["text"]["text"] == "Override hours…"
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_whatever_a_window_holds_slack_takes_it(text: str) -> None:
+    fields = [Field("a", text, text), Field("b", text * 99, text * 99, value="1h", lines=True)]
+    made = window("ours", text, f"*{quoted(text)}*", fields, (text, text * 9), "k" * 3_000)
+    assert view_refusal({"trigger_id": "1", "view": made}) is None
+    inputs: Any = made["blocks"]
+    assert [one["element"].get("initial_value") for one in inputs[-2:]] == [None, "1h"]
+    assert list(mentioned("", inputs)) == []

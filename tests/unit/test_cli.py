@@ -344,6 +344,33 @@ def test_the_status_says_first_what_is_wrong(capsys: pytest.CaptureFixture[str])
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"run": None, "finishing": False}, "olga lets cut act outside its hours until 17:04:00: agreed"),
+        ({"run": 2, "finishing": False}, "olga lets cut act outside its hours until 17:04:00, used by run 2: agreed"),
+        (
+            {"run": 2, "finishing": True},
+            "olga let cut act outside its hours until 17:04:00: run 2 is finishing: agreed",
+        ),
+    ],
+)
+def test_the_status_says_who_lets_a_run_act_outside_its_hours(
+    state: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    status = {
+        "version": "0.1.0", "rules": {"hash": "0123456789", "runbooks": 2}, "unready": [], "pause": None,
+        "incidents": [], "locks": [], "in_force": [],
+        "overrides": [{"actor": "olga", "runbook": "cut", "until": "2026-11-20T17:04:00Z", "note": "agreed",
+                       "incident": "3f2a9c1d77aa", **state}],
+    }  # fmt: skip
+    out = paper()
+    for part in status_told(status, "http://127.0.0.1:9099", NOW):
+        out.print(part)
+    assert f"{said} (incident 3f2a9c1d)" in capsys.readouterr().out
+
+
 def test_the_status_says_what_is_in_force_what_comes_next_and_how_many_more(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

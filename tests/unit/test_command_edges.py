@@ -19,7 +19,7 @@ from responder.draft import Draft
 from responder.errors import Rejected
 from responder.incident import MachineTimer
 from responder.recorded import Cause, Mode, Outcome, Recorded, Result, StepStatus, Trigger
-from responder.records import Keys, ScopeRow
+from responder.records import Change, Keys, ScopeRow, State
 from responder.scopes import InForce, Lock, Pause
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.builders import T0, Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started, told
@@ -39,6 +39,16 @@ def after(*facts: f.Fact, scopes: Mapping[str, Recorded | str] | None = None, **
         text = body if isinstance(body, str) else body.model_dump_json()
         ledger.state.scopes[name] = ScopeRow(name, text, T0)
     return ledger
+
+
+class More(Happens):
+    """Facts of an incident that is there."""
+
+    def apply(self, state: State) -> Change[None]:
+        draft = Draft(f"more-{state.now}", state, BOOK)
+        for fact in self.facts:
+            draft.record("i1", fact)
+        return Change(draft.writes(), None)
 
 
 def said(ledger: Ledger, verb: str, actor: str = "alice", **more: Any) -> f.Fact | None:
@@ -224,6 +234,42 @@ def test_where_the_next_level_is_not_ours_to_tell_it_says_whose() -> None:
     levels = {"0:0": T0, "0:1": T0}
     assert refused(after(levels_reached=levels), "escalate") == "every level has been told already"
     assert refused(after(f.Closed(why="over")), "escalate") == "incident i1 is closed: over"
+
+
+# --- who has it -------------------------------------------------------------------------------------------------------
+
+PAGED = f.Paged(destination="first", key="k", why="a person asked for it")
+
+
+def says_of(ledger: Ledger, verb: str) -> list[str]:
+    """What is recorded when alice says it, of what she can say."""
+    said(ledger, verb)
+    kinds = [e.fact.kind for e in ledger.writes[-1].events if e.actor == "alice"]
+    return [kind for kind in kinds if kind in ("acknowledged", "taken_over")]
+
+
+def goes_on(ledger: Ledger, *facts: f.Fact) -> None:
+    """More happens to the incident."""
+    ledger.do(More(facts))
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("ack", "acknowledged"), ("takeover", "taken_over")])
+def test_who_says_it_again_after_a_further_page_answers_that_one_too(verb: str, kind: str) -> None:
+    ledger = after(PAGED)
+    assert says_of(ledger, verb) == [kind]
+    assert says_of(ledger, verb) == [], "said twice, it counts once"
+    goes_on(ledger, PAGED)
+    assert says_of(ledger, verb) == [kind]
+    assert says_of(ledger, verb) == []
+
+
+def test_a_word_of_another_kind_after_the_page_answers_it_too() -> None:
+    ledger = after(PAGED)
+    assert says_of(ledger, "takeover") == ["taken_over"]
+    goes_on(ledger, PAGED)
+    assert says_of(ledger, "ack") == ["acknowledged"]
+    assert says_of(ledger, "takeover") == []
+    assert says_of(ledger, "ack") == []
 
 
 # --- runs and steps ---------------------------------------------------------------------------------------------------

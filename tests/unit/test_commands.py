@@ -12,7 +12,7 @@ from responder.commands import VERBS, Command, SetPause
 from responder.desk import Shelf
 from responder.draft import Draft
 from responder.errors import Rejected
-from responder.recorded import Outcome, Result, StepStatus
+from responder.recorded import Outcome, ProbeAnswer, Result, StepStatus
 from responder.records import Change, Keys, State
 from responder.timing import HOUR, SECOND
 from tests.builders import T0, Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started
@@ -72,7 +72,12 @@ def says(ledger: Ledger, verb: str, actor: str = "alice", note: str = "", **said
         ((started(), f.ManualAsked(run=1, step="cut", instruction="x")), "done", {"step": "other"}, "cut is"),
         (UNKNOWN, "settle", {"note": "seen"}, "--applied or --not-applied"),
         (UNKNOWN, "settle", {"applied": True}, "a --reason"),
-        (UNKNOWN, "settle", {"applied": True, "note": "seen", "attempt": "x"}, "say which with --attempt: i1.1.cut.1"),
+        (
+            UNKNOWN,
+            "settle",
+            {"applied": True, "note": "seen", "attempt": "x"},
+            "incident i1 has no attempt x; what nobody knows is i1.1.cut.1",
+        ),
         ((), "settle", {"applied": True, "note": "seen"}, "no unknown change to settle"),
         ((), "unlock", {"note": "x"}, "is not locked"),
         ((started(), intended()), "unlock", {}, "--reason"),
@@ -136,6 +141,65 @@ def test_settling_names_the_only_one_and_frees_its_lock() -> None:
     assert lock.body == ""
     with pytest.raises(Rejected, match="no unknown change"):
         says(ledger, "settle", note="again", applied=True)
+
+
+TWICE: tuple[f.Fact, ...] = (
+    *UNKNOWN[:3],
+    f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.NOT_APPLIED, detail="still 0.25"),
+    intended(2),
+    ended(Outcome.UNKNOWN, 2),
+)
+"""The first attempt was not done, as the probe says; of the second nobody knows it yet."""
+
+
+def test_only_what_nobody_knows_is_settled_and_the_target_stays_locked_until_then() -> None:
+    ledger = after(*TWICE, *UNKNOWN[3:])
+    first: dict[str, Any] = {"note": "seen", "applied": False, "attempt": "i1.1.cut.1"}
+    with pytest.raises(Rejected, match=r"known: it did not happen: still 0.25; what nobody knows is i1.1.cut.2"):
+        says(ledger, "settle", **first)
+    assert ledger.incident().runs[0].step("cut").status is StepStatus.UNKNOWN
+    says(ledger, "settle", note="seen", applied=True)
+    assert ledger.incident().runs[0].step("cut").status is StepStatus.DONE
+    lock = ledger.state.scopes["lock:risk-api/kelly_fraction"]
+    assert lock is not None
+    assert lock.body == ""
+    with pytest.raises(Rejected, match=r"i1.1.cut.2 it is known: a person said that it happened: seen$"):
+        says(ledger, "settle", note="seen", applied=False, attempt="i1.1.cut.2")
+
+
+def test_a_target_is_locked_until_everything_that_nobody_knows_is_settled() -> None:
+    other = f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.UNCLEAR)
+    ledger = after(*(other if isinstance(fact, f.Probed) else fact for fact in TWICE), *UNKNOWN[3:])
+    with pytest.raises(Rejected, match=r"say which with --attempt: i1.1.cut.1, i1.1.cut.2"):
+        says(ledger, "settle", note="seen", applied=False)
+    says(ledger, "settle", note="the first one is in the log", applied=True, attempt="i1.1.cut.1")
+    lock = ledger.state.scopes["lock:risk-api/kelly_fraction"]
+    assert lock is not None
+    assert '"unknown":true' in lock.body
+    assert ledger.incident().runs[0].step("cut").status is StepStatus.UNKNOWN
+    says(ledger, "settle", note="the second is not", applied=False)
+    assert lock is not ledger.state.scopes["lock:risk-api/kelly_fraction"]
+    assert ledger.incident().unsettled == ()
+    assert ledger.incident().runs[0].step("cut").status is StepStatus.DONE, "one of the two was done"
+
+
+def test_what_is_still_being_looked_at_is_not_settled() -> None:
+    with pytest.raises(Rejected, match=r"attempt i1.1.cut.2 is still being looked at"):
+        says(after(*TWICE), "settle", note="seen", applied=False, attempt="i1.1.cut.2")
+
+
+@pytest.mark.parametrize(
+    ("end", "known"),
+    [
+        ((), "it is being done right now"),
+        ((ended(Outcome.PERMANENT),), "it ended permanent: said so"),
+        ((ended(Outcome.UNKNOWN), f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.APPLIED, detail="0.1")),
+         "it happened: 0.1"),
+    ],
+)  # fmt: skip
+def test_what_is_known_of_an_attempt_is_said(end: tuple[f.Fact, ...], known: str) -> None:
+    with pytest.raises(Rejected, match=f"of attempt i1.1.cut.1 it is known: {known}$"):
+        says(after(*UNKNOWN[:2], *end), "settle", note="seen", applied=False, attempt="i1.1.cut.1")
 
 
 def test_an_unlock_frees_the_target_and_leaves_the_question() -> None:

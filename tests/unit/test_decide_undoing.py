@@ -100,7 +100,8 @@ def steps(*tries: tuple[str, Effect, Outcome], undone: tuple[str, ...] = (), set
     """The attempt that is undone, of a run of two steps that made these attempts."""
     facts: list[f.Fact | int] = [fired(), started(steps=("cut", "more"))]
     for number, (step, effect, outcome) in enumerate(tries, 1):
-        facts += [intended(number, a_plan(effect), step=step), ended(outcome, number)]
+        lost = settled and number == len(tries)
+        facts += [intended(number, a_plan(effect), step=step), ended(Outcome.UNKNOWN if lost else outcome, number)]
     if settled:
         facts += [f.Settled(attempt=f"i1.1.cut.{len(tries)}", applied=True, reason="")]
     facts += [over(Result.HARMFUL), f.UrgentTold(number=1, page=(), why="")]

@@ -43,6 +43,7 @@ async def test_a_page_does_not_wait_for_the_one_that_tries_a_pager_which_is_down
         await bench.store.submit(Put(bench.new_id(), row))
     await bench.begun(lambda: bench.delivery.busy == 1)  # word of it is written
     await bench.begun(lambda: bool(bench.last._sent))
+    assert (await bench.rows())["m2"].error == "pager takes nothing at the moment"
     assert ([m.id for m in bench.last._sent], bench.pager._tried) == (["m2>last"], 4)
     bench.pager._gate.set()
     await bench.run(20 * SECOND)
@@ -62,7 +63,36 @@ async def test_a_page_that_failed_and_then_waits_for_its_turn_is_handed_over_aft
         row = another_page(f"m{number}", bench.now, attempts=number // 8, rank=-number)
         await bench.store.submit(Put(bench.new_id(), row))
     await bench.run(61 * SECOND)
-    assert [m.id for m in bench.last._sent if m.kind == "page"] == ["m6>last", "m7>last", "m8>last"]
+    assert len(bench.pager._sent) == 6, "the turn of the seventh comes with its minute's end, and later pages tell it"
+    assert [m.id for m in bench.last._sent if m.kind == "page"] == ["m7>last", "m8>last"]
+    assert (await bench.rows())["m7"].error == "pager takes no more at once"
+
+
+async def test_a_page_that_lay_while_no_process_ran_needs_no_other_channel() -> None:
+    bench = Bench()
+    await bench.happens(OPENED)
+    await bench.store.submit(Put(bench.new_id(), another_page("m1", bench.now - 10 * MINUTE)))
+    await bench.run(SECOND)
+    assert (bench.pager.sent, bench.last.sent) == (["page"], [])
+
+
+async def test_between_two_known_times_nothing_is_looked_at() -> None:
+    """The page is tried after 1, 3, 7, 15 and 31 s and then has no minute left; the pager is left alone until 4, 9, 19
+    and 39; the root message hears at 34 of the other channel."""
+    bench = Bench()
+    bench.pager._troubles.extend([Temporary("503")] * 99)
+    await bench.happens(OPENED)
+    began, looked_at = bench.now, []
+    await bench.store.submit(Put(bench.new_id(), another_page("m1", began)))
+    while bench.now < began + MINUTE:
+        due = await bench.delivery.work(bench.now)
+        if bench.delivery.busy:
+            await bench.delivery.idle(None)
+            continue
+        assert due is not None
+        looked_at.append((due - began) // SECOND)
+        bench.now = due
+    assert looked_at == [1, 3, 4, 7, 9, 15, 19, 31, 34, 39, 63]
 
 
 async def test_a_page_replaces_the_one_before_it_at_the_same_destination() -> None:

@@ -13,7 +13,7 @@ from responder.cases import Case, Touched
 from responder.fuses import changes, relapse, storm, success
 from responder.incident import Incident
 from responder.recorded import Answer, Cause, Effect, Recorded
-from responder.scopes import OPENINGS, Draw, Draws, Openings, Results, RunCount, RunEnd, ScopeText
+from responder.scopes import ENVS_KEPT, OPENINGS, Draw, Draws, Openings, Results, RunCount, RunEnd, ScopeText
 from responder.scoping import openings_after
 from responder.timing import DAY, HOUR, MINUTE, SECOND
 from tests.builders import T0, a_plan, a_runbook, fired, opened, rules_of, started, told
@@ -112,6 +112,83 @@ def test_in_a_storm_only_brakes_act() -> None:
     acted = case(body)
     from_before = acted.run.model_copy(update={"cause": Cause.RESTORE})
     assert storm(replace(acted, run=from_before)).answer is Answer.ALLOW
+
+
+# --- storms of an env -------------------------------------------------------------------------------------------------
+
+THREE = AutomationStorm(incidents=3)
+
+
+def began(*incidents: tuple[str, int], body: Openings | None = None) -> Openings:
+    """The count after incidents of these envs ("" for none) began at these times."""
+    after = body or Openings()
+    for env, at in incidents:
+        incident = told(opened(labels={"env": env} if env else {})).model_copy(update={"opened_at": at})
+        scope: ScopeText = {OPENINGS: after.model_dump_json()}.get
+        (change,) = openings_after(incident, THREE, scope)
+        assert isinstance(change.body, Openings)
+        after = change.body
+    return after
+
+
+def held(body: Openings, *envs: str) -> str | None:
+    """Why a run is held back whose alerts say these envs; None when it is not."""
+    asked = case({OPENINGS: body})
+    alerts = [fired(str(n), labels={"env": env} if env else {}) for n, env in enumerate(envs)]
+    incident = told(opened(labels={"env": envs[0]} if envs[0] else {}), *alerts, started())
+    verdict = storm(replace(asked, incident=incident))
+    return None if verdict.answer is Answer.ALLOW else verdict.reason.partition(" within")[0]
+
+
+def test_a_storm_of_staging_holds_nothing_of_production_back() -> None:
+    body = began(("staging", T0), ("staging", T0), ("prod", T0), ("prod", T0), ("staging", T0))
+    assert held(body, "staging") == "10 incidents or more of env staging began"
+    assert held(body, "prod") is None
+    assert held(body, "test") is None
+    assert held(body, "prod", "staging") is not None, "one of its alerts is in the storm"
+
+
+def test_what_says_no_env_waits_for_the_storm_of_any_and_counts_for_each() -> None:
+    staging = began(("staging", T0), ("staging", T0), ("staging", T0))
+    assert held(staging, "") == "10 incidents or more of env staging began"
+    assert held(staging, "prod", "") == "10 incidents or more of env staging began"
+    for order in ((("prod", T0), ("", T0), ("", T0)), (("", T0), ("", T0), ("prod", T0))):
+        body = began(*order)
+        assert held(body, "prod") == "10 incidents or more of env prod began"
+        assert held(body, "staging") is None
+    none = began(("", T0), ("", T0), ("", T0))
+    assert [held(none, env) for env in ("", "prod", "staging")] == ["10 incidents or more began"] * 3
+
+
+def test_an_env_s_storm_ends_by_itself_and_another_one_goes_on() -> None:
+    body = began(("staging", T0 - 8 * MINUTE), ("staging", T0 - 8 * MINUTE), ("staging", T0 - 8 * MINUTE))
+    body = began(("prod", T0), ("prod", T0), ("prod", T0), body=body)
+    assert body.storms({""}, T0) == {"staging": T0 + 2 * MINUTE, "prod": T0 + 10 * MINUTE}
+    assert body.storms({""}, T0 + 2 * MINUTE) == {"prod": T0 + 10 * MINUTE}
+    assert body.storms({"staging"}, T0 + 2 * MINUTE) == {}
+    assert storm(case({OPENINGS: body})).until == T0 + 10 * MINUTE
+
+
+def test_one_env_too_many_counts_for_each_and_drives_out_none_that_is_counted() -> None:
+    others = [(f"pr-{n}", T0) for n in range(ENVS_KEPT - 1)]
+    body = began(("prod", T0), *others, ("one", T0), ("two", T0), ("three", T0))
+    assert set(body.envs) == {"prod", *(env for env, _ in others)}
+    assert [held(body, env) for env in ("prod", "pr-0", "three", "")] == ["10 incidents or more began"] * 4
+    later = began(("new", T0 + HOUR), body=body)
+    assert set(later.envs) == {"new"}, "what is over makes room"
+    assert began(("x" * 5_000, T0)).envs.keys() == {"x" * 100}
+
+
+def test_the_count_of_before_envs_were_told_apart_counts_for_each() -> None:
+    old = Openings.model_validate_json(f'{{"latest": [{T0}, {T0}, {T0}], "until": {T0 + MINUTE}}}')
+    assert held(old, "prod") == "10 incidents or more began"
+    assert held(began(("prod", T0 + 1), body=old), "prod") is not None
+
+
+def test_the_incident_that_pages_for_a_storm_is_none_of_them() -> None:
+    its_own = told(opened(runbook=None, target="storm:ladder:prod"))
+    assert openings_after(its_own, THREE, NOTHING) == []
+    assert openings_after(told(opened(runbook="cut", target="storm:drain")), THREE, NOTHING) != []
 
 
 def test_replays_and_schedules_make_no_storm() -> None:

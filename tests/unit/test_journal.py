@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from responder import facts as f
 from responder.incident import Override
 from responder.journal import fold
-from responder.recorded import Effect, Observation, Outcome, Plan, Result, StepStatus
+from responder.recorded import Effect, Observation, Outcome, Plan, ProbeAnswer, Result, StepStatus
 from responder.story import KINDS
 from responder.timing import MINUTE, SECOND
 from tests.builders import T0, a_plan, ended, fired, intended, opened, started, told
@@ -128,6 +128,41 @@ def test_an_unknown_is_open_until_it_is_settled() -> None:
                f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN))  # fmt: skip
     assert [a.id for a in told(*unknown).unsettled] == ["i1.1.cut.1"]
     assert told(*unknown, f.Settled(attempt="i1.1.cut.1", applied=False, reason="x")).unsettled == ()
+
+
+def test_what_was_sent_again_with_its_key_is_settled_with_it() -> None:
+    keyed = a_plan(Effect.KEYED)
+    both = (opened(), started(), intended(plan=keyed), ended(Outcome.UNKNOWN),
+            intended(2, plan=keyed, key="responder/test/i1.1.cut.1"), ended(Outcome.UNKNOWN, 2),
+            f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN))  # fmt: skip
+    assert [a.id for a in told(*both).unsettled] == ["i1.1.cut.1"]
+    state = told(*both, f.Settled(attempt="i1.1.cut.1", applied=True, reason="in the log"))
+    assert (state.unsettled, state.runs[0].step("cut").status) == ((), StepStatus.DONE)
+
+
+def test_what_is_known_is_not_changed_by_a_word_about_it() -> None:
+    refused = f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.NOT_APPLIED)
+    before = (opened(), started(), intended(), ended(Outcome.UNKNOWN), refused, intended(2), ended(Outcome.UNKNOWN, 2),
+              f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN))  # fmt: skip
+    state = told(*before, f.Settled(attempt="i1.1.cut.1", applied=True, reason="x"))
+    assert state.runs == told(*before).runs
+    assert [a.id for a in state.unsettled] == ["i1.1.cut.2"]
+
+
+def test_words_pages_and_ends_keep_their_place_in_the_journal() -> None:
+    page = f.Paged(destination="first", key="k", why="")
+    over = f.RunEnded(run=1, result=Result.FIXED, why="")
+    state = told(opened(), fired(), page, f.Acknowledged(), f.TakenOver(), started(), over, page, f.Closed(why=""))
+    assert state.acknowledged is not None
+    assert state.taken_over is not None
+    assert (state.acknowledged.seq, state.taken_over.seq, state.runs[0].ended_seq) == (4, 5, 7)
+    assert (state.paged_seq, state.closed_seq) == (8, 9)
+    assert state.latest_word == state.taken_over
+    assert state.unanswered
+    snoozed = told(opened(), page, f.Snoozed(until=T0))
+    assert snoozed.snoozed is not None
+    assert snoozed.snoozed.seq == 3
+    assert not snoozed.unanswered
 
 
 def test_only_a_fix_restarts_the_climb() -> None:

@@ -36,6 +36,7 @@ def a_run_plan(plan: Plan | None = None, **changes: Any) -> RunPlan:
         a_run_plan(a_plan(draws={"parameter:p": 0.1})),
         a_run_plan(judged=(verdict(Answer.WAIT, until=T0),)),
         a_run_plan(judged=(verdict(warn=True),)),
+        a_run_plan(wish=replace(WISH, override="agreed")),
         a_run_plan(wish=replace(WISH, inputs={"side": "buy"})),
         a_run_plan(wish=replace(WISH, rules=replace(RULES, hash="h2"))),
         a_run_plan(wish=replace(WISH, rules=replace(RULES, ceiling=Mode.APPROVE))),

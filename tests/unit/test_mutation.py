@@ -13,7 +13,6 @@ import pytest
 
 from tests.mutation import __main__ as mutation
 from tests.mutation.__main__ import (
-    ALONE,
     CHECKOUT,
     EXPLAINED,
     MODULES,
@@ -242,6 +241,34 @@ def test_what_is_compared_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert base_of("HEAD") is not None
 
 
+def test_a_fresh_clone_of_the_main_branch_is_compared_with_the_commit_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a merge with its first parent: all that the branch brought in has changed."""
+    monkeypatch.delenv("RESPONDER_BASE", raising=False)
+    origin, clone = tmp_path / "origin", tmp_path / "clone"
+    origin.mkdir()
+    git(origin, "init", "--quiet")
+    for name in ("one", "two"):
+        git(origin, "commit", "--quiet", "--allow-empty", "--message", name)
+    before = git(origin, "rev-parse", "HEAD")
+    git(origin, "checkout", "--quiet", "-b", "other", "HEAD^")
+    git(origin, "commit", "--quiet", "--allow-empty", "--message", "three")
+    git(origin, "checkout", "--quiet", "main")
+    git(origin, "merge", "--quiet", "--no-ff", "--message", "merge", "other")
+    git(tmp_path, "clone", "--quiet", str(origin), "clone")
+    monkeypatch.setattr(mutation, "CHECKOUT", clone)
+    assert base_of("") == before
+    git(clone, "checkout", "--quiet", "--detach")
+    assert base_of("") == before, "as continuous integration checks it out"
+    git(clone, "checkout", "--quiet", "-b", "mine")
+    git(clone, "commit", "--quiet", "--allow-empty", "--message", "four")
+    assert base_of("") == git(clone, "rev-parse", "origin/main"), "what is not pushed yet"
+    monkeypatch.setenv("RESPONDER_BASE", before)
+    assert base_of("") == before, "as continuous integration says"
+    assert base_of("HEAD^") == git(clone, "rev-parse", "HEAD^"), "what is named goes before"
+
+
 def test_without_history_it_says_so_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,4 +283,3 @@ def test_the_modules_and_the_tests_that_judge_them_are_there() -> None:
     assert all((CHECKOUT / "responder" / f"{name}.py").exists() for name in MODULES)
     assert all((CHECKOUT / UNIT.format(name)).exists() for tests in MODULES.values() for name in tests)
     assert all((CHECKOUT / "tests" / "acceptance" / f"{name}.py").exists() for name in STORIES)
-    assert set(ALONE) < set(MODULES)

@@ -353,6 +353,9 @@ def test_how_long_a_retry_waits() -> None:
 def test_without_a_pause_a_retry_comes_at_once() -> None:
     none = Shelf(rules_of(a_runbook(steps=[cut_step(retry={"attempts": 2, "first": 0})])), "test")
     assert retried(Outcome.TEMPORARY, book=none) == 0
+    failed = first(report(ledger_of(started()), book=none, run=1, step="cut", failed="429", retry=True))
+    assert isinstance(failed, f.StepFailed)
+    assert failed.retry_at == T0
 
 
 def answered(*outputs: JsonValue, effect: Effect = Effect.READ, **retry: Any) -> f.AttemptEnded:

@@ -31,7 +31,7 @@ def test_every_button_has_its_role() -> None:
     rows = re.findall(r"^\| [^|]+ \| (`[^|]+`) \| ([^|]+) \|", PAGE, re.MULTILINE)
     told = {verb: role for verbs, role in rows for verb in re.findall(r"`(\w+)`", verbs)}
     # What is said on the command line alone has no button.
-    assert set(told) == {*VERBS, "pause"} - {"note", "unlock", "restore", "override"}
+    assert set(told) == {*VERBS, "pause"} - {"note", "unlock", "restore"}
     for verb, role in told.items():
         needed = NEEDED.get(verb)
         assert role == ("the role that the step names" if needed is None else " or ".join(sorted(needed, reverse=True)))

@@ -468,6 +468,15 @@ def test_whoever_takes_it_over_after_the_end_has_seen_it_though_another_acknowle
     assert closes(*early, f.Acknowledged(), changes=paged) == "seen by responder"
 
 
+def test_a_word_before_the_end_has_not_seen_it_though_it_bears_a_later_time() -> None:
+    over = f.RunEnded(run=1, result=Result.UNKNOWN, why="well")
+    for late in (1, -1, 0):
+        before = (opened(trigger=Trigger.PERSON), started(), f.TakenOver(), late, over)
+        assert closes(*before) is None
+        after = (opened(trigger=Trigger.PERSON), started(), over, late, f.TakenOver())
+        assert closes(*after) == "seen by responder"
+
+
 def test_who_acknowledged_the_run_before_it_ended_has_not_seen_its_end() -> None:
     over = f.RunEnded(run=1, result=Result.FAILED, why="no")
     early = (opened(trigger=Trigger.PERSON), started(), f.TakenOver(), MINUTE, over)
