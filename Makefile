@@ -34,7 +34,9 @@ demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before 
 	@$(BIN)/responder demo --scenario $(SCENARIO)
 
 .PHONY: test
-test: check servers ## every check, then every test, on real servers
+test: $(INSTALLED) ## every check, then every test, on real servers
+	@# Two at once: mypy takes as long as all the others together, and as one processor.
+	@$(MAKE) --jobs 2 --output-sync=target check servers
 	@# Mutants that survive keep no test from running. Either makes it fail, and the tests have the last word.
 	@export RESPONDER_MUTANTS=0; $(MUTANTS) || RESPONDER_MUTANTS=$$?; \
 	$(RUN) pytest $(WORKERS); exit $$RESPONDER_MUTANTS

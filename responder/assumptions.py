@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -141,8 +142,16 @@ def _of_operand(operand: Operand) -> Iterator[JsonValue]:
 def check_value(runbook: Runbook, name: str, *, helped: bool) -> JsonValue:
     """What the check `name` answers: before anything helped, or afterwards. None when no value fits."""
     verify, given = runbook.verify, runbook.only_if
-    after = [(parse_expression(verify.expect), helped)] if verify is not None and verify.check == name else []
-    before = [(parse_expression(given.expect), True)] if given is not None and given.check == name else []
+    after = verify.expect if verify is not None and verify.check == name else None
+    before = given.expect if given is not None and given.check == name else None
+    return _fitting(after, before, helped=helped)
+
+
+@lru_cache(maxsize=1024)  # a replay asks for the same answer every few seconds of hours
+def _fitting(verify: str | None, only_if: str | None, *, helped: bool) -> JsonValue:
+    """The value that fits both expectations, as `check_value` says."""
+    after = [] if verify is None else [(parse_expression(verify), helped)]
+    before = [] if only_if is None else [(parse_expression(only_if), True)]
     # Where the two contradict each other, what starts the run counts until it has helped.
     tries = (after, before) if helped and after else ([*before, *after], before)
     found = next((s for s in (solution(wanted, {}, _VALUE) for wanted in tries if wanted) if s is not None), {})

@@ -52,9 +52,7 @@ def unread(view: View, run: Run, runbook: Runbook, names: Iterable[str]) -> tupl
 
 def _outlived(view: View, run: Run, runbook: Runbook, name: str) -> bool:
     """Its sample was fresh enough when it came in, and is no longer. One that came in too old says so at its gate."""
-    seen, came, max_age = run.observations.get(name), run.arrived.get(name), runbook.checks[name].max_age
-    if seen is None or came is None:
-        return False
+    seen, came, max_age = run.observations.get(name), run.arrived[name], runbook.checks[name].max_age
     return why_missing(seen, max_age, came) is None and why_missing(seen, max_age, view.now) is not None
 
 

@@ -41,13 +41,14 @@ from responder.schedules import ArmSchedules
 from responder.scopes import PAUSE
 from responder.store import Committed, open_store
 from responder.tales import Sent, Tale, Teller
-from responder.timing import DAY, HOUR, MINUTE, SECOND, format_time
+from responder.timing import DAY, HOUR, SECOND, format_time
 from responder.verification import LINGER, WATCH
 from responder.virtual_time import VirtualClock, VirtualLoop
 
 Answer = TypeVar("Answer")
 
-POLL: Final = MINUTE
+POLL: Final = DAY
+"""Nobody else writes to this store, so a loop need look only when something is due, or was just written."""
 LIMITS: Final = Limits()
 ENDLESS: Final = frozenset({"watch"})
 """Agenda entries that bring nothing new as long as the world answers the same."""

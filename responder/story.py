@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 
@@ -136,7 +136,7 @@ def _stands(event: f.Event, incident: Incident) -> dict[str, object]:
     steps = [(run, step) for run in incident.runs for step in run.steps if step.status is StepStatus.DONE]
     done = [str(_step_values(run, step)["text"]) for run, step in steps if _changed(run, step)]
     return {
-        "severity": incident.severity or "no severity",
+        "severity": urgency(incident),
         "status": "resolved" if incident.closed else "identified" if helped else "investigating",
         "impact": _cut(" ".join(incident.impact.split()), LONGEST_VALUE),
         "done": [_cut(text, LONGEST_ITEM) for text in done[-COMING:]],
@@ -281,6 +281,7 @@ def _state(incident: Incident, now: int) -> dict[str, object]:
         "impact": incident.impact,
         "target": incident.target,
         "severity": incident.severity,
+        "urgency": urgency(incident),
         "runbook": incident.runbook,
         "mode": incident.mode.value,
         "status": incident.status,
@@ -313,6 +314,14 @@ def _state(incident: Incident, now: int) -> dict[str, object]:
 
 _WEB = re.compile(r"https?://[^\s<>|]{1,1500}").fullmatch
 """An address that neither ends the link it stands in nor fills the message."""
+
+
+_BEGUN: Final = {Trigger.PERSON: "by hand", Trigger.SCHEDULE: "by schedule"}
+
+
+def urgency(incident: Incident) -> str:
+    """The severity, or in its place what began an incident that has none because no alert opened it."""
+    return incident.severity or _BEGUN.get(incident.trigger, "no severity")
 
 
 def light(incident: Incident) -> str:
@@ -439,8 +448,7 @@ def _owner_values(incident: Incident) -> dict[str, object] | None:
 def plain_state(incident: Incident, now: int) -> str:
     """The state in one line of plain text, when the templates for it are broken."""
     minutes = max(0, now - incident.opened_at) // MINUTE
-    severity = incident.severity or "no severity"
-    return f"[{severity}] {incident.title}: {incident.target} is {incident.status}, opened {minutes} min ago"
+    return f"[{urgency(incident)}] {incident.title}: {incident.target} is {incident.status}, opened {minutes} min ago"
 
 
 def why_of(event: f.Event | None) -> str:

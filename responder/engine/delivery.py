@@ -413,9 +413,15 @@ class Delivery:
         return lambda shelf: Postponed(row, until, why, fallback, shelf)
 
     async def _later_on(self, row: MessageRow, error: Exception) -> None:
-        """Again after 1 to 60 s, or when the destination said; however often (contracts.md D1, reliability.md 1.3)."""
+        """Again after 1 to 60 s, or when the destination said; however often (contracts.md D1, reliability.md 1.3).
+
+        After its minute it waits no longer than for the next try of one that is down, so that it has its place by
+        severity when that is back, though it was what tried.
+        """
         now = self._desk.now()
         until = now + backoff(min(row.attempts + 1, 12), SECOND, 2, MINUTE, self._chance())
+        if self._outages.down(row.destination) and now - row.created_at >= HAND_OVER:
+            until = min(until, self._outages.held_until(row.destination))
         if isinstance(error, Temporary) and error.retry_after is not None:
             until = max(until, now + int(error.retry_after * SECOND))
             self._outages.asked_to_wait(row.destination, until)

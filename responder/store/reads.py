@@ -75,6 +75,7 @@ _NEXT_TIMER: Final = select(t.timers.c.due).select_from(_TIMERS).where(_FREE).or
 _NEXT_LEASE: Final = select(func.min(t.incidents.c.lease_until)).where(
     _OPEN, t.incidents.c.owner != _owner, t.incidents.c.lease_until >= _now
 )
+_NEXT: Final = select(_NEXT_TIMER.scalar_subquery().label("timer"), _NEXT_LEASE.scalar_subquery().label("lease"))
 
 # Written into the statement, not bound: SQLite takes a partial index only where it can see that it applies.
 _WAITS: Final[ColumnElement[str]] = literal_column(f"'{Sending.PENDING.value}'")
@@ -183,10 +184,9 @@ class Reads:
 
     def next_timer_due(self, now: int, owner: str) -> int | None:
         """When to look again: the earliest timer that is free for `owner`, or the end of another's lease."""
-        timer = self._rows(_NEXT_TIMER, now=now, owner=owner)
-        lease = self._rows(_NEXT_LEASE, now=now, owner=owner)[0]["min_1"]
-        ends = [values["due"] for values in timer] + ([] if lease is None else [lease + 1])
-        return min(ends, default=None)
+        found = self._rows(_NEXT, now=now, owner=owner)[0]
+        timer, lease = found["timer"], found["lease"]
+        return min([*([] if timer is None else [timer]), *([] if lease is None else [lease + 1])], default=None)
 
     def due_messages(self, now: int, limit: int, held: Collection[str] = ()) -> list[MessageRow]:
         """What may be sent now: pages first, then the most severe; only the first unsent row of each order key, and

@@ -6,7 +6,7 @@ import pytest
 
 from responder.errors import Rejected
 from responder.recorded import Result
-from tests.acceptance.by_hand_parts import Desk, by_hand, reasons
+from tests.acceptance.desk import Desk, by_hand, reasons
 from tests.acceptance.stage import ALERT, EDGE_RISK, VAR, Stage, breach, playing, shipped
 
 VAR_WHILE_TRADING = f"{VAR} and on() (max(trading_halted{EDGE_RISK}) == 0)"

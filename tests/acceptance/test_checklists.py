@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.acceptance.catalogues import alert, loaded
 from tests.acceptance.stage import playing
-from tests.acceptance.test_databases_and_feeds import alert, loaded
 
 LISTS = [
     ("nse-equities", "PostgresReplicationLag", "postgres-replication", "Promote nothing meanwhile"),

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
 from responder.commands import pending_approval
-from responder.config import Config, load_config
-from responder.loader import load_rules
 from responder.recorded import Result
-from responder.rules import Rules
-from responder.sources import Folders, read_sources, shipped_rules
 from responder.timing import SECOND
+from tests.acceptance.catalogues import alert, loaded
 from tests.acceptance.machines import LOOKING
-from tests.acceptance.stage import CATALOGUE, Stage, playing
+from tests.acceptance.stage import Stage, playing
 from tests.fakes.kubernetes_objects import workload
 
 UP = 'max(up{job="postgres-primary", platform="nse-equities", env="prod"})'
@@ -27,19 +22,6 @@ IN_USE = (
     '/ hikaricp_connections_max{platform="trading-service", env="prod"})'
 )
 SILENCE = 'time() - max(data_feed_last_message_timestamp_seconds{platform="multi-market", env="prod"})'
-
-
-@cache
-def loaded(platform: str) -> tuple[Rules, Config]:
-    """A shipped catalogue with its example configuration."""
-    path = shipped_rules() / platform / "_responder.example.yaml"
-    config = load_config(path, CATALOGUE, {"HOME": "/var/ops"}, check_secrets=False)
-    sources = read_sources(config.rules, Folders(shipped_rules(), config.folder))
-    return load_rules(sources, CATALOGUE, config).rules, config
-
-
-def alert(platform: str, name: str, severity: str) -> dict[str, str]:
-    return {"alertname": name, "platform": platform, "env": "prod", "severity": severity}
 
 
 # --- the primary is down ----------------------------------------------------------------------------------------------

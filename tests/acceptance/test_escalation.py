@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from responder import facts as f
@@ -11,11 +9,9 @@ from responder.contracts import PagerState
 from responder.errors import Rejected
 from responder.recorded import Result
 from responder.timing import HOUR, MINUTE
+from tests.acceptance.escalation_parts import NO_RUN, STORM, approving
 from tests.acceptance.stage import RISK, Stage, alert, breach, halting, own, playing, risky, shipped
 from tests.builders import ALERT, a_runbook, call_step
-
-NO_RUN = a_runbook(steps=[], mode="observe", verify=None)
-"""Nothing is done: people alone."""
 
 
 def silent(stage: Stage) -> None:
@@ -319,10 +315,6 @@ def test_a_stopped_run_changes_nothing_more_and_is_verified() -> None:
 ASKS = a_runbook(steps=[call_step(approval={"role": "risk-manager", "within": "10m"})])
 
 
-def approving(**parts: Any) -> dict[str, Any]:
-    return a_runbook(steps=[call_step(approval={"role": "risk-manager", "within": "10m", **parts})])
-
-
 def test_nothing_is_done_before_a_person_says_yes() -> None:
     with playing(own(ASKS)) as stage:
         risky(stage)
@@ -423,8 +415,6 @@ def test_an_alert_that_ends_takes_the_question_away() -> None:
 
 
 # --- storms -----------------------------------------------------------------------------------------------------------
-
-STORM = {"incidents": 5, "within": "5m"}
 
 
 def test_many_at_once_are_one_page() -> None:

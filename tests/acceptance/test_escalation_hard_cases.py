@@ -18,8 +18,8 @@ from responder.recorded import Result
 from responder.records import State
 from responder.simulate import sleep
 from responder.timing import HOUR, MINUTE, SECOND
+from tests.acceptance.escalation_parts import NO_RUN, STORM, approving
 from tests.acceptance.stage import RISK, Stage, alert, halting, own, playing, risky
-from tests.acceptance.test_escalation import NO_RUN, STORM, approving
 from tests.builders import a_runbook, call_step
 from tests.unit.delivery_parts import CLOSED, LEVEL, OPENED, PROBLEM, Bench, Merging
 

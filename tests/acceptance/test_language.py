@@ -8,18 +8,13 @@ from typing import Any
 
 import pytest
 
-from responder.cron import next_after
 from responder.errors import BadRules
 from responder.loader import broken_runbooks, load_rules
 from responder.recorded import Cause, Result
-from responder.schedules import ArmSchedules
 from responder.timing import HOUR
-from tests.acceptance.stage import CATALOGUE, RISK, START, Stage, alert, halting, own, playing, risky, unverified
+from tests.acceptance.language_parts import HARM, OTHER, RISKS, UNDO, armed, around, before_open, harming, sequence
+from tests.acceptance.stage import CATALOGUE, RISK, alert, halting, own, playing, risky, unverified
 from tests.builders import a_runbook, call_step
-
-UNDO = {"action": "http.request", "with": {"service": "risk-api", "method": "POST", "path": "/api/resume"}}
-HARM = {"check": "risk", "expect": "value < 1", "within": "2m", "harmful": "value > before + 0.2"}
-
 
 # --- yields_to --------------------------------------------------------------------------------------------------------
 
@@ -66,12 +61,6 @@ def test_people_are_paged_about_a_symptom_that_waits() -> None:
 
 def hours(stage_calendar: dict[str, Any], **hours: Any) -> Any:
     return own(a_runbook(steps=[call_step()], calendar=hours), calendars={"session": stage_calendar})
-
-
-def around(before: int, after: int) -> dict[str, Any]:
-    """Open from so many hours before the beginning of the story until so many after it, UTC."""
-    hour = START // HOUR % 24
-    return {"from": f"{(hour + before) % 24:02}:00", "to": f"{(hour + after) % 24:02}:00", "timezone": "UTC"}
 
 
 def test_inside_its_hours_it_acts_and_says_until_when() -> None:
@@ -125,12 +114,6 @@ def test_a_freeze_holds_it_back_and_a_brake_passes() -> None:
 # --- finish_once_started ----------------------------------------------------------------------------------------------
 
 
-def sequence(**parts: Any) -> Any:
-    steps = [call_step("stop", "/api/stop"), {"id": "pause", "action": "wait", "with": {"for": "30s"}, "timeout": "1m"},
-             call_step("start", "/api/start")]  # fmt: skip
-    return a_runbook(steps=steps, **parts)
-
-
 @pytest.mark.parametrize(("finishes", "did"), [(True, ["/api/stop", "/api/start"]), (False, ["/api/stop"])])
 def test_a_sequence_is_finished_though_the_alert_resolved(finishes: bool, did: list[str]) -> None:
     with playing(own(sequence(finish_once_started=finishes))) as stage:
@@ -178,11 +161,6 @@ def test_a_machine_lets_a_sequence_be_finished(finishes: bool, at: str) -> None:
 
 
 # --- harmful and undo -------------------------------------------------------------------------------------------------
-
-
-def harming(stage: Stage) -> None:
-    """The change makes it worse; resuming brings the old state back."""
-    stage.world.numbers["risk"] = lambda: 3.0 if stage.world.done[-1:] == ["/api/orders"] else 2.0
 
 
 def test_harm_is_undone_at_once_and_people_are_told() -> None:
@@ -288,9 +266,6 @@ def test_a_value_that_is_none_of_those_named_runs_nothing() -> None:
 
 # --- checks within steps ----------------------------------------------------------------------------------------------
 
-OTHER = {"other": {"action": "prometheus.query", "with": {"service": "metrics", "query": "other"}}}
-RISKS = {"risk": {"action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}}}
-
 
 @pytest.mark.parametrize(("other", "did"), [(5.0, 1), (1.0, 0), (None, 0)])
 def test_a_check_that_only_a_step_names_is_read_for_it(other: float | None, did: int) -> None:
@@ -313,22 +288,6 @@ def test_the_answer_of_a_check_may_stand_in_a_request() -> None:
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
-
-
-def before_open(**step: Any) -> Any:
-    reading = {"id": "feeds", "action": "prometheus.query", "with": {"service": "metrics", "query": "risk"}, **step}
-    return own(a_runbook(runbook="before-open", match=None, target="before-open", checks=None, verify=None,
-                         schedule={"cron": "0 * * * *"}, steps=[reading]))  # fmt: skip
-
-
-def armed(stage: Stage) -> int:
-    """Arm the schedules as the start of the server does; answers when the first one comes due, in µs from now."""
-    stage._submit(lambda desk: lambda shelf: ArmSchedules(desk.new_id(), shelf))
-    (runbook,) = stage.scene.rules.runbooks.values()
-    assert runbook.schedule is not None
-    due = next_after(runbook.schedule, stage.clock())
-    assert due is not None
-    return due - stage.clock()
 
 
 def test_a_schedule_reads_tells_and_wakes_nobody_when_all_is_well() -> None:

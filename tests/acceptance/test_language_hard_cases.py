@@ -13,16 +13,8 @@ from responder.loader import load_rules
 from responder.recorded import Cause, Result
 from responder.scopes import InForce
 from responder.timing import SECOND
+from tests.acceptance.language_parts import HARM, OTHER, RISKS, UNDO, around, harming, sequence
 from tests.acceptance.stage import CATALOGUE, RISK, Stage, alert, halting, own, playing, risky, unverified
-from tests.acceptance.test_language import (
-    HARM,
-    OTHER,
-    RISKS,
-    UNDO,
-    around,
-    harming,
-    sequence,
-)
 from tests.builders import a_runbook, call_step, cut_step
 
 APPROVED = {**UNDO, "approval": "risk-manager"}

@@ -10,7 +10,7 @@ from responder.errors import Rejected
 from responder.manual_runs import Doing, StartByHand, input_problems
 from responder.recorded import Answer, Cause, Result, StepStatus
 from responder.scopes import pause_name
-from tests.acceptance.by_hand_parts import Desk, by_hand, reasons
+from tests.acceptance.desk import Desk, by_hand, reasons
 from tests.acceptance.stage import RISK, alert, halting, own, playing, risky, unverified
 from tests.builders import a_runbook, call_step, cut_step
 

@@ -7,7 +7,7 @@ import pytest
 from responder.commands import pending_approval
 from responder.recorded import Result
 from responder.schedules import ArmSchedules
-from tests.acceptance.by_hand_parts import Desk
+from tests.acceptance.desk import Desk
 from tests.acceptance.machines import LOOKING
 from tests.acceptance.stage import Stage, playing
 from tests.acceptance.test_ladders import loaded

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from responder.choices import choices
 from responder.errors import Rejected
+from responder.policies import Policy
 from responder.recorded import Cause
 from responder.timing import HOUR, MINUTE
+from tests.acceptance.language_parts import around
 from tests.acceptance.stage import RISK, Stage, own, playing, risky
-from tests.acceptance.test_language import around
 from tests.builders import a_runbook, an_alert, call_step
 
 SHUT = around(3, 5)
@@ -127,3 +129,45 @@ def test_it_needs_a_reason_and_hours_that_are_shut() -> None:
         stage.at("4:00:00")
         with pytest.raises(Rejected, match="lets it act now"):
             lets(stage)
+
+
+# --- the entry in Slack -----------------------------------------------------------------------------------------------
+
+
+def offered(stage: Stage) -> bool:
+    """Whether Slack's menu has the entry now."""
+    return any(choice.verb == "override" for choice in choices(stage.incident, Policy()))
+
+
+@pytest.mark.parametrize("otherwise", ["deny", "wait"])
+def test_it_is_offered_while_its_hours_hold_it_back_and_not_once_it_was_let_through(otherwise: str) -> None:
+    with shut(otherwise) as stage:
+        refused(stage)
+        assert offered(stage)
+        lets(stage)
+        assert not offered(stage)
+        stage.at("3:00")
+        assert [path for _, path in stage.did] == ["/api/orders"]
+        assert not offered(stage)
+
+
+@pytest.mark.parametrize("otherwise", ["deny", "wait"])
+def test_it_is_offered_anew_when_its_time_was_over_before_it_could_act(otherwise: str) -> None:
+    with shut(otherwise) as stage:
+        risky(stage)
+        stage.pauses()
+        stage.fires(RISK)
+        stage.at("1:00")
+        assert not offered(stage), "the pause holds it back"
+        lets(stage, lasts=MINUTE)
+        stage.at("2:30")
+        stage.resumes()
+        stage.at("3:00")
+        assert stage.did == []
+        assert offered(stage)
+
+
+def test_it_is_not_offered_where_its_hours_ask_people() -> None:
+    with shut("ask") as stage:
+        refused(stage)
+        assert not offered(stage)

@@ -10,7 +10,7 @@ from responder import facts as f
 from responder.errors import Rejected
 from responder.manual_runs import StartByHand
 from responder.timing import HOUR
-from tests.acceptance.by_hand_parts import Desk, by_hand, reasons
+from tests.acceptance.desk import Desk, by_hand, reasons
 from tests.acceptance.stage import START, own, playing, risky
 from tests.builders import a_runbook, call_step
 

@@ -12,30 +12,16 @@ import pytest
 
 from responder.cli import run
 from responder.sources import shipped_rules
+from tests.acceptance.replay_parts import EXAMPLE, flat, kinds, payload, replayed
 from tests.builders import ALERT, a_runbook, call_step
 
-EXAMPLE = str(shipped_rules() / "edge-risk" / "_responder.example.yaml")
 # The ladder of a night is not the ladder of office hours: a story says when it begins.
 OFFICE, NIGHT = ["--at", "2026-11-27T15:00:00Z"], ["--at", "2026-11-28T23:00:00Z"]
 LABELS = [f"{name}={value}" for name, value in ALERT.items() if name != "alertname"]
 
 
-def replayed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
-    status = run(["replay", "--config", EXAMPLE, "--json", *words])
-    return status, json.loads(capsys.readouterr().out)
-
-
 def breach(capsys: pytest.CaptureFixture[str], assume: str, at: Sequence[str] = OFFICE) -> tuple[int, Any]:
     return replayed(capsys, *at, "--assume", assume, "--alert", "VaRBreach", *LABELS)
-
-
-def payload(path: Path, *alerts: dict[str, Any]) -> str:
-    path.write_text(json.dumps({"version": "4", "alerts": list(alerts)}))
-    return str(path)
-
-
-def kinds(told: Any) -> list[str]:
-    return [event["kind"] for event in told["incidents"][0]["events"]]
 
 
 def test_fixed_it_ends_well_and_pages_nobody(capsys: pytest.CaptureFixture[str]) -> None:
@@ -363,11 +349,6 @@ WRONG = {
 def test_wrong_use_is_said_with_its_cure_and_status_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["replay", *words.split()]) == 2
     assert WRONG[words] in flat(capsys.readouterr().err)
-
-
-def flat(text: str) -> str:
-    """Without the frame and the line breaks of the terminal."""
-    return " ".join(text.replace("│", " ").split())
 
 
 def test_a_runbook_that_asks_for_approval_is_told_to_its_end(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from responder.cli import run
-from tests.acceptance.test_replay import EXAMPLE, flat, kinds, payload, replayed
+from tests.acceptance.replay_parts import EXAMPLE, flat, kinds, payload, replayed
 from tests.builders import ALERT, a_runbook, call_step
 
 # --- when it begins ---------------------------------------------------------------------------------------------------

@@ -19,10 +19,12 @@ from responder.differences import Played, compare
 from responder.recordings import Recording
 from responder.rules import Rules
 from responder.tales import Tale
-from responder.timing import HOUR, format_time
+from responder.timing import MINUTE, format_time
 from tests.acceptance.stage import ALERT, RISK, START, Stage, breach, own, playing, risky, shipped, templates
 from tests.builders import a_runbook, call_step, cut_step
 
+HORIZON = 70 * MINUTE
+"""The last level is told after an hour; later only the same reminder comes again and again."""
 PROBE = {"probe": {"path": "/api/status", "expect": 'body.trading == "halted"'}}
 
 
@@ -127,7 +129,7 @@ def really(case: Case, rules: Rules, config: Config) -> tuple[Tale, ...]:
     with playing((rules, config)) as stage:
         case.world(stage)
         stage.fires(case.labels)
-        stage.advance(2 * HOUR)
+        stage.advance(HORIZON)
         return tuple(stage.tales())
 
 
@@ -138,5 +140,5 @@ def simulated(case: Case, rules: Rules, config: Config) -> tuple[Tale, ...]:
     alert = {"status": "firing", "labels": case.labels, "startsAt": format_time(START)}
     recording = Recording("alert", START, json.dumps({"version": "4", "alerts": [alert]}).encode())
     stage = rehearsal.Stage(config, templates().render, rules)
-    plot = rehearsal.plot_of([recording], script, Assumption.UNFIXED, 2 * HOUR, [stage], START)
+    plot = rehearsal.plot_of([recording], script, Assumption.UNFIXED, HORIZON, [stage], START)
     return rehearsal.rehearse(plot, stage).tales

@@ -11,8 +11,8 @@ from responder.errors import BadRules
 from responder.recorded import Result
 from responder.schedules import ArmSchedules, StartScheduled
 from responder.timing import SECOND
+from tests.acceptance.language_parts import armed, around, before_open
 from tests.acceptance.stage import alert, halting, own, playing
-from tests.acceptance.test_language import armed, around, before_open
 from tests.builders import a_runbook, call_step
 
 LOOK = {"id": "look", "manual": "look at the feeds"}

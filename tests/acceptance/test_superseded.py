@@ -9,9 +9,9 @@ import pytest
 from responder import facts as f
 from responder.incident import Incident, Run
 from responder.recorded import Result
+from tests.acceptance.catalogues import loaded
+from tests.acceptance.cluster_parts import DOWN, ERRORS, NSE, RESTARTED, acted, measured, of, running
 from tests.acceptance.stage import START, Stage, own, playing, shown, unverified
-from tests.acceptance.test_cluster_runbooks import DOWN, ERRORS, NSE, RESTARTED, acted, measured, of, running
-from tests.acceptance.test_ladders import loaded
 from tests.builders import an_alert, call_step
 
 LOCK = "lock:risk-api/kelly_fraction"

@@ -67,6 +67,8 @@ class Model:
     """When somebody was paged last: it begins again no sooner after that either."""
     _repeats: int = 0
     _has: Word | None = None
+    _answered: int = 0
+    """How many pages had been told when somebody last said that they have it."""
     _until: int = ENDLESS
     _taken: bool = False
     _closed: bool = False
@@ -147,7 +149,7 @@ class Model:
 
     def _hear_ack(self, word: Word) -> None:
         same = self._has is not None and self._has.verb == "ack" and self._has.actor == word.actor
-        if not same:
+        if not same or len(self.told) > self._answered:
             self._hold(word, word.at + self._ladder.acknowledgement)
 
     def _hear_snooze(self, word: Word) -> None:
@@ -160,7 +162,7 @@ class Model:
         """Somebody has it: the clock stands still."""
         if self._since is not None:
             self._counted += word.at - self._since
-        self._has, self._until, self._since = word, until, None
+        self._has, self._until, self._since, self._answered = word, until, None, len(self.told)
 
     def _hear_escalate(self, word: Word) -> None:
         untold = [i for i in range(len(self._ladder.levels)) if i not in self._done]
@@ -170,7 +172,7 @@ class Model:
             self.refused.append(word.at)
 
     def _hear_takeover(self, word: Word) -> None:
-        self._taken = True
+        self._taken, self._answered = True, len(self.told)
 
     def _hear_resolve(self, word: Word) -> None:
         self._closed = True

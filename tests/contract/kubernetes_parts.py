@@ -23,6 +23,8 @@ RUNBOOK = Runbook(runbook="trading-system-down", title="Trading is down", target
 APP = "deployment/trading-app"
 KINDS = {"deployment": "deployments", "statefulset": "statefulsets", "daemonset": "daemonsets"}
 KEY = "inc1.run1.restart.1"
+SCALE, RESTART = "kubernetes.scale", "kubernetes.rollout_restart"
+ENV, MAP = "kubernetes.set_env", "kubernetes.configmap_patch"
 
 
 async def _no_wait(_seconds: float) -> None:
@@ -107,3 +109,7 @@ def container(cluster: Cluster, kind: str = "deployment") -> Any:
 def image(cluster: Cluster, kind: str = "deployment") -> str:
     """The container's image, without the registry."""
     return str(container(cluster, kind)["image"]).rpartition("/")[2]
+
+
+def a_pod(cluster: Cluster) -> Any:
+    return min(cluster.of("pods"), key=lambda tree: str(tree["metadata"]["name"]))["metadata"]

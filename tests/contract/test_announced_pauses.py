@@ -9,8 +9,8 @@ from responder.app import App
 from responder.records import ScopeRow, Writes
 from responder.scopes import PAUSE, Pause, pause_name
 from responder.timing import HOUR, SECOND
-from tests.contract.test_audit import Puts, announcing, without_time
-from tests.contract.test_heartbeat import Time, built
+from tests.contract.announcing_parts import Puts, announcing, without_time
+from tests.contract.app_parts import Time, built
 
 
 async def paused(app: App, time: Time, scope: str, until: int | None) -> None:

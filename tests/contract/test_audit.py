@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import PrivateAttr
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -21,9 +18,8 @@ from responder.app import CATALOGUE, App
 from responder.commands import Command, SetPause
 from responder.config import read_config
 from responder.connections import open_transport
-from responder.contracts import Message, Notifier
 from responder.draft import Draft
-from responder.engine.announcer import WAITS, Announcer, chats
+from responder.engine.announcer import WAITS, chats
 from responder.engine.audit import EVERY, FRESH, STUCK
 from responder.engine.heartbeat import AGAIN, Pinged, Pings
 from responder.environment import Environment
@@ -35,22 +31,9 @@ from responder.loader import load_rules
 from responder.records import Change, Keys, Lane, MessageRow, ScopeRow, State, TimerRow, Writes
 from responder.scopes import PAUSE, Pause, pause_name
 from responder.timing import MINUTE, SECOND
-from tests.contract.test_heartbeat import START, Time, built, incidents
+from tests.contract.announcing_parts import Chat, Puts, announcing, without_time
+from tests.contract.app_parts import START, Time, built, incidents
 from tests.fakes.server import FakeServer
-
-
-@dataclass(frozen=True)
-class Puts:
-    """An operation that writes what the test says."""
-
-    id: str
-    writes: Writes
-
-    def reads(self) -> Keys:
-        return Keys()
-
-    def apply(self, state: State) -> Change[None]:
-        return Change(self.writes, None)
 
 
 async def audited(app: App, time: Time, after: int = 0) -> tuple[str, ...]:
@@ -327,41 +310,6 @@ async def test_a_call_that_fails_is_counted_told_without_the_address_and_tried_a
 
 
 # --- announcements ----------------------------------------------------------------------------------------------------
-
-
-class Chat(Notifier):
-    """A chat that keeps what it is told, after it has raised what the test says."""
-
-    kind: str = "chat"
-    _said: list[str] = PrivateAttr(default_factory=list)
-    _raises: list[Exception] = PrivateAttr(default_factory=list)
-    _hangs: bool = PrivateAttr(default=False)
-
-    async def send(self, message: Message) -> str:
-        if self._hangs:
-            await asyncio.Event().wait()
-        if self._raises:
-            raise self._raises.pop(0)
-        self._said.append(message.text)
-        return ""
-
-
-@asynccontextmanager
-async def announcing(app: App, waits: list[float] | None = None) -> AsyncIterator[tuple[Announcer, Chat]]:
-    """An announcer whose default policy's one chat is the test's."""
-
-    async def sleep(seconds: float) -> None:
-        if waits is not None:
-            waits.append(seconds)
-
-    chat = Chat()
-    announcer = Announcer(app.desk, "responder", {"console": chat}, sleep)
-    yield announcer, chat
-    await announcer.stop()
-
-
-def without_time(lines: Iterable[str]) -> list[str]:
-    return [line[12:] for line in lines]
 
 
 async def switch_pause(app: App, time: Time, reason: str, *, paused: bool) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from responder import facts as f
+from responder import story
 from responder.incident import Incident
 from responder.recorded import Cause, Result, Trigger
-from tests.builders import opened, started, told
+from responder.timing import HOUR
+from tests.builders import T0, opened, started, told
 from tests.contract.slack_parts import LEVEL, PAGED, TEMPLATES, a_room, root, shown, values
 from tests.fakes.slack_limits import mentioned
 from tests.hostile_values import HOSTILE
@@ -37,6 +39,13 @@ async def test_slack_says_who_began_it_and_why() -> None:
     assert not any("NO SEVERITY" in line or "Nobody has it" in line for line in said)
 
 
+def test_whom_it_concerns_without_following_it_reads_it_too() -> None:
+    reminder = f.StillOpen(number=1, lasted=HOUR)
+    event = f.Event(id="e1", incident="i1", seq=9, at=T0 + HOUR, actor="responder", fact=reminder)
+    assert "Still open after 1h 00m · by hand, " in story.sentence(event, begun(), TEMPLATES.render)
+    assert story.plain_state(begun(), T0).startswith("[by hand] Hot reload: ")
+
+
 async def test_slack_names_her_also_where_she_gave_no_reason() -> None:
     assert "👤 *anna* began it" in await slack(begun(why=""))
 
@@ -45,6 +54,12 @@ async def test_when_it_goes_wrong_it_is_said_that_nobody_has_it() -> None:
     said = await slack(begun(FAILED, LEVEL, PAGED))
     assert f"👤 *anna* began it: {WHY}" in said
     assert "👤 *Nobody has it yet* · paged: first" in said
+
+
+async def test_what_a_schedule_begins_says_so_where_an_alert_has_its_severity() -> None:
+    said = await slack(told(opened(trigger=Trigger.SCHEDULE, severity=None), started(cause=Cause.SCHEDULE)))
+    assert said[1].startswith("*BY SCHEDULE* · open for")
+    assert not any("began it" in line for line in said)
 
 
 async def test_an_alert_without_a_severity_says_so_still() -> None:

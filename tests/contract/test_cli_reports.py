@@ -18,8 +18,8 @@ from responder.samples import journal
 from responder.scopes import PAUSE
 from responder.timing import HOUR, SECOND
 from responder.web.shapes import details, told
+from tests.contract.cli_parts import served
 from tests.contract.store_operations import Does
-from tests.contract.test_cli import served
 from tests.contract.web_parts import START, alert, notification, serving
 
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ from tests.fakes.receiver import FakeReceiver
 from tests.fakes.slack import TOKEN, FakeSlack
 from tests.fakes.smtp import FakeSmtp
 from tests.hostile_values import HOSTILE
-from tests.unit.test_story import SAMPLES, incident
+from tests.unit.story_parts import SAMPLES, incident
 
 MENTIONED = [
     {"name": "L1", "after": 0, "page": "first", "mention": ["S012DESK"]},
@@ -148,20 +149,21 @@ class Timeline:
     runbooks: tuple[Mapping[str, Any], ...]
     policy: Mapping[str, Any] = field(default_factory=dict)
 
-    def sent(self, notifiers: Mapping[str, Notifier]) -> list[Sent]:
-        """What it led to, with these notifiers composing."""
+    def sent(self, pager: str) -> list[Sent]:
+        """What it led to, in every chat and in pagers of this kind."""
         rules, config = own(*self.runbooks, **{**LADDER, **self.policy})
-        rules = replace(rules, policies={name: _moving(policy) for name, policy in rules.policies.items()})
-        composing = config.model_copy(update={"notifiers": {**config.notifiers, **notifiers}})
-        with playing((rules, composing)) as stage:
+        rules = replace(rules, policies={name: _everywhere(policy) for name, policy in rules.policies.items()})
+        composing = {**config.notifiers, **{kind: COMPOSING[kind] for kind in CHATS}}
+        composing |= dict.fromkeys(PAGERS, COMPOSING[pager])
+        with playing((rules, config.model_copy(update={"notifiers": composing}))) as stage:
             self.script(stage)
             return list(stage.sent)
 
 
-def _moving(policy: Policy) -> Policy:
-    """Each level moves the pager's incident, which a rule set may say only of pagers that can."""
+def _everywhere(policy: Policy) -> Policy:
+    """Told in every chat; each level moves the pager's incident, which a rule set may say only of pagers that can."""
     levels = (level.model_copy(update={"escalation_policy": "PRISK"}) for level in policy.levels)
-    return policy.model_copy(update={"levels": tuple(levels)})
+    return policy.model_copy(update={"levels": tuple(levels), "chat": CHATS})
 
 
 TIMELINES = (
@@ -246,7 +248,15 @@ COMPOSING: dict[str, Notifier] = {
     "pagerduty": PagerDuty(routing_key=secret(KEY), api_token=secret(PAGER_TOKEN), from_email=SENDER),
     "opsgenie": Opsgenie(key=secret(GENIE_KEY)),
 }
+CHATS = ("slack", "email", "webhook")
 PAGERS = ("first", "second", "boss")
+
+
+@cache
+def told_in(timeline: str, pager: str) -> tuple[Sent, ...]:
+    """What a timeline led to: played once, and then sent to each kind of destination."""
+    (found,) = [one for one in TIMELINES if named(one) == timeline]
+    return tuple(found.sent(pager))
 
 
 async def deliver(notifier: Notifier, told: list[Sent], now: Now | None = None) -> set[str]:
@@ -287,17 +297,17 @@ def _kind(event: Event | None) -> str:
 @pytest.mark.parametrize("kind", ["slack", "email", "webhook"])
 async def test_a_chat_takes_every_message(kind: str, timeline: Timeline) -> None:
     # In a thread, because virtual time has an event loop of its own.
-    told = await asyncio.to_thread(timeline.sent, {"room": COMPOSING[kind]})
+    told = await asyncio.to_thread(told_in, named(timeline), "pagerduty")
     now = Now()
     async with chat(kind, now) as notifier:
-        kinds = await deliver(notifier, [one for one in told if one.destination == "room"], now)
+        kinds = await deliver(notifier, [one for one in told if one.destination == kind], now)
     assert kinds == {"root", "thread"}
 
 
 @pytest.mark.parametrize("timeline", TIMELINES[1:], ids=named)
 @pytest.mark.parametrize("kind", ["pagerduty", "opsgenie"])
 async def test_a_pager_takes_every_message(kind: str, timeline: Timeline) -> None:
-    told = await asyncio.to_thread(timeline.sent, dict.fromkeys(PAGERS, COMPOSING[kind]))
+    told = await asyncio.to_thread(told_in, named(timeline), kind)
     async with pager(kind) as notifier:
         kinds = await deliver(notifier, [one for one in told if one.destination in PAGERS])
     assert "page" in kinds

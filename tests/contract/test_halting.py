@@ -9,7 +9,7 @@ from pathlib import Path
 from responder.app import App
 from responder.engine.halting import EVERY
 from responder.timing import SECOND
-from tests.contract.test_heartbeat import Time, built
+from tests.contract.app_parts import Time, built
 
 
 async def looked(app: App, time: Time) -> str | None:

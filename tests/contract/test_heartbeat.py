@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +13,16 @@ import pytest
 
 from responder import facts as f
 from responder.alert import Limits, parse_notification
-from responder.app import CATALOGUE, App, build
+from responder.app import App
 from responder.commands import Command
-from responder.config import load_config
 from responder.engine.heartbeat import Heartbeats
 from responder.errors import BadConfig
 from responder.heartbeats import FLUSH, SCOPE, Hearing
 from responder.incident import Incident
 from responder.timing import MINUTE, SECOND, format_time
+from tests.contract.app_parts import EXPECT, START, Time, built, incidents
 
-START = 1_800_000_000 * SECOND
-EXPECT = """heartbeats: {expect: [{name: prometheus-a, match: ['alertname="Watchdog"'], within: 5m}]}"""
 WATCHDOG = {"alertname": "Watchdog", "severity": "none"}
-
-
-class Time:
-    """The store's clock, moved by the test."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> int:
-        return self.now
-
-
-@asynccontextmanager
-async def built(folder: Path, time: Time, more: str = EXPECT) -> AsyncIterator[App]:
-    """The program on a file of its own, with no loop running: the test calls each pass."""
-    path = folder / "responder.yaml"
-    path.write_text(f"store: sqlite:///{folder}/responder.db\n{more}\n")
-    app = await build(load_config(path, CATALOGUE, {}), {}, time)
-    try:
-        yield app
-    finally:
-        await app.store.close()
 
 
 def payload(labels: Mapping[str, str], *, firing: bool = True) -> Mapping[str, Any]:
@@ -74,10 +49,6 @@ async def look(app: App, time: Time, after: int) -> None:
     """So much later, one pass."""
     time.now += after
     await app.health.heartbeats.work(time.now)
-
-
-async def incidents(app: App) -> list[Incident]:
-    return [row.fold for row in await app.store.incidents()]
 
 
 async def facts(app: App, incident: Incident, kind: type[Any]) -> list[Any]:

@@ -10,12 +10,10 @@ import pytest
 from responder.errors import Permanent, Temporary
 from responder.recorded import Outcome, ProbeAnswer
 from responder.workloads import selects
-from tests.contract.kubernetes_parts import APP, container, standing, trading_app
+from tests.contract.kubernetes_parts import APP, ENV, MAP, SCALE, a_pod, container, standing, trading_app
 from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_objects import autoscaler, budget, config_map
 from tests.fakes.kubernetes_requests import Fault
-
-UNDO, SCALE, RESTART = "kubernetes.rollout_undo", "kubernetes.scale", "kubernetes.rollout_restart"
 
 
 @pytest.fixture
@@ -145,10 +143,6 @@ async def test_an_undo_never_overwrites_a_later_change(cluster: Cluster) -> None
 # --- pods -------------------------------------------------------------------------------------------------------------
 
 
-def a_pod(cluster: Cluster) -> Any:
-    return min(cluster.of("pods"), key=lambda tree: str(tree["metadata"]["name"]))["metadata"]
-
-
 @pytest.mark.parametrize("action", ["kubernetes.delete_pod", "kubernetes.evict"])
 async def test_a_pod_is_taken_away_and_its_successor_is_not(cluster: Cluster, action: str) -> None:
     cluster.add("poddisruptionbudgets", budget("trading-app", 1))
@@ -271,8 +265,6 @@ def test_a_label_selector_takes_what_kubernetes_takes(selector: Any, taken: bool
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
-
-ENV, MAP = "kubernetes.set_env", "kubernetes.configmap_patch"
 
 
 async def test_a_variable_is_removed_and_put_back_and_the_others_stay(cluster: Cluster) -> None:

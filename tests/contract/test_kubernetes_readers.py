@@ -9,8 +9,7 @@ import pytest
 from responder.recorded import Outcome
 from responder.timing import parse_time
 from responder.wall_clock import wall_clock
-from tests.contract.kubernetes_parts import APP, KINDS, Desk, releases, standing, trading_app
-from tests.contract.test_kubernetes_changes import ENV, RESTART, a_pod
+from tests.contract.kubernetes_parts import APP, ENV, KINDS, RESTART, Desk, a_pod, releases, standing, trading_app
 from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_objects import autoscaler, event
 from tests.fakes.kubernetes_requests import Fault

@@ -5,28 +5,25 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
-import psycopg
 import pytest
 
 from responder.actions import ACTIONS
 from responder.connections import Connections, open_transport
-from responder.contracts import Secret
 from responder.errors import Permanent, Temporary, Unknown
 from responder.perform import Ended, Performer
 from responder.postgres_connections import LibraryWire, PostgresConnection, SqlCall, _settings
 from responder.recorded import Effect, Outcome, Plan, ProbeAnswer
-from responder.runbook import Runbook, Step
+from responder.runbook import Step
 from responder.services import PostgresService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
+from tests.contract.postgres_parts import PASSWORD, RUNBOOK, Sessions, _no_wait, user
 from tests.fakes.proxy import Fault, FaultProxy, How, Line, Point
 from tests.servers import Postgres, free_port
 
-PASSWORD = "s3cret-sql-password"
-RUNBOOK = Runbook(runbook="slow", title="Slow", target="db")
 LIMITS = {"users": ["reporting"], "spared": ["order-entry", "oms*"], "older_than": "1s"}
 
 
@@ -48,51 +45,6 @@ def sessions(server: Postgres) -> Iterator[Sessions]:
         yield Sessions(server, stack)
 
 
-class Sessions:
-    """Other people's sessions."""
-
-    def __init__(self, server: Postgres, stack: ExitStack) -> None:
-        self.server = server
-        self._stack = stack
-
-    def open(self, user: str, application: str, query: str = "SELECT pg_sleep(300) -- 'secret 4711'") -> int:
-        """A session that runs `query`; answers its pid, once it is seen to run."""
-        return self._stack.enter_context(self._open(user, application, query))
-
-    @contextmanager
-    def _open(self, user: str, application: str, query: str) -> Iterator[int]:
-        where = {"host": "127.0.0.1", "port": self.server.port, "user": user, "dbname": "postgres"}
-        other = psycopg.connect(**where, application_name=application, autocommit=True)  # type: ignore[arg-type]
-        pid = other.info.backend_pid
-        try:
-            other.pgconn.send_query(query.encode())
-            self._old(pid)
-            yield pid
-        finally:
-            other.close()
-            with psycopg.connect(self.server.url(), autocommit=True) as admin:
-                admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-
-    def _old(self, pid: int) -> None:
-        """Waits, in the server, until it is seen to run for a second."""
-        found = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND now() - COALESCE(query_start, now()) > '1s'"
-        with psycopg.connect(self.server.url(), autocommit=True) as admin:
-            while admin.execute(found, (pid,)).fetchone() == (0,):
-                admin.execute("SELECT pg_sleep(0.1)")
-
-    def alive(self, pid: int) -> bool:
-        """Whether its session is there and runs something."""
-        with psycopg.connect(self.server.url(), autocommit=True) as admin:
-            found = admin.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone()
-        return found == ("active",)
-
-
-def user(server: Postgres, name: str = "responder", password: str = PASSWORD, **fields: Any) -> PostgresService:
-    secret = Secret("env DB_PASSWORD", lambda: password)
-    given = {"url": server.url().replace("postgres@", ""), "username": name, "password": secret, "tls": "off"}
-    return PostgresService.model_validate({**given, **fields})
-
-
 class Doing:
     """The whole way of a step, as the responder goes it."""
 
@@ -111,10 +63,6 @@ class Doing:
 
     async def probe(self, plan: Plan) -> ProbeAnswer:
         return (await self.performer.probe(self.action, plan, 10 * SECOND)).answer
-
-
-async def _no_wait(_seconds: float) -> None:
-    raise AssertionError("nothing here waits")
 
 
 async def read(service: PostgresService, action: str, **with_: Any) -> Ended:

@@ -20,7 +20,7 @@ from responder.cli.recorded import from_paths, from_server, moment_of
 from responder.recordings import Recording
 from responder.timing import HOUR, MINUTE, SECOND
 from responder.wall_clock import wall_clock
-from tests.contract.test_cli import Desk, served
+from tests.contract.cli_parts import Desk, served
 from tests.contract.web_parts import START, alert, notification
 
 

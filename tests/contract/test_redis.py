@@ -20,16 +20,15 @@ from responder.errors import Permanent, Temporary, Unknown
 from responder.perform import Ended, Performer
 from responder.recorded import Outcome
 from responder.redis_connections import LibraryWire, NoAnswer, RedisCall, RedisConnection
-from responder.runbook import Runbook, Step
+from responder.runbook import Step
 from responder.services import RedisService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
+from tests.contract.redis_parts import PASSWORD, RUNBOOK, user
 from tests.servers import Certificates, Redis, free_port
 
-PASSWORD = "s3cret-redis-password"
 RIGHTS = "+exists +getrange +hlen +hgetall +hmget +xrevrange +info +slowlog|get +latency|history +client|list"
 """Those that the pages of the actions name, and no more."""
-RUNBOOK = Runbook(runbook="redis-latency", title="Redis is slow", target="redis")
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +46,6 @@ def data(server: Redis) -> Iterator[redis.Redis]:
         client.slowlog_reset()
         client.execute_command("LATENCY", "RESET")
         yield client
-
-
-def user(server: Redis, password: str = PASSWORD, **fields: Any) -> RedisService:
-    secret = Secret("env REDIS_PASSWORD", lambda: password)
-    return RedisService.model_validate({"url": server.url, "username": "responder", "password": secret, **fields})
 
 
 async def read(service: RedisService, action: str, **with_: Any) -> Ended:

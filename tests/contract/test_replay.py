@@ -9,7 +9,7 @@ import pytest
 
 from responder.cli import driving
 from responder.sources import shipped_rules
-from tests.contract.test_cli import Desk, served
+from tests.contract.cli_parts import Desk, served
 
 EXAMPLE = str(shipped_rules() / "edge-risk" / "_responder.example.yaml")
 

@@ -19,7 +19,7 @@ import pytest
 
 from responder.runbook import Runbook
 from responder.selectors import unscoped
-from tests.acceptance.test_ladders import loaded
+from tests.acceptance.catalogues import loaded
 from tests.provision import find
 
 REQUESTS = {

@@ -266,6 +266,19 @@ class Stuck:
         return Change(Writes(), None)
 
 
+async def test_slack_is_answered_in_time_and_the_window_opens_when_it_does(tmp_path: Path) -> None:
+    async with desk(tmp_path, patience=0.05) as (office, slack):
+        slack.held = asyncio.Event()
+        opening = payload(await token(office), "otto", slack.answer_to, trigger_id=slack.trigger())
+        async with asyncio.timeout(20):
+            answer = await post(office, form(opening))
+            assert (answer.status_code, answer.content, slack.views) == (200, b"", [])
+        slack.held.set()
+        await office.presses.stop(5.0)
+        assert len(slack.views) == 1
+        assert slack.answers == []
+
+
 async def test_a_form_that_takes_long_closes_and_what_became_of_it_is_told(tmp_path: Path) -> None:
     async with desk(tmp_path, patience=0.05) as (office, slack):
         answer_to = slack.answer_to

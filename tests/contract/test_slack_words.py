@@ -13,7 +13,7 @@ from responder.choices import choices
 from responder.contracts import Message
 from responder.incident import Due
 from responder.notifiers.slack import Slack
-from responder.recorded import Effect, Outcome, StepStatus
+from responder.recorded import Answer, Effect, Outcome, Result, StepStatus, Verdict
 from responder.timing import MINUTE, SECOND
 from tests.builders import T0, a_plan, ended, fired, intended, opened, told
 from tests.contract.slack_parts import (
@@ -64,6 +64,37 @@ async def test_a_step_that_waits_says_for_what_and_how_often_it_has_looked() -> 
         assert "⏳ rollout of deployment/oms in prod · not yet, tried 3 of 9: value.done false" in shown(
             server.roots[0].blocks
         )
+
+
+async def test_what_its_hours_refuse_is_said_to_be_refused_and_not_to_be_stopped_by_somebody() -> None:
+    refused = f.RunEnded(run=1, result=Result.CANCELLED, why="refused: session is closed until 17:00 UTC")
+    stopped = f.RunEnded(run=1, result=Result.CANCELLED, why="stopped by anna")
+    async with a_room() as (_, room):
+        assert "⛔ *Refused*: session is closed until 17:00 UTC" in read(room, root(room, told(*beginning(), refused)))
+        said = read(room, root(room, told(*beginning(), stopped)))
+        assert "⏹️ *Stopped*: stopped by anna" in said
+        assert "▫️ cut · not reached" in said
+
+
+async def test_where_there_are_no_buttons_the_command_that_lets_it_act_is_named() -> None:
+    shut = Verdict(gate="calendar", answer=Answer.WAIT, reason="session is closed", until=NOW + MINUTE)
+    waits = f.Waiting(run=1, step="cut", verdicts=(shut,), until=NOW + MINUTE)
+    async with a_room(signing_secret=None) as (_, room):
+        assert "`responder override i1 --reason …` · " in read(room, root(room, told(*beginning(), waits)))
+        assert "responder override" not in read(room, root(room, told(*beginning())))
+    async with a_room() as (_, room):
+        said = read(room, root(room, told(*beginning(), waits)))
+        assert "Override hours…" in said
+        assert "responder override" not in said
+
+
+async def test_a_step_that_will_not_be_reached_any_more_is_not_said_to_be_to_do() -> None:
+    async with a_room() as (_, room):
+        assert "▫️ cut · to do" in read(room, root(room, told(*beginning())))
+        verified = told(*beginning(), f.Verifying(run=1))
+        assert "▫️ cut · not reached" in read(room, root(room, verified))
+        asked = told(*beginning(), ASKED, f.RunEnded(run=1, result=Result.CANCELLED, why="refused: nobody approved"))
+        assert "✋ cut · not reached" in read(room, root(room, asked))
 
 
 async def test_who_opens_the_channel_sees_what_it_is_whether_it_helped_who_has_it_and_what_comes() -> None:

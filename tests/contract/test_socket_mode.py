@@ -331,8 +331,11 @@ async def test_the_program_connects_and_a_reload_follows_the_configuration(
         await app.start()
         try:
             await slack.until(lambda: len(slack.links) == 1)
+            (before,) = app.presses.slacks
             environ["APP"] = "xapp-next"
             await app.reload()
+            (after,) = app.presses.slacks
+            assert (after.channel, after is before) == ("C1", False), "windows are opened by today's notifiers"
             await slack.until(lambda: slack.opened == [APP_TOKEN, "xapp-next"] and len(slack.links) == 1)
             path.write_text(f"{head}notifiers:\n  chat: {{{told}}}\n")
             await app.reload()

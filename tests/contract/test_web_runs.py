@@ -20,7 +20,7 @@ from responder.simulate import sleep
 from tests.acceptance.stage import own
 from tests.acceptance.world import World
 from tests.builders import a_runbook, call_step, cut_step
-from tests.contract.test_cli import Desk, Ran, served
+from tests.contract.cli_parts import Desk, Ran, served
 from tests.contract.web_parts import START, Office, serving
 
 PROBE = {"probe": {"path": "/api/status", "expect": 'body.trading == "halted"'}}

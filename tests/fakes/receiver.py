@@ -79,7 +79,7 @@ INCIDENT = {
     "id", "seq", "labels", "title", "impact", "target", "severity", "runbook", "mode", "status", "light", "opened_at",
     "closed_at", "closed_why", "result", "why", "urgent", "problems", "alerts", "alerts_total", "firing", "runs",
     "next", "coming", "approval", "snoozed", "storm", "storm_of", "unsettled", "owner", "begun", "paged", "replay",
-    "links",
+    "urgency", "links",
 }  # fmt: skip
 RUN = {"number", "runbook", "mode", "cause", "phase", "result", "why", "waits_until", "waits_why", "steps", "evidence"}
 STEP = {"id", "status", "text", "why", "took", "attempts", "waits"}

@@ -48,6 +48,8 @@ class FakeSlackApp:
         self.asked: list[str] = []
         """The token of each window that was asked for, refused ones too."""
         self.url = ""
+        self.held: asyncio.Event | None = None
+        """Windows open when it is set."""
         self._triggers: dict[str, str] = {}
         self._view_troubles: deque[str] = deque()
         self._refusals: deque[str] = deque()
@@ -182,6 +184,8 @@ class FakeSlackApp:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         await self._note(lambda: self.asked.append(token))
         body = await request.json()
+        if self.held is not None:
+            await self.held.wait()
         trouble = self._view_troubles.popleft() if self._view_troubles else ""
         own = self._triggers.get(body.get("trigger_id", ""))
         wrong = view_refusal(body) or self._not_to_be_opened(token, own)

@@ -18,7 +18,7 @@ from responder.recorded import Outcome
 from responder.runbook import Runbook, Step
 from responder.services import CommandService
 from responder.wall_clock import wall_clock
-from tests.acceptance.test_ladders import loaded
+from tests.acceptance.catalogues import loaded
 from tests.system.patience import eventually
 
 SCRIPTS = {

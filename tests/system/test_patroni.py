@@ -25,7 +25,7 @@ from responder.runbook import Step
 from responder.services import Basic, PatroniApi, PostgresService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
-from tests.contract.test_postgres import RUNBOOK
+from tests.contract.postgres_parts import RUNBOOK
 from tests.system import patroni_nodes
 from tests.system.patroni_nodes import Node
 

@@ -20,7 +20,7 @@ from responder.runbook import Step
 from responder.services import PostgresService
 from responder.timing import SECOND
 from responder.wall_clock import wall_clock
-from tests.contract.test_postgres import PASSWORD, RUNBOOK, Sessions, _no_wait, user
+from tests.contract.postgres_parts import PASSWORD, RUNBOOK, Sessions, _no_wait, user
 from tests.servers import Postgres, free_port
 
 FENCING = "the test has stopped the primary for good"

@@ -20,7 +20,7 @@ from responder.recorded import Outcome
 from responder.runbook import Step
 from responder.timing import MILLISECOND, SECOND
 from responder.wall_clock import wall_clock
-from tests.contract.test_redis import PASSWORD, RUNBOOK, user
+from tests.contract.redis_parts import PASSWORD, RUNBOOK, user
 from tests.servers import Redis
 
 MODULE = os.environ.get("RESPONDER_TEST_REDIS_TIMESERIES", "")

@@ -219,6 +219,8 @@ def test_what_was_accepted_and_cannot_be_read_back_is_unverified() -> None:
     assert following(*undo, *UNREAD) == Tell(f.Verifying(run=1))
     said = (f.RunStopped(run=1), f.Settled(attempt="i1.1.cut.1", applied=True, reason="it is back"))
     assert result(following(*back, *UNREAD, *said)) == (Result.FIXED, "settled: it is back")
+    lost = (intended(2), ended(Outcome.UNKNOWN, 2))
+    assert result(following(*back, *UNREAD[:3], *lost, UNREAD[3]))[0] is Result.UNKNOWN, "one that nobody has accepted"
 
 
 # --- between two steps: a person's word, or an alert that is over -----------------------------------------------------

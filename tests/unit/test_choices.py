@@ -16,7 +16,7 @@ from responder.policies import Policy
 from responder.recorded import Answer, Outcome, Result, StepStatus, Trigger, Verdict
 from responder.timing import MINUTE
 from tests.builders import T0, a_policy, ended, fired, intended, opened, started, told
-from tests.unit.test_journal import ANY
+from tests.unit.fact_parts import ANY
 
 POLICY = Policy.model_validate(a_policy())
 ASKED = f.ApprovalAsked(

@@ -23,7 +23,7 @@ from responder.records import Change, Keys, ScopeRow, State
 from responder.scopes import InForce, Lock, Pause
 from responder.timing import HOUR, MINUTE, SECOND
 from tests.builders import T0, Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started, told
-from tests.unit.test_commands import Happens, says
+from tests.unit.command_parts import Happens, says
 
 TARGET = "risk-api/kelly_fraction"
 

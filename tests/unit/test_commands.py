@@ -8,18 +8,15 @@ from typing import Any
 import pytest
 
 from responder import facts as f
-from responder.commands import VERBS, Command, SetPause
-from responder.desk import Shelf
+from responder.commands import VERBS, SetPause
 from responder.draft import Draft
 from responder.errors import Rejected
 from responder.recorded import Outcome, ProbeAnswer, Result, StepStatus
 from responder.records import Change, Keys, State
 from responder.timing import HOUR, SECOND
-from tests.builders import T0, Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started
+from tests.builders import T0, Ledger, ended, fired, intended, opened, started
+from tests.unit.command_parts import BOOK, Happens, says
 
-RESTORED = call_step("cut", restore={"approval": "desk", "remind": "4h"})
-HALT = a_runbook(runbook="halt", match=(), steps=[call_step("halt")])
-BOOK = Shelf(rules_of(a_runbook(steps=[RESTORED]), HALT), "test")
 UNKNOWN: tuple[f.Fact, ...] = (
     started(),
     intended(),
@@ -33,33 +30,10 @@ ANNOUNCED = f.MachineAnnounced(round=0, index=0, runbook="halt", at=T0 + HOUR)
 ASKED = f.ApprovalAsked(run=1, step="cut", plan="p1", preview="the plan", role="desk", until=T0 + HOUR)
 
 
-class Happens:
-    """Facts, as they would have come."""
-
-    id = "before"
-
-    def __init__(self, facts: tuple[f.Fact, ...]) -> None:
-        self.facts = facts
-
-    def reads(self) -> Keys:
-        return Keys()
-
-    def apply(self, state: State) -> Change[None]:
-        draft = Draft(self.id, state, BOOK)
-        draft.open(opened())
-        for fact in (fired(), *self.facts):
-            draft.record("i1", fact)
-        return Change(draft.writes(), None)
-
-
 def after(*facts: f.Fact) -> Ledger:
     ledger = Ledger()
     ledger.do(Happens(facts))
     return ledger
-
-
-def says(ledger: Ledger, verb: str, actor: str = "alice", note: str = "", **said: Any) -> None:
-    ledger.do(Command(f"c{len(ledger.writes)}", "i1", verb, actor, BOOK, None, note=note, **said))
 
 
 @pytest.mark.parametrize(

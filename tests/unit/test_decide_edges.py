@@ -17,7 +17,7 @@ from responder.incident import Incident
 from responder.recorded import Cause, Effect, Observation, Outcome, Result, StepStatus, Trigger
 from responder.rules import Rules
 from responder.timing import HOUR, MINUTE, SECOND, format_time
-from responder.view import Finish, Gather, Next, Tell, View, WaitUntil
+from responder.view import Finish, Gather, Next, View, WaitUntil
 from tests.builders import (
     T0,
     a_plan,
@@ -27,32 +27,14 @@ from tests.builders import (
     ended,
     fired,
     intended,
-    opened,
     rules_of,
     started,
-    told,
 )
+from tests.unit.deciding_parts import fact, over, view
 
-RULES = rules_of(a_runbook())
 L1 = f.LevelReached(round=0, index=0, name="L1", page=("first",), why="")
 L2 = f.LevelReached(round=0, index=1, name="L2", page=("second",), why="")
 RESOLVED = f.AlertResolved(fingerprint="a", ends_at=None)
-
-
-def over(result: Result, run: int = 1, why: str = "no") -> f.RunEnded:
-    """A run ends so."""
-    return f.RunEnded(run=run, result=result, why=why)
-
-
-def fact(found: Next | None) -> f.Fact | None:
-    """The fact that is told, or that ends something."""
-    return found.fact if isinstance(found, Tell | Finish) else None
-
-
-def view(*facts: f.Fact | int, at: int = 0, rules: Rules = RULES, **changes: Any) -> View:
-    """So long after T0, with other state where a test says so."""
-    incident = told(opened(), *facts)
-    return a_view(incident.model_copy(update=changes) if changes else incident, rules, T0 + at)
 
 
 # --- levels -----------------------------------------------------------------------------------------------------------

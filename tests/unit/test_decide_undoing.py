@@ -24,7 +24,7 @@ from tests.builders import (
     rules_of,
     started,
 )
-from tests.unit.test_decide_edges import fact, over, view
+from tests.unit.deciding_parts import fact, over, view
 
 # --- taking back what did harm ----------------------------------------------------------------------------------------
 

@@ -215,7 +215,7 @@ async def test_many_lines_that_wait_leave_as_one_message() -> None:
 
 async def test_after_an_outage_the_latest_page_tells_for_those_before_it() -> None:
     bench = Bench()
-    bench.pager._troubles.extend([Temporary("503")] * 9)
+    bench.pager._troubles.extend([Temporary("503")] * 16)
     await bench.happens(OPENED, LEVEL)
     await bench.run(3 * MINUTE)
     await bench.happens(f.LevelReached(round=0, index=1, name="L2", page=("pager",), why="not fixed"))

@@ -19,6 +19,7 @@ from tests.unit.delivery_parts import (
     LEVEL,
     OPENED,
     SECOND_LEVEL,
+    T0,
     Bench,
     Pager,
     Put,
@@ -49,6 +50,19 @@ async def test_a_page_does_not_wait_for_the_one_that_tries_a_pager_which_is_down
     await bench.run(20 * SECOND)
     assert "m3" in {m.id for m in bench.pager._sent}
     assert [m.id for m in bench.last._sent] == ["m2>last"], "the others waited for less than a minute"
+
+
+async def test_what_tried_a_pager_in_vain_keeps_its_place_by_severity_when_that_is_back() -> None:
+    """It had a minute to wait for itself, from its last try on."""
+    bench = Bench()
+    bench.pager._troubles.extend([Temporary("503")] * 12)
+    await bench.happens(OPENED)
+    await bench.store.submit(Put(bench.new_id(), another_page("severe", bench.now, rank=3)))
+    while bench.pager._troubles:
+        await bench.run(SECOND)
+    assert bench.now - T0 > MINUTE
+    await bench.run(16 * SECOND)
+    assert "severe" in {m.id for m in bench.pager._sent}
 
 
 class Paced(Pager):
@@ -122,7 +136,7 @@ class HoldsOn(Pager):
 
 async def test_a_page_that_was_taken_is_delivered_whatever_becomes_of_the_one_before() -> None:
     bench = Bench(pager=HoldsOn())
-    bench.pager._troubles.extend([Temporary("429")] * 9)
+    bench.pager._troubles.extend([Temporary("429")] * 16)
     await bench.happens(OPENED, LEVEL)
     await bench.run(SECOND)
     await bench.happens(SECOND_LEVEL)

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from responder.automation import Automation, AutomationStorm
-from responder.cases import Case, Touched
+from responder.automation import AutomationStorm
 from responder.fuses import changes, relapse, storm, success
-from responder.incident import Incident
 from responder.recorded import Answer, Cause, Effect, Recorded
 from responder.scopes import ENVS_KEPT, OPENINGS, Draw, Draws, Openings, Results, RunCount, RunEnd, ScopeText
 from responder.scoping import openings_after
 from responder.timing import DAY, HOUR, MINUTE, SECOND
-from tests.builders import T0, a_plan, a_runbook, fired, opened, rules_of, started, told
+from tests.builders import T0, a_plan, fired, opened, started, told
+from tests.unit.case_parts import case
 
 TARGET = "risk-api/kelly_fraction"
 RUNS = f"runs:cut|{TARGET}"
 NOTHING: ScopeText = dict[str, str]().get
-
-
-def case(scopes: Mapping[str, Recorded] | None = None, **parts: Any) -> Case:
-    """The first step of the first run, about to change risk-api."""
-    runbook = rules_of(a_runbook(**parts)).runbooks["cut"]
-    bodies = {name: body.model_dump_json() for name, body in (scopes or {}).items()}
-    incident: Incident = told(opened(), fired(), started())
-    return Case(
-        incident,
-        incident.runs[0],
-        runbook,
-        runbook.steps[0],
-        a_plan(),
-        bodies.get,
-        lambda _: None,
-        {},
-        T0,
-        Automation(),
-        touched=(Touched("risk-api"),),
-    )
 
 
 def drawn(count: int, at: int = T0 - MINUTE, incident: str = "i9") -> Draws:

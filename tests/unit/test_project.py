@@ -64,6 +64,13 @@ def test_no_file_is_named_after_nothing() -> None:
     assert named == []
 
 
+def test_no_file_of_tests_takes_anything_from_another() -> None:
+    """What several share stands beside them, in a `*_parts.py`: a test can then be changed without reading others."""
+    imported = re.compile(r"^\s*(?:from|import)\s+tests\b(?:[^\n(]|\([^)]*)*?\btest_", re.MULTILINE)
+    taken = [path.relative_to(CHECKOUT) for path in modules() if imported.search(path.read_text())]
+    assert taken == []
+
+
 @pytest.mark.parametrize("forbidden", [REGISTRY_HOSTS, MACHINE_PATHS], ids=["registry hosts", "machine paths"])
 def test_no_file_names_a_host_or_path_of_one_machine(forbidden: re.Pattern[str]) -> None:
     found = [

@@ -44,7 +44,7 @@ from responder.scopes import (
 from responder.scoping import DRAWS_KEPT, KEPT_BENEATH, ScopeChange, openings_after, opens_after, scopes_after
 from responder.timing import DAY, HOUR, MINUTE, format_time
 from tests.builders import T0, a_plan, a_runbook, cut_step, ended, fired, intended, opened, rules_of, started, told
-from tests.unit.test_fuses import case
+from tests.unit.case_parts import case
 
 TARGET = "risk-api/kelly_fraction"
 RUNS = f"runs:cut|{TARGET}"

@@ -19,7 +19,7 @@ from responder.slack_words import Press, old, pressed
 from responder.timing import MINUTE
 from tests.builders import T0, a_policy, ended, fired, intended, opened, started, told
 from tests.hostile_values import HOSTILE
-from tests.unit.test_journal import ANY
+from tests.unit.fact_parts import ANY
 
 POLICY = Policy.model_validate(a_policy())
 TOKEN = "i1|ack|0123456789ab"

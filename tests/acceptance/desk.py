@@ -1,4 +1,4 @@
-"""A person who starts runbooks by hand, for timelines."""
+"""A person before the stage, who starts runbooks by hand."""
 
 from __future__ import annotations
 
