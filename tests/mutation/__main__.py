@@ -59,7 +59,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "freshness": ("freshness", "acting_edges", "acting", "acting_answers"),
     "undoing": ("undo_decisions", "decide_undoing", "acting_edges", "operations", "commands"),
-    "verification": ("verification", "verification_edges", "undo_reports", "operations", "decide"),
+    "verification": ("verification", "verification_edges", "undo_reports", "words_in_time", "operations", "decide"),
     "operations": (
         "operations", "operations_edges", "undo_reports", "verification", "acting", "decide", "timers",
     ),

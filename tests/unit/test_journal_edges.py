@@ -265,6 +265,20 @@ def test_what_a_person_settles_is_known(applied: bool, status: StepStatus) -> No
     assert after(*lost, f.Settled(attempt="never", applied=applied, reason="seen")).runs == after(*lost).runs
 
 
+def test_what_was_sent_again_with_one_key_is_settled_together_and_nothing_else_is() -> None:
+    unknown = f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN, why="lost")
+    lost = (intended(1, key="k"), ended(Outcome.UNKNOWN, 1), intended(2, key="k"), ended(Outcome.UNKNOWN, 2))
+    refused = (intended(3, key="k"), ended(Outcome.PERMANENT, 3))
+    settled = f.Settled(attempt="i1.1.cut.2", applied=True, reason="seen")
+    (run,) = after(started(), *lost, *refused, unknown, settled).runs
+    assert [attempt.settled for attempt in run.attempts] == [True, True, False], "what was refused is known"
+    assert run.step("cut").status is StepStatus.DONE
+    other = (intended(4, key="another"), ended(Outcome.UNKNOWN, 4))
+    (run,) = after(started(), *lost, *other, unknown, settled).runs
+    assert [attempt.settled for attempt in run.attempts] == [True, True, False]
+    assert run.step("cut").status is StepStatus.UNKNOWN, "of the other key nobody knows"
+
+
 def test_a_probe_counts_how_often_it_was_asked() -> None:
     unclear = f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.UNCLEAR, detail="?")
     (attempt,) = after(started(), intended(), unclear, SECOND, unclear).runs[0].attempts

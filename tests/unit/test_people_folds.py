@@ -6,7 +6,7 @@ import pytest
 
 from responder import facts as f
 from responder.incident import Incident
-from responder.people_folds import PEOPLE, REPLACED_KEPT, held_by_calendar
+from responder.people_folds import PEOPLE, REPLACED_KEPT, held_by_calendar, waits_for_hours
 from responder.recorded import Answer, Cause, Outcome, Result, Verdict
 from responder.timing import HOUR, MINUTE
 from tests.builders import T0, ended, fired, intended, opened, started, told
@@ -217,3 +217,46 @@ def test_only_the_run_of_this_runbook_that_its_hours_held_back_begins_anew() -> 
     going_on = (started(number=2, cause=Cause.RELAPSE), f.Refused(run=2, step="cut", verdicts=(SHUT,)), SAID)
     assert after(started(), *over, *going_on).result is Result.CANCELLED, "it is under way and passes its gate itself"
     assert after(SAID).override is not None
+
+
+WAITS = Verdict(gate="calendar", answer=Answer.WAIT, reason="closed", until=T0 + HOUR)
+
+
+def waiting(*verdicts: Verdict, run: int = 1) -> f.Waiting:
+    """A run waits by these gates."""
+    return f.Waiting(run=run, step="cut", verdicts=verdicts, until=T0 + HOUR)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "for_hours"),
+    [
+        ((WAITS,), True),
+        ((ROOM, WAITS), True),
+        ((WAITS, WAITS.model_copy(update={"gate": "pause"})), False),
+        ((SHUT,), False),
+        ((WAITS.model_copy(update={"answer": Answer.ASK}),), False),
+        ((), False),
+    ],
+)
+def test_what_its_hours_said_to_a_run_that_waits_for_them_is_answered(
+    verdicts: tuple[Verdict, ...], for_hours: bool
+) -> None:
+    """It is told once more, should they hold it back once more."""
+    before = after(started(), waiting(*verdicts))
+    assert waits_for_hours(before.runs[0]) is for_hours
+    (run,) = after(started(), waiting(*verdicts), SAID).runs
+    assert run.verdicts == (() if for_hours else verdicts)
+    assert run.waits_until == T0 + HOUR
+
+
+def test_only_the_run_that_waits_for_its_hours_is_answered() -> None:
+    first = (started(), f.Refused(run=1, step="cut", verdicts=(ROOM,)), f.RunEnded(run=1, result=Result.FAILED, why=""))
+    two = after(*first, started(number=2, cause=Cause.RELAPSE), waiting(WAITS, run=2), SAID)
+    assert [run.verdicts for run in two.runs] == [(ROOM,), ()]
+    three = after(*first, started(number=2), f.RunEnded(run=2, result=Result.FAILED, why=""), started(number=3),
+                  waiting(WAITS, run=3), SAID)  # fmt: skip
+    assert [run.number for run in three.runs] == [1, 2, 3]
+    over = after(started(), waiting(WAITS), f.RunStopped(run=1), f.RunEnded(run=1, result=Result.CANCELLED, why=""))
+    assert not waits_for_hours(over.runs[0]), "it waits no more"
+    going = after(started(), f.Refused(run=1, step="cut", verdicts=(WAITS,)))
+    assert not waits_for_hours(going.runs[0]), "it has not begun to wait"

@@ -13,16 +13,18 @@ import pytest
 from pydantic import ValidationError
 
 from responder import facts as f
-from responder.automation import Automation
+from responder.automation import Automation, AutomationStorm
 from responder.cases import ask, only_lowers
 from responder.fuses import changes, relapse, success
 from responder.recorded import Answer, Cause, Effect, Outcome, Recorded, Result, StepStatus
 from responder.scopes import (
     KEPT,
+    OPENINGS,
     Draw,
     Draws,
     InForce,
     Lock,
+    Openings,
     Opens,
     Results,
     RunCount,
@@ -39,7 +41,7 @@ from responder.scopes import (
     told_apart,
     unreadable,
 )
-from responder.scoping import DRAWS_KEPT, KEPT_BENEATH, ScopeChange, opens_after, scopes_after
+from responder.scoping import DRAWS_KEPT, KEPT_BENEATH, ScopeChange, openings_after, opens_after, scopes_after
 from responder.timing import DAY, HOUR, MINUTE, format_time
 from tests.builders import T0, a_plan, a_runbook, cut_step, ended, fired, intended, opened, rules_of, started, told
 from tests.unit.case_parts import case
@@ -424,3 +426,24 @@ def test_eight_envs_are_told_apart_and_a_ninth_is_counted_with_what_is_of_none()
     assert told_apart("new", seven, lambda _: True) == ("new", seven)
     assert told_apart("e7", eight, lambda _: True) == ("e7", eight), "who has a place keeps it"
     assert told_apart("new", eight, lambda body: body is not eight["e0"])[0] == "new", "one of them counts no longer"
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (Openings(latest=(T0 - HOUR, T0 - 1)), True),
+        (Openings(latest=(T0 - MINUTE + 1,)), True),
+        (Openings(latest=(T0 - MINUTE,)), False),
+        (Openings(until=T0 + 1), True),
+        (Openings(until=T0), False),
+        (Openings(), False),
+    ],
+)
+def test_an_env_is_told_apart_as_long_as_it_counts(body: Openings, kept: bool) -> None:
+    """One of its incidents began lately, or its storm goes on."""
+    rule = AutomationStorm.model_validate({"incidents": 3, "within": "1m", "calm": "1m"})
+    known = {OPENINGS: Openings(envs={"staging": body}).model_dump_json()}
+    (change,) = openings_after(told(opened(labels={"env": "prod"})), rule, known.get)
+    assert isinstance(change.body, Openings)
+    assert ("staging" in change.body.envs) is kept
+    assert change.body.envs["prod"].latest == (T0,)

@@ -55,3 +55,13 @@ def test_of_several_tries_the_last_one_counts() -> None:
         begun = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"), intended())
         found = acting(a_view(told(*begun, *lost, *again, seen, over), RULES, T0))
         assert found == Finish(f.RunEnded(run=1, result=result, why="cut"))
+
+
+def test_one_try_that_was_lost_is_enough_for_a_doubt() -> None:
+    """That the service has accepted another one says nothing about it."""
+    tries = (intended(), ended(Outcome.UNKNOWN), intended(2), ended(Outcome.OK, 2))
+    asked = (f.Probed(attempt=f"i1.1.cut.{number}", answer=ProbeAnswer.UNCLEAR, detail="looked") for number in (1, 2))
+    over = f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN, why="cut")
+    begun = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"))
+    found = acting(a_view(told(*begun, *tries, *asked, over), RULES, T0))
+    assert found == Finish(f.RunEnded(run=1, result=Result.UNKNOWN, why="cut"))

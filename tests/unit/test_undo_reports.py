@@ -8,11 +8,12 @@ from responder import facts as f
 from responder.desk import Shelf
 from responder.draft import Worker
 from responder.operations import Learned, Report
-from responder.recorded import Cause, Observation, StepStatus
+from responder.recorded import Cause, Observation, Result, StepStatus
 from responder.records import IncidentRow
-from responder.timing import HOUR, SECOND
-from responder.view import Gather
-from tests.builders import T0, Ledger, a_runbook, cut_step, fired, opened, rules_of, started, told
+from responder.timing import HOUR, MINUTE, SECOND
+from responder.verification import verifying
+from responder.view import Finish, Gather
+from tests.builders import T0, Ledger, a_runbook, a_view, cut_step, fired, opened, rules_of, started, told
 
 VERIFY = {"check": "risk", "expect": "value < 1", "within": "2m"}
 ONE = Worker("one")
@@ -52,3 +53,29 @@ def test_where_no_harm_is_declared_nothing_shows_that_it_is_gone() -> None:
 
 def test_harm_that_cannot_be_compared_is_not_gone() -> None:
     assert told_of(Cause.UNDO, 3.0, harmful="value > before") is False, "nobody looked before"
+
+
+def ended_after(cause: Cause, value: float) -> f.RunEnded | f.Closed:
+    """How a run ends that was looked at in vain, and of whose step nobody knows whether it was done."""
+    rules = rules_of(a_runbook(steps=[cut_step(undo={})], verify={**VERIFY, "harmful": f"value > {value + 1}"}))
+    if cause is Cause.UNDO:
+        rules = rules_of(a_runbook(steps=[cut_step(undo={})], verify={**VERIFY, "harmful": f"value > {value - 1}"}))
+    lost = f.StepEnded(run=1, step="cut", status=StepStatus.UNKNOWN, why="nobody could read it back")
+    begun = (opened(), fired(), started(cause=cause, restores="i0.1.cut.1"), lost, f.Verifying(run=1))
+    at = T0 + 2 * MINUTE
+    seen = Observation(check="risk", value=value, observed_at=at, asked_at=at)
+    looked = f.Gathered(run=1, observations=(seen,), holds=False)
+    found = verifying(a_view(told(*begun, 2 * MINUTE, looked), rules, at))
+    assert isinstance(found, Finish)
+    return found.fact
+
+
+def test_harm_that_remains_is_told_also_where_nobody_could_read_back_what_was_undone() -> None:
+    remains = ended_after(Cause.UNDO, 6.0)
+    assert isinstance(remains, f.RunEnded)
+    assert remains.result is Result.INEFFECTIVE
+    assert remains.why.startswith("nobody could read it back; but 2m later value 6")
+    for cause in (Cause.ALERT, Cause.PERSON, Cause.RESTORE):
+        unknown = ended_after(cause, 6.0)
+        assert isinstance(unknown, f.RunEnded)
+        assert (unknown.result, unknown.why) == (Result.UNKNOWN, "step cut: nobody could read it back")

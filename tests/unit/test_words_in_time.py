@@ -11,11 +11,26 @@ from responder.commands import Command, shut_hours
 from responder.desk import Shelf
 from responder.draft import Draft
 from responder.errors import Rejected
-from responder.recorded import Cause, Outcome, Result
+from responder.recorded import Cause, Outcome, Result, Trigger
 from responder.records import IncidentRow, ScopeRow
 from responder.scopes import InForce
 from responder.timing import HOUR, MINUTE
-from tests.builders import T0, Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started, told
+from responder.verification import closing
+from responder.view import Finish
+from tests.builders import (
+    T0,
+    Ledger,
+    a_runbook,
+    a_view,
+    call_step,
+    ended,
+    fired,
+    intended,
+    opened,
+    rules_of,
+    started,
+    told,
+)
 
 HALT = a_runbook(runbook="halt", match=(), steps=[call_step("halt")])
 PROMISES = {"5m": {"run": "halt", "page": "boss", "countdown": "1m"}, "2h": {"page": "boss"}}
@@ -119,3 +134,18 @@ def test_what_is_closed_has_no_hours_that_could_be_overridden() -> None:
 def test_without_a_calendar_there_is_nothing_to_override(runbook: str | None) -> None:
     found = said("override", note="agreed", runbook=runbook)
     assert found == "its runbook has no calendar, so there is nothing to override"
+
+
+# --- who has seen how a run ended -------------------------------------------------------------------------------------
+
+
+def test_a_word_of_before_facts_were_numbered_closes_nothing() -> None:
+    """Nobody can say of it whether the run had ended; the next word does close it."""
+    begun = (opened(trigger=Trigger.PERSON), started(), f.RunEnded(run=1, result=Result.FAILED, why="no"))
+    state = told(*begun, f.Acknowledged())
+    rules = rules_of(a_runbook(), levels=[])
+    assert closing(a_view(state, rules, T0)) == Finish(f.Closed(why="seen by responder"))
+    assert state.acknowledged is not None
+    old = {"acknowledged": state.acknowledged.model_copy(update={"seq": 0}),
+           "runs": (state.runs[0].model_copy(update={"ended_seq": 0}),)}  # fmt: skip
+    assert closing(a_view(state.model_copy(update=old), rules, T0)) is None
