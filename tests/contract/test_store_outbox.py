@@ -1,22 +1,10 @@
 """What waits in the outbox, as every store keeps and orders it: on a SQLite file and on PostgreSQL."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from responder.records import HAND_OVER, Change, Keys, Lane, Sending, State, Writes
 from tests.contract.store_operations import NOW, Does, in_one_group, message, opened, writes
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'responder.db'}"
-    database: str = request.getfixturevalue("database")
-    return database
 
 
 async def test_messages_leave_by_lane_then_severity_then_age(url: str) -> None:
