@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/installed-$(VERSION)
 
 # The unpacked test servers come last: what is on PATH wins.
 export RESPONDER_TEST_KUBECONFIG
+# Where it is set, every process that a test starts compiles the whole program again, and each worker all tests.
+export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH):$(CURDIR)/.servers/bin
 
 # In the order that conftest.py gives: the longest first, so that no processor waits at the end for one file.
@@ -32,11 +34,16 @@ demo: $(INSTALLED) ## a VaR breach on a small trading platform, answered before 
 
 .PHONY: test
 test: $(INSTALLED) ## every check, then every test, on real servers
-	@# Two at once: mypy takes as long as all the others together, and as one processor.
-	@$(MAKE) --jobs 2 --output-sync=target check servers
+	@# Two at once: mypy takes longer than all the others together, and one processor.
+	@$(MAKE) --jobs 2 --output-sync=target types style layers rules collected
 	@# Told, not judged: which functions changed depends on the clone.
 	@$(MAKE) mutants || echo "mutants: some survive, see above; \`make mutants\` alone fails for them"
 	@$(RUN) pytest $(WORKERS)
+
+.PHONY: collected
+collected: $(INSTALLED)
+	@# What the workers would both have to do: the bytecode of all tests.
+	@said=$$($(RUN) pytest --collect-only --quiet 2>&1) || { tail -n 40 <<<"$$said"; exit 1; }; echo "tests: collected"
 
 .PHONY: test-kubernetes
 test-kubernetes: $(INSTALLED) ## the Kubernetes actions on a real cluster: RESPONDER_TEST_KUBECONFIG=FILE
