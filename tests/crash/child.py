@@ -205,7 +205,8 @@ class Process:
 
     async def live(self) -> None:
         """Recover, then work and be told by Alertmanager until all is quiet."""
-        while not await self._recovered():  # noqa: ASYNC110  a process that cannot read its store is started again
+        while not await self._recovered():
+            self.wire.ask(alertmanager=self.store.now())  # in vain, but time goes on for the database that is away
             await asyncio.sleep(LOOKS)
         tasks = [asyncio.create_task(loop.run()) for loop in self.loops]
         told = asyncio.create_task(self._alertmanager())
