@@ -6,12 +6,11 @@ Pure: see `decide`. What is sent again after an unknown outcome, and what never 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import takewhile
 
 from responder import facts as f
 from responder.approvals import approval_wanted, covers, narrowed, plan_digest
 from responder.cases import Case, allow
-from responder.expectations import tries, unmet
+from responder.expectations import in_vain, tries, unmet
 from responder.expressions import evaluate, parse_expression
 from responder.freshness import harm_check, needed, outdated, recent, unread
 from responder.guards import (
@@ -420,8 +419,7 @@ def _send_again(view: View, run: Run, step: Step, attempt: Attempt) -> Next:
     runbook = view.runbook_of(run)
     known = _doubt(run, step.id) is None
     give_up = StepStatus.FAILED if known else StepStatus.UNKNOWN
-    # A reading that was answered and is asked again has not been sent in vain.
-    sent = len(list(takewhile(lambda a: a.outcome is not Outcome.OK, reversed(run.attempts_of(step.id)))))
+    sent = in_vain(run, step.id)
     if sent > step.retry.in_doubt or runbook is None:
         return _ended(run, step, give_up, f"given up after {sent} attempts: {attempt.detail}")
     if _stopped(view, run, runbook) is not None:

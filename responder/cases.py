@@ -69,7 +69,7 @@ class Case:
     @property
     def begun(self) -> bool:
         """What limits how often something begins has been asked: this run goes on, or takes back what one did."""
-        return self.run.takes_back or self.run.acted
+        return self.run.takes_back or self.run.intended
 
     @property
     def only_reads(self) -> bool:

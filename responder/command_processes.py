@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from responder.errors import Permanent, Temporary
+from responder.last_look import Clear, always_clear
 from responder.permits import permit
 from responder.services import CommandService
 from responder.timing import SECOND
@@ -33,11 +34,15 @@ _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, er
 
 @dataclass(frozen=True, slots=True)
 class CommandCall:
-    """One run of an executable of the folder. `key` reaches it as RESPONDER_KEY, the same when it is run again."""
+    """One run of an executable of the folder. `key` reaches it as RESPONDER_KEY, the same when it is run again.
+
+    `reads`: it only looks, and changes nothing.
+    """
 
     command: str
     args: tuple[str, ...] = ()
     key: str = ""
+    reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,9 @@ class CommandConnection:
         self._launch = launch
         self._permits = asyncio.Semaphore(service.connections)
 
-    async def run(self, call: CommandCall, timeout: float) -> Ran:
-        """Run it once and wait for its end. `timeout` in seconds, which the caller keeps as well.
+    async def run(self, call: CommandCall, timeout: float, clear: Clear = always_clear) -> Ran:
+        """Run it once and wait for its end. `timeout` in seconds, which the caller keeps as well; `clear` is asked
+        right before it is started, unless it only reads.
 
         Raises Temporary and Permanent where nothing was run; TimeoutError when it was killed for its time.
         """
@@ -79,6 +85,8 @@ class CommandConnection:
         environment = self._environment(call.key)
         busy = Temporary(f"{place}: as many programs run as may at a time; raise the service's `connections`")
         async with permit(self._permits, timeout / 3, busy):
+            if not call.reads:
+                await clear()
             try:
                 async with asyncio.timeout(min(timeout, self.service.timeout / SECOND)):
                     return await self._launch(self.service, call, environment)

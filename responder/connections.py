@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import secrets as secrets_of
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,9 +29,10 @@ from responder.certificates import tls_context
 from responder.circuit_breakers import Breaker
 from responder.command_processes import CommandConnection
 from responder.contracts import Clock, Service
-from responder.errors import BadConfig, Permanent, Temporary, Unknown
+from responder.errors import BadConfig, HeldBack, Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall, checked_path
 from responder.kubernetes_connections import KubernetesConnection, OpenCluster
+from responder.last_look import Clear, always_clear
 from responder.permits import ALL_IN_USE, AllInUse, permit
 from responder.postgres_connections import OpenSql, PostgresConnection
 from responder.redaction import hide_known
@@ -52,6 +53,9 @@ from responder.wall_clock import wall_clock
 
 USER_AGENT = "responder"
 _KEEP_ALIVE = 3.0  # seconds; servers keep theirs longer (uvicorn: 5), else a change is sent into a closing connection
+
+_WRITES = "http11.send_request_headers.started"
+"""What httpcore says once it is connected and writes next."""
 
 Nonce = Callable[[], str]
 """Answers a text that nobody has used before."""
@@ -136,6 +140,16 @@ def signature(signing: Signing, key: str, request: httpx.Request, now: int, nonc
     }
 
 
+def _before_writing(clear: Clear) -> Callable[[str, Mapping[str, object]], Awaitable[None]]:
+    """What the transport tells of its progress (httpcore's `trace`), taken for the moment before the first byte."""
+
+    async def told(event: str, _info: Mapping[str, object]) -> None:
+        if event == _WRITES:
+            await clear()
+
+    return told
+
+
 class HttpConnection:
     """What an action speaks through to one service."""
 
@@ -157,27 +171,27 @@ class HttpConnection:
         """Whether the service promises to do a change once however often it is sent with one key."""
         return isinstance(self.service, HttpService) and self.service.idempotency_keys
 
-    async def send(self, call: HttpCall, timeout: float) -> HttpAnswer:
-        """Send `call` once and read the answer, bounded. `timeout` in seconds.
+    async def send(self, call: HttpCall, timeout: float, clear: Clear = always_clear) -> HttpAnswer:
+        """Send `call` once and read the answer, bounded. `timeout` in seconds; `clear` is asked right before a change.
 
         Waiting for a free connection and connecting take at most a third of the timeout each, so that running out of
         time there, where nothing was sent, is never mistaken for a lost answer. Raises Temporary, Permanent, Unknown.
         """
         place = f"{self.name}: {call.method} {call.path.partition('?')[0][:200]}"
         if self._breaker is None or not call.changes:
-            return await self._sent(call, place, timeout)
+            return await self._sent(call, place, timeout, clear)
         waits = self._breaker.waits(self._now())
         if waits:
             said = "the circuit breaker is open after failures in a row; look at the service"
             raise Temporary(f"{place}: nothing was sent: {said}", waits / SECOND)
-        return await self._watched(self._breaker, call, place, timeout)
+        return await self._watched(self._breaker, call, place, timeout, clear)
 
-    async def _watched(self, breaker: Breaker, call: HttpCall, place: str, timeout: float) -> HttpAnswer:
-        """The same, its end told to the breaker. What is wrong with the request itself, and that our own connections
-        are all in use, says nothing of the service."""
+    async def _watched(self, breaker: Breaker, call: HttpCall, place: str, timeout: float, clear: Clear) -> HttpAnswer:
+        """The same, its end told to the breaker. What is wrong with the request itself, that our own connections are
+        all in use, and that it was held back says nothing of the service."""
         try:
-            answer = await self._sent(call, place, timeout)
-        except (Permanent, BadConfig, AllInUse):
+            answer = await self._sent(call, place, timeout, clear)
+        except (Permanent, BadConfig, AllInUse, HeldBack):
             breaker.dropped()
             raise
         except BaseException:  # no answer, or none in the step's time: whoever cancels has waited for it
@@ -186,10 +200,14 @@ class HttpConnection:
         breaker.ended(answered=answer.status < 500 or answer.status == 501, now=self._now())
         return answer
 
-    async def _sent(self, call: HttpCall, place: str, timeout: float) -> HttpAnswer:
+    async def _sent(self, call: HttpCall, place: str, timeout: float, clear: Clear) -> HttpAnswer:
         request, secrets = self._request(call, place, min(timeout, self.service.timeout / SECOND))
         try:
             async with self._transport(place, timeout / 3) as transport:
+                if call.changes:
+                    await clear()
+                    # A connection may have to be opened first, for seconds: it is asked again behind that.
+                    request.extensions["trace"] = _before_writing(clear)
                 response = await transport.handle_async_request(request)
                 try:
                     raw, cut = await self._read(response)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
 
-from responder.errors import BadConfig, Permanent, Temporary
+from responder.errors import BadConfig, HeldBack, Permanent
 from responder.facts import Event
 from responder.incident import Incident
 from responder.recorded import Effect, Plan, ProbeAnswer
@@ -192,13 +192,14 @@ class Context:
     """Waits so many seconds, in the clock of `now`."""
     key: str = ""
     held: Callable[[], Awaitable[str | None]] = _nothing_holds
-    """Answers why nothing may be sent any more, asked right before a change that comes after a reading."""
+    """Answers why nothing may be sent any more."""
 
     async def clear(self) -> None:
-        """Raises Temporary when automation was paused since the intent: what reads first may come long after it."""
+        """The last look, which every action hands to its connection with a change: what waits may come long after its
+        intent. Raises HeldBack when automation was paused since."""
         why = await self.held()
         if why is not None:
-            raise Temporary(f"nothing was sent: {why}")
+            raise HeldBack(why)
 
 
 class Action(Strict):

@@ -2,6 +2,7 @@
 
     ResponderError
     ├── Temporary         an attempt that did nothing and may be tried again
+    │   └── HeldBack      an attempt that was not sent, because a pause came before it
     ├── Permanent         an attempt that did nothing and never will
     ├── Unknown           an attempt that may have changed the world
     ├── BadSyntax         a matcher, pattern, duration or time that cannot be read
@@ -28,6 +29,14 @@ class Temporary(ResponderError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class HeldBack(Temporary):
+    """Nothing was sent: a pause came between the intent of a change and its first byte. `why` tells which."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"nothing was sent: {why}")
+        self.why = why
 
 
 class Permanent(ResponderError):

@@ -7,6 +7,7 @@ tried again as the step's `retry` says, unless its answer says that it has final
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from pydantic import JsonValue
 
@@ -48,8 +49,16 @@ def _output_values(output: JsonValue) -> dict[str, JsonValue]:
 
 
 def tries(run: Run, step_id: str) -> int:
-    """How many attempts `retry` has counted: those that told something. An answer that was lost is no attempt of it."""
-    return sum(1 for a in run.attempts_of(step_id) if a.outcome in (Outcome.OK, Outcome.TEMPORARY))
+    """How many attempts `retry` has counted: those that told something. An answer that was lost is no attempt of it,
+    nor is what a pause held back."""
+    told = (Outcome.OK, Outcome.TEMPORARY)
+    return sum(1 for a in run.attempts_of(step_id) if a.outcome in told and not a.held_back)
+
+
+def in_vain(run: Run, step_id: str) -> int:
+    """How often a step was sent without a good answer since its last one; a reading that is asked again had one."""
+    tried = takewhile(lambda a: a.outcome is not Outcome.OK, reversed(run.attempts_of(step_id)))
+    return sum(1 for a in tried if not a.held_back)
 
 
 def not_yet(incident: Incident, run: Run, step: Step, attempt: Attempt, output: JsonValue) -> f.NotYet | None:

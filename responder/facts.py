@@ -300,6 +300,8 @@ class AttemptEnded(Recorded):
     retry_at: int | None = None
     not_yet: NotYet | None = None
     """Of a reading: why it is asked again at `retry_at`."""
+    held_back: bool = False
+    """A pause came before anything was sent; `detail` says which. No attempt of `retry`."""
 
 
 class Probed(Recorded):

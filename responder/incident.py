@@ -78,6 +78,8 @@ class Attempt(Recorded):
     probed_at: int | None = None
     settled: bool = False
     settled_applied: bool = False
+    held_back: bool = False
+    """A pause came before anything of it was sent."""
 
     @property
     def open(self) -> bool:
@@ -244,9 +246,14 @@ class Run(Recorded):
         return self.phase is not Phase.ENDED
 
     @property
-    def acted(self) -> bool:
-        """True when an attempt that changes something was intended."""
+    def intended(self) -> bool:
+        """True when an attempt that changes something was intended: it is counted, and holds its lock."""
         return any(a.plan.effect is not Effect.READ for a in self.attempts)
+
+    @property
+    def acted(self) -> bool:
+        """True when such an attempt was not held back: it was sent, or may have been."""
+        return any(a.plan.effect is not Effect.READ and not a.held_back for a in self.attempts)
 
     @property
     def may_have_changed(self) -> bool:

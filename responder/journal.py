@@ -232,7 +232,7 @@ def _attempt_intended(incident: Incident, fact: f.AttemptIntended, event: f.Even
 
 def _attempt_ended(incident: Incident, fact: f.AttemptEnded, event: f.Event) -> Incident:
     ended = {"outcome": fact.outcome, "detail": fact.detail, "output": fact.output, "ended_at": event.at}
-    after = _with_attempt(incident, fact.attempt, **ended)
+    after = _with_attempt(incident, fact.attempt, **ended, held_back=fact.held_back)
     found = after.attempt(fact.attempt)
     if found is None or fact.retry_at is None:
         return after

@@ -22,6 +22,7 @@ from urllib.parse import urlencode, urlsplit
 
 from responder.errors import BadConfig, Permanent, ResponderError, Temporary, Unknown
 from responder.kubernetes_calls import KubernetesAnswer, KubernetesCall, PatchType
+from responder.last_look import Clear, always_clear
 from responder.permits import ALL_IN_USE, permit
 from responder.redaction import hide_known
 from responder.services import KubernetesService
@@ -45,8 +46,8 @@ class Reply:
 class Wire(Protocol):
     """The way to one cluster; it raises the errors of aiohttp, and BadConfig."""
 
-    async def ask(self, call: KubernetesCall, patience: float) -> Reply:
-        """Send one request and read its answer. `patience` in seconds."""
+    async def ask(self, call: KubernetesCall, patience: float, clear: Clear) -> Reply:
+        """Send one request and read its answer. `patience` in seconds; `clear` is asked before its first byte."""
         ...
 
 
@@ -72,8 +73,9 @@ class KubernetesConnection:
         self._wire = opener(service)
         self._permits = asyncio.Semaphore(service.connections)
 
-    async def send(self, call: KubernetesCall, timeout: float) -> KubernetesAnswer:
-        """Send `call` once and read its answer, whatever its status. `timeout` in seconds.
+    async def send(self, call: KubernetesCall, timeout: float, clear: Clear = always_clear) -> KubernetesAnswer:
+        """Send `call` once and read its answer, whatever its status. `timeout` in seconds; `clear` is asked right
+        before a change.
 
         Raises Permanent for a namespace that the service does not allow, before anything is sent; Temporary where
         nothing was sent or only asked; Unknown where a change may have happened; BadConfig.
@@ -87,7 +89,8 @@ class KubernetesConnection:
             )
         async with permit(self._permits, timeout / 3, Temporary(f"{place}: nothing was sent: {ALL_IN_USE}")):
             try:
-                reply = await self._wire.ask(call, min(timeout, self.service.timeout / SECOND))
+                looks = clear if call.changes else always_clear
+                reply = await self._wire.ask(call, min(timeout, self.service.timeout / SECOND), looks)
             except ResponderError:
                 raise
             except Exception as error:  # noqa: BLE001  (what is not the network's is raised again)
@@ -142,7 +145,7 @@ class LibraryWire:
     _loaded: _Loaded | None = None
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def ask(self, call: KubernetesCall, patience: float) -> Reply:
+    async def ask(self, call: KubernetesCall, patience: float, clear: Clear) -> Reply:
         """See Wire."""
         import aiohttp
 
@@ -151,7 +154,7 @@ class LibraryWire:
         address = loaded.configuration.host.rstrip("/") + call.resource.path(call.namespace, call.name)
         # The third for connecting leaves the rest for the answer; running out of it there has sent nothing.
         limits = aiohttp.ClientTimeout(total=patience, connect=patience / 3)
-        connector = _once(loaded.trust)
+        connector = _once(loaded.trust, clear)
         async with (
             aiohttp.ClientSession(
                 connector=connector, trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
@@ -235,9 +238,9 @@ class LibraryWire:
         return "the service's url, token and ca_file"
 
 
-def _once(trust: ssl.SSLContext) -> Any:
-    """A connector that connects once. aiohttp sends a GET or DELETE a second time when the server closes without an
-    answer, has no setting against it, and takes a new connection for it."""
+def _once(trust: ssl.SSLContext, clear: Clear) -> Any:
+    """A connector that connects once, and asks `clear` once it is connected. aiohttp sends a GET or DELETE a second
+    time when the server closes without an answer, has no setting against it, and takes a new connection for it."""
     import aiohttp
 
     class Once(aiohttp.TCPConnector):
@@ -247,7 +250,13 @@ def _once(trust: ssl.SSLContext) -> Any:
             if self.asked:
                 raise aiohttp.ServerDisconnectedError
             self.asked = True
-            return await super().connect(*given, **named)
+            connection = await super().connect(*given, **named)
+            try:
+                await clear()
+            except BaseException:
+                connection.close()
+                raise
+            return connection
 
     return Once(ssl=trust, limit=0, force_close=True)
 

@@ -78,7 +78,7 @@ class KubernetesStep(Action):
 
     async def _send(self, context: Context, call: KubernetesCall) -> KubernetesAnswer:
         """The answer, whatever its status. Raises Temporary, Permanent, Unknown."""
-        answer: KubernetesAnswer = await context.service(self.service).send(call, context.timeout)
+        answer: KubernetesAnswer = await context.service(self.service).send(call, context.timeout, context.clear)
         return answer
 
     async def _asked(self, context: Context, call: KubernetesCall) -> Tree:
@@ -182,7 +182,6 @@ class KubernetesSetting(KubernetesChange):
         if compared(self._seen(found, plan.target), plan, self._named):
             return Output(plan.target, f"{self._named} was so already", context.now())
         call = await self._change(context, found, plan.target)
-        await context.clear()
         shown = (await self._send(context, call)).checked(context.now()).tree
         if self._seen(shown or await self._read_back(context, plan), plan.target) != plan.target:
             raise Unknown(f"{self._named}: the change was accepted, but something else is in force")

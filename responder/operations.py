@@ -210,7 +210,7 @@ class Report:
 class Ended:
     """How an attempt ended, from the worker that intended it. `retry_after` (µs) is what the service asked for.
 
-    `scopes` as in `Report`.
+    `scopes` as in `Report`. `held_back`: a pause came before anything was sent; then its `retry` is not used up.
     """
 
     id: str
@@ -224,6 +224,7 @@ class Ended:
     by: Worker
     retry_after: int | None = None
     scopes: frozenset[str] = frozenset()
+    held_back: bool = False
 
     def reads(self) -> Keys:
         """The incident, and the scopes that it was told of."""
@@ -243,7 +244,7 @@ class Ended:
         step, seen, retry_at = _step_of(draft, self.incident, run, attempt.step), None, None
         if step is not None and self.outcome is Outcome.OK and not run.takes_back:
             seen = not_yet(draft.incident(self.incident), run, step, attempt, self.output)
-        left = step is not None and tries(run, attempt.step) + 1 < step.retry.attempts
+        left = step is not None and (self.held_back or tries(run, attempt.step) + 1 < step.retry.attempts)
         if step is not None and (seen is not None or (self.outcome is Outcome.TEMPORARY and left)):
             pause = _backoff(step, len(run.attempts_of(attempt.step)))
             retry_at = draft.now + max(pause, self.retry_after or 0)
@@ -254,6 +255,7 @@ class Ended:
             output=self.output,
             retry_at=retry_at,
             not_yet=seen,
+            held_back=self.held_back,
         )
 
 

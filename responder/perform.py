@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import JsonValue, ValidationError
 
 from responder.contracts import Action, Clock, Context, Output, Parameter, Probe
-from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.errors import HeldBack, Permanent, ResponderError, Temporary, Unknown
 from responder.positions import UNSEEN
 from responder.recorded import Effect, EvidenceItem, Observation, Outcome, Plan, ProbeAnswer
 from responder.redaction import hide
@@ -39,13 +39,15 @@ Held = Callable[[], Awaitable[str | None]]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended. `detail` is one line for people; times are µs, `retry_after_us` the wait asked for."""
+    """How an attempt ended. `detail` is one line for people; times are µs, `retry_after_us` the wait asked for.
+    `held_back`: a pause came before anything was sent."""
 
     outcome: Outcome
     detail: str
     output: JsonValue = None
     retry_after_us: int | None = None
     observed_at: int | None = None
+    held_back: bool = False
 
 
 def classify(error: Exception, *, reads: bool) -> Ended:
@@ -57,7 +59,8 @@ def classify(error: Exception, *, reads: bool) -> Ended:
     match error:
         case Temporary():
             wait = None if error.retry_after is None else round(error.retry_after * SECOND)
-            return Ended(Outcome.TEMPORARY, one_line(str(error)), retry_after_us=wait)
+            held = isinstance(error, HeldBack)
+            return Ended(Outcome.TEMPORARY, one_line(str(error)), retry_after_us=wait, held_back=held)
         case Unknown():
             return Ended(Outcome.PERMANENT if reads else Outcome.UNKNOWN, one_line(str(error)))
         case ResponderError():

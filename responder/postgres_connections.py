@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from responder.certificates import tls_context
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.last_look import Clear, always_clear
 from responder.permits import ALL_IN_USE, permit
 from responder.redaction import hide_known
 from responder.services import ClientCertificate, PostgresService
@@ -82,10 +83,12 @@ class PostgresSession:
         self._secret = service.password.reveal() if service.password is not None else ""
         self._wire = wire
 
-    async def ask(self, call: SqlCall) -> Rows:
-        """Run one statement once. Raises Temporary, Permanent, Unknown."""
+    async def ask(self, call: SqlCall, clear: Clear = always_clear) -> Rows:
+        """Run one statement once; `clear` is asked right before a change. Raises Temporary, Permanent, Unknown."""
         import psycopg
 
+        if call.changes:
+            await clear()
         try:
             rows = await self._wire.ask(call)
         except psycopg.Error as error:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from responder.certificates import tls_context
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.last_look import Clear, always_clear
 from responder.permits import ALL_IN_USE, permit
 from responder.redaction import hide_known
 from responder.redis_replies import Reply
@@ -52,10 +53,19 @@ class NoAnswer(Temporary):
     answers that it cannot do it now is no such one: it is alive."""
 
 
-class Wire(Protocol):
-    """One connection; it raises the errors of redis-py. `shook_hands`: the server finished the handshake of TLS."""
+class HungUp(Temporary):
+    """Nothing was changed: whoever speaks TLS there ended the connection, in the handshake or after it. That is no
+    silence: it is a server that does not want us, or a proxy before one that may be down. Only others can tell which.
+    """
 
-    shook_hands: bool
+
+class Wire(Protocol):
+    """One connection; it raises the errors of redis-py."""
+
+    @property
+    def shook_hands(self) -> bool:
+        """Whether somebody took part in the handshake of TLS, to its end or until they hung up."""
+        ...
 
     async def connect(self) -> None:
         """Open it, as the service's user, in its database."""
@@ -99,9 +109,9 @@ class RedisConnection:
         self._open = opener
         self._permits = asyncio.Semaphore(service.connections)
 
-    async def send(self, call: RedisCall, timeout: float) -> Reply:
-        """Send `call` once and read its answer. `timeout` in seconds. Raises NoAnswer and other Temporary, Permanent,
-        Unknown."""
+    async def send(self, call: RedisCall, timeout: float, clear: Clear = always_clear) -> Reply:
+        """Send `call` once and read its answer. `timeout` in seconds; `clear` is asked right before a change. Raises
+        NoAnswer, HungUp and other Temporary, Permanent, Unknown."""
         place = f"{self.name}: {' '.join(call.words)[:120]}"
         patience = min(timeout, self.service.timeout / SECOND)
         secret = self.service.password.reveal() if self.service.password is not None else ""
@@ -109,6 +119,8 @@ class RedisConnection:
             wire = self._open(self.service, patience)
             try:
                 await _connected(wire, place)
+                if call.changes:
+                    await clear()
                 return _decoded(await _asked(wire, call, place), secret)
             finally:
                 await wire.close()
@@ -138,8 +150,10 @@ async def _asked(wire: Wire, call: RedisCall, place: str) -> Any:
 
 
 def _refused(error: Exception, place: str, lacking: str, *, changes: bool, alive: bool) -> ResponderError:
-    """What an error says about the world. `changes` and `alive`: see `_unanswered`."""
+    """What an error says about the world. `changes`: whether the command was done is left open where no answer came.
+    `alive`: somebody took part in the handshake of TLS a moment before."""
     from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
+    from redis.exceptions import ConnectionError as Closed
 
     said = " ".join(str(error).split())[:200]
     # The library takes the code off the text of those that it has a class for.
@@ -159,23 +173,21 @@ def _refused(error: Exception, place: str, lacking: str, *, changes: bool, alive
         return Permanent(f"{place}: refused: the key is of another kind (WRONGTYPE): {_KINDS}")
     if isinstance(error, ResponseError):
         return Permanent(f"{place}: refused ({said}); check the key and the command")
-    return _unanswered(error, f"{place}: {lacking} ({type(error).__name__})", changes=changes, alive=alive)
-
-
-def _unanswered(error: Exception, lost: str, *, changes: bool, alive: bool) -> ResponderError:
-    """What it says that no answer came. `changes`: whether the command was done is left open. `alive`: the server
-    finished the handshake of TLS a moment before."""
-    from redis.exceptions import ConnectionError as HungUp
-
+    lost = f"{place}: {lacking} ({type(error).__name__})"
     if changes:
         return Unknown(f"{lost}; the change may have happened")
-    if "SSL" in (said := " ".join(str(error).split())[:200]):
+    return _unanswered(lost, said, hung_up=alive and isinstance(error, Closed))
+
+
+def _unanswered(lost: str, said: str, *, hung_up: bool) -> Temporary:
+    """What it means that no answer came to what changes nothing; `said` is what the library said."""
+    if "SSL" in said:
         # It is alive: whoever took it for dead would replace it.
         why = _TLS.search(said)
         return Temporary(f"{lost}: TLS failed ({why[1] if why else said}): check `ca_file` and `client_certificate`")
-    if alive and isinstance(error, HungUp):
+    if hung_up:
         # TLS 1.3 judges our certificate after the handshake, and the reset may overtake the alert that says so.
-        return Temporary(f"{lost}: it hung up after the handshake of TLS: check `client_certificate`, and its log")
+        return HungUp(f"{lost}: it hung up in TLS: check `client_certificate`, its log, and what stands before it")
     return NoAnswer(f"{lost}; check that it runs, and its address")
 
 
@@ -208,7 +220,15 @@ class LibraryWire:
 
     async def connect(self) -> None:
         """See Wire."""
-        await self._connection.connect()
+        from redis.exceptions import RedisError
+
+        try:
+            await self._connection.connect()
+        except RedisError as error:
+            # asyncio says so of whoever hangs up in the handshake, and of nothing else on the way there.
+            in_it = self._service.url.startswith("rediss:") and isinstance(error.__context__, ConnectionResetError)
+            self.shook_hands = self.shook_hands or in_it
+            raise
         _forget_at_the_end(self._connection)
 
     async def ask(self, words: tuple[str, ...]) -> Any:

@@ -224,10 +224,10 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
         yield from _put_back(event, run, scope)
     if fact.result is Result.HARMFUL and runbook is not None:
         yield from _harm(event, runbook, run, scope)
-    if not run.acted:
+    if not run.intended:
         return
     yield from _released(incident, run, scope)
-    if run.takes_back:
+    if run.takes_back or not run.acted:
         return
     name = runs_name(run.runbook, run.target)
     count = legible(RunCount, scope(name)) or RunCount()

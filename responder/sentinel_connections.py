@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from responder.errors import ResponderError, Temporary
+from responder.last_look import Clear, always_clear
 from responder.redis_connections import OpenWire, RedisCall, RedisConnection
 from responder.redis_replies import Reply, list_of, text_of
 from responder.sentinel_views import MasterView, ReplicaView, Views, joined, master_view, replica_views
@@ -28,20 +29,21 @@ class SentinelConnection:
         self._open = opener
         self._opened: dict[str, RedisConnection] = {}
 
-    async def send(self, call: RedisCall, timeout: float) -> Reply:
-        """Send `call` once to the master that a majority of the Sentinels names. `timeout` in seconds.
+    async def send(self, call: RedisCall, timeout: float, clear: Clear = always_clear) -> Reply:
+        """Send `call` once to the master that a majority of the Sentinels names. `timeout` in seconds; `clear` as for
+        every connection.
 
         Raises Temporary, Permanent, Unknown.
         """
-        return await self.ask(await self.master(timeout / 3), call, timeout * 2 / 3)
+        return await self.ask(await self.master(timeout / 3), call, timeout * 2 / 3, clear)
 
-    async def ask(self, server: str, call: RedisCall, timeout: float) -> Reply:
+    async def ask(self, server: str, call: RedisCall, timeout: float, clear: Clear = always_clear) -> Reply:
         """Send `call` once to the Redis server at `server`. Raises Temporary, Permanent, Unknown."""
-        return await self._server(server).send(call, timeout)
+        return await self._server(server).send(call, timeout, clear)
 
-    async def ask_sentinel(self, sentinel: str, call: RedisCall, timeout: float) -> Reply:
+    async def ask_sentinel(self, sentinel: str, call: RedisCall, timeout: float, clear: Clear = always_clear) -> Reply:
         """Send `call` once to this Sentinel alone. Raises Temporary, Permanent, Unknown."""
-        return await self._sentinel(sentinel).send(call, timeout)
+        return await self._sentinel(sentinel).send(call, timeout, clear)
 
     async def master(self, timeout: float) -> str:
         """The master's address by a majority of the configured Sentinels. Raises Temporary without one."""

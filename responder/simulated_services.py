@@ -17,6 +17,7 @@ from responder.answers import CheckAnswer, Cue, Fate, Phase, Script, StepAnswer,
 from responder.contracts import Parameter
 from responder.errors import Permanent, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
+from responder.last_look import Clear, always_clear
 from responder.timing import SECOND
 
 Given = TypeVar("Given", CheckAnswer, StepAnswer)
@@ -109,9 +110,10 @@ class SimulatedService:
         """Whether the service honours idempotency keys; nobody relies on it here."""
         return False
 
-    async def send(self, call: HttpCall, timeout: float) -> HttpAnswer:
+    async def send(self, call: HttpCall, timeout: float, clear: Clear = always_clear) -> HttpAnswer:
         """Answer a request, or raise what a connection raises. The caller keeps the time limit."""
         if call.changes:
+            await clear()
             await self.behind.attempts[call.key].made(self.behind.sleep, reads=False)
             return self._answer(call, {})
         return self._answer(call, self._body(call.path))

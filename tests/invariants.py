@@ -297,7 +297,7 @@ def _counts(found: Found) -> Iterator[str]:
     started: Counter[str] = Counter()
     for case in found.cases:
         for run in case.incident.runs:
-            started[runs_name(run.runbook, run.target)] += run.acted and not run.takes_back
+            started[runs_name(run.runbook, run.target)] += run.intended and not run.takes_back
     for name, count in started.items():
         row = found.scopes.get(name)
         counted = parsed(RunCount, row.body if row else None) or RunCount()

@@ -189,7 +189,7 @@ class AlertmanagerSilence(Action):
         return [s for s in silences if (s.get("status") or {}).get("state") in {"active", "pending"}]
 
     async def _send(self, call: HttpCall, context: Context) -> HttpAnswer:
-        answer: HttpAnswer = await context.service(self.service).send(call, context.timeout)
+        answer: HttpAnswer = await context.service(self.service).send(call, context.timeout, context.clear)
         return answer.checked(context.now())
 
 

@@ -158,8 +158,8 @@ class CommandRun(Action):
     async def act(self, plan: Plan, context: Context) -> Output:
         """Run it once. Raises Temporary, Permanent, Unknown by its exit code."""
         asked = context.now()
-        call = CommandCall(self.command, (*self.args, *self.values), context.key)
-        ran: Ran = await context.service(self.service).run(call, context.timeout)
+        call = CommandCall(self.command, (*self.args, *self.values), context.key, self.reads)
+        ran: Ran = await context.service(self.service).run(call, context.timeout, context.clear)
         said = f"{self.command} ended with {_exit(ran.exit)}{_excerpt(ran)}"
         if ran.left:
             said = f"{said}; what it had left running was killed"
@@ -190,7 +190,7 @@ class CommandRun(Action):
         return Probe(ProbeAnswer.UNCLEAR, "no probe is declared: add `probe` to the step, so that it can be found out")
 
     async def _probed(self, probe: CommandProbe, context: Context, timeout: float) -> Probe:
-        call = CommandCall(probe.command, (*probe.args, *probe.values))
+        call = CommandCall(probe.command, (*probe.args, *probe.values), reads=True)
         ran: Ran = await context.service(self.service).run(call, timeout)
         answers = [(probe.applied, ProbeAnswer.APPLIED), (probe.not_applied, ProbeAnswer.NOT_APPLIED)]
         answer = next((answer for codes, answer in answers if ran.exit in codes), ProbeAnswer.UNCLEAR)

@@ -162,7 +162,7 @@ class HttpRequest(Action):
         """Send it once. Raises what `HttpAnswer.checked` and `HttpConnection.send` raise."""
         asked = context.now()
         call = HttpCall(self.method, self.path, self.params, self.json_, headers=self.headers, key=context.key)
-        answer: HttpAnswer = await context.service(self.service).send(call, context.timeout)
+        answer: HttpAnswer = await context.service(self.service).send(call, context.timeout, context.clear)
         answer.checked(context.now(), self.expect_status)
         return Output({"status": answer.status, "body": answer.body}, f"{self.preview()}: {answer.status}", asked)
 

@@ -173,7 +173,6 @@ class Evict(PodChange):
         why = await self._too_few(context, found)
         if why:
             raise Temporary(f"pod {self.pod}: {why}; nothing was changed: it is tried again as `retry` says")
-        await context.clear()
         return await super().act(plan, context)
 
     async def _attempted(self, context: Context, plan: Plan, found: Tree) -> Plan:

@@ -108,7 +108,6 @@ class RolloutRestart(KubernetesChange):
         if digest(template_of(found)) != _before(plan):
             cure = "somebody releases or restarts it; look at that, then start again"
             raise Permanent(f"{self.workload}: its pod template changed since; nothing was changed: {cure}")
-        await context.clear()
         shown = (await self._send(context, self._call(mark))).checked(context.now()).tree
         now = await self._in_force(context, shown, self._named.resource, self._named.name)
         if not has_mark(now, mark):

@@ -91,7 +91,6 @@ class ParameterReduce(Action):
             # Asked again where it is sent: whatever has made the plan, and whatever was configured then.
             said = f"{target:g} is below its floor {spec.floor:g}; nothing was written"
             raise Permanent(f"{self.parameter}: {said}: raise `to`, or have the floor lowered in responder.yaml")
-        await context.clear()
         await self._write(spec, target, raises, context)
         confirmed = await self._confirmed(spec, target, raises, context)
         return Output(confirmed, f"{self.parameter} {before:g} → {confirmed:g}", context.now())
@@ -132,7 +131,7 @@ class ParameterReduce(Action):
         request = spec.restore or spec.write if raises else spec.write
         reason = f"put back after: {self.reason}" if raises else self.reason
         call = _write_call(request, {"value": target, "reason": reason}, context.key)
-        answer: HttpAnswer = await context.service(spec.service).send(call, context.timeout)
+        answer: HttpAnswer = await context.service(spec.service).send(call, context.timeout, context.clear)
         answer.checked(context.now())
 
     async def _confirmed(self, spec: Parameter, target: float, raises: bool, context: Context) -> float:

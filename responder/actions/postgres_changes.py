@@ -16,8 +16,9 @@ from pydantic import Field, JsonValue, model_validator
 
 from responder import postgres_statements as sql
 from responder.contracts import Action, Context, Output, Parameter, Probe
-from responder.errors import Permanent, ResponderError, Temporary, Unknown
+from responder.errors import HeldBack, Permanent, ResponderError, Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
+from responder.last_look import Clear
 from responder.postgres_connections import PostgresConnection, PostgresSession, SqlCall
 from responder.recorded import Effect, Plan, ProbeAnswer
 from responder.timing import SECOND, format_duration
@@ -54,8 +55,9 @@ class PostgresTerminateQueries(Action):
     id that was used again, or a session that has gone on to its next statement, is left alone. Walsenders, autovacuum,
     VACUUM, ANALYZE, indexes being built and other DDL are never ended. The probe asks whether they are gone.
 
-    `expect` sees `value.ended`, `value.ending` (told to end, still rolling back), `value.left` (gone on by themselves)
-    and `value.refused`. It cannot be undone: a transaction that is ended is rolled back.
+    `expect` sees `value.ended`, `value.ending` (told to end, still rolling back), `value.left` (gone on by themselves),
+    `value.refused`, and `value.held`: how many were left alone because automation was paused after the first of them.
+    It cannot be undone: a transaction that is ended is rolled back.
 
     Needs of its role: `GRANT pg_monitor, pg_signal_backend`. The second alone sees nothing, and would end nothing.
 
@@ -121,12 +123,17 @@ class PostgresTerminateQueries(Action):
 
     async def act(self, plan: Plan, context: Context) -> Output:
         """End each. Raises Temporary where none was ended; Unknown where some were and the rest is not known."""
-        told = {"ended": 0, "ending": 0, "left": 0, "refused": 0}
-        why = ""
+        told = {"ended": 0, "ending": 0, "left": 0, "refused": 0, "held": 0}
+        why, targets = "", _targets(plan)
         async with context.service(self.service).session(context.timeout, context.key) as session:
-            for one in _targets(plan):
+            for one in targets:
                 try:
-                    told[await self._end(session, one)] += 1
+                    told[await self._end(session, one, context.clear)] += 1
+                except HeldBack as error:
+                    if not (told["ended"] or told["ending"]):
+                        raise
+                    told["held"], why = len(targets) - sum(told.values()), error.why
+                    break
                 except Permanent as error:
                     told["refused"] += 1
                     why = str(error)
@@ -165,11 +172,11 @@ class PostgresTerminateQueries(Action):
                 what = "is a superuser, whose sessions are never ended" if user in known else "does not exist there"
                 raise Permanent(f"{self.service}: user {user!r} {what}; correct `users`")
 
-    async def _end(self, session: PostgresSession, one: Mapping[str, Any]) -> str:
+    async def _end(self, session: PostgresSession, one: Mapping[str, Any], clear: Clear) -> str:
         """What became of one: ended, ending or left. Raises Temporary, Permanent, Unknown."""
         statement = sql.CANCEL if self.how == "cancel" else sql.TERMINATE
         params = {**self._bounds(), **one, "wait": GONE_WITHIN}
-        rows = await session.ask(SqlCall(f"{self.how} {one['pid']}", statement, params, changes=True))
+        rows = await session.ask(SqlCall(f"{self.how} {one['pid']}", statement, params, changes=True), clear)
         if not rows:
             return "left"
         return "ended" if rows[0]["gone"] else "ending" if self.how == "terminate" else "left"
@@ -196,7 +203,13 @@ def _targets(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _sum(told: Mapping[str, int]) -> str:
-    words = {"ended": "ended", "ending": "told to end", "left": "gone on by themselves", "refused": "refused"}
+    words = {
+        "ended": "ended",
+        "ending": "told to end",
+        "left": "gone on by themselves",
+        "refused": "refused",
+        "held": "held back",
+    }
     return ", ".join(f"{count} {words[name]}" for name, count in told.items() if count) or "none ended"
 
 
@@ -323,7 +336,6 @@ class PostgresPromote(Action):
         if standing.recovery:
             self._fenced([standing], context)
             patroni = _patroni(name, context)
-            await context.clear()
             if patroni is not None:
                 standing = await _led_by_patroni(name, patroni, context, began)
             else:
@@ -384,7 +396,8 @@ async def _by_server(name: str, context: Context) -> None:
     seconds = max(1, int(context.timeout * 0.6))
     try:
         async with context.service(name).session(context.timeout, context.key, long=True) as session:
-            (row,) = await session.ask(SqlCall("pg_promote", sql.PROMOTE, {"wait": seconds}, changes=True))
+            call = SqlCall("pg_promote", sql.PROMOTE, {"wait": seconds}, changes=True)
+            (row,) = await session.ask(call, context.clear)
     except Permanent:
         # A primary refuses it as well (55000): somebody may have promoted it since we looked.
         if (await _standing(name, context, context.timeout / 8)).recovery:
@@ -410,7 +423,7 @@ async def _by_patroni(patroni: Any, context: Context) -> None:
     if leader is not None:
         path, asked = "/switchover", {"leader": str(leader.get("name")), **asked}
     call = HttpCall("POST", path, json={**asked}, key=context.key)
-    (await patroni.send(call, context.timeout * 0.6)).checked(context.now())
+    (await patroni.send(call, context.timeout * 0.6, context.clear)).checked(context.now())
 
 
 def _not_yet(name: str) -> str:

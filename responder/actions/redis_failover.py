@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 from responder.contracts import Context, Output, Probe
 from responder.errors import Permanent, ResponderError, Temporary, Unknown
 from responder.recorded import Effect, Plan, ProbeAnswer
-from responder.redis_connections import NoAnswer, RedisCall
+from responder.redis_connections import HungUp, NoAnswer, RedisCall
 from responder.redis_replies import list_of, parsed_info, text_of, whole
 from responder.redis_steps import RedisStep
 from responder.sentinel_connections import SentinelConnection
@@ -86,9 +86,10 @@ class RedisFailover(RedisStep):
 
     Effect class `probed`. It is sent through one Sentinel, the first of the service's that answers, so that a second
     one sent at the same time is refused. Success: a majority of the Sentinels name a new address, ROLE there says
-    master, a write succeeds there, and the old master says that it is a replica. Where we do not reach it, a majority
-    of the Sentinels must see that it is one, or not reach it either (SENTINEL REPLICAS: `s_down`, or no answer for 5
-    s): a network that is cut between us and it alone proves nothing. What is told at the end, and of an unknown end
+    master, a write succeeds there, and the old master says that it is a replica. Where it does not answer us, or hangs
+    up in TLS as a proxy does before a master that is dead, a majority of the Sentinels must see that it is one, or not
+    reach it either (SENTINEL REPLICAS: `s_down`, or no answer for 5 s): a network that is cut between us and it alone
+    proves nothing. What is told at the end, and of an unknown end
     too, names the stages that were seen and when: begun, a replica named as master, by most Sentinels, ended. Give
     the step a `timeout` of 30s: of a master that works the Sentinels need ten seconds to tell it. After a lost answer
     the address and the epoch tell whether it happened. There is no undo: the way back is another failover, with the
@@ -177,9 +178,8 @@ class RedisFailover(RedisStep):
             address, said = done
             return Output({"address": address}, f"nothing to do: {said}", context.now())
         await self._in_time(self._allowed(sentinels, context, context.timeout / 6, before), context.timeout / 3)
-        await context.clear()
         told = RedisCall(("SENTINEL", "FAILOVER", sentinels.service.master), changes=True)
-        await sentinels.ask_sentinel(before.via, told, context.timeout / 3)
+        await sentinels.ask_sentinel(before.via, told, context.timeout / 3, context.clear)
         address, stages = await self._followed(sentinels, before, context, began)
         took = _tenths(context.now() - began)
         said = f"{address} is the master in the place of {before.address}, written to after {took}{_told(stages)}"
@@ -345,7 +345,8 @@ class RedisFailover(RedisStep):
             return f"{new} cannot be checked ({error})"
         try:
             old = await _role(sentinels, before.address, timeout)
-        except NoAnswer:
+        except (NoAnswer, HungUp):
+            # Whoever ends TLS before a master that is dead hangs up; a living one may too. The Sentinels tell which.
             return await _not_yielded(sentinels, before.address, views, timeout)
         except ResponderError as error:
             return f"the old master {before.address} cannot be checked ({error})"
@@ -353,12 +354,12 @@ class RedisFailover(RedisStep):
 
 
 async def _not_yielded(sentinels: SentinelConnection, old: str, views: Views, timeout: float) -> str:
-    """What is missing for an old master that we do not reach: it may be that only we do not. Raises nothing."""
+    """What is missing for an old master that does not answer us: perhaps it answers others. Raises nothing."""
     count = yielded(old, views, await sentinels.replicas(timeout))
     if count >= views.needed:
         return ""
     seen = f"only {count} of {views.total} Sentinels see that it is gone or a replica ({views.needed} must)"
-    return f"we do not reach the old master {old}, and {seen}: clients may still write to it"
+    return f"we get no answer from the old master {old}, and {seen}: clients may still write to it"
 
 
 def _stages(views: Views, before: _Before) -> Iterator[str]:

@@ -72,7 +72,7 @@ class RedisPublish(RedisStep):
         """Send it once. Raises Temporary, Permanent, Unknown."""
         connection: RedisConnection | SentinelConnection = context.service(self.service)
         call = RedisCall(("PUBLISH", self.channel, self.message), changes=True)
-        heard = whole(await connection.send(call, context.timeout))
+        heard = whole(await connection.send(call, context.timeout, context.clear))
         return Output(heard, f"{heard} subscribers of {self.channel} got it", context.now())
 
     @property

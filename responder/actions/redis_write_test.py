@@ -63,7 +63,7 @@ class RedisWriteTest(RedisStep):
         """Write it. Raises Temporary, Permanent, Unknown."""
         connection: RedisConnection | SentinelConnection = context.service(self.service)
         call = RedisCall(("SET", self.key, "1", "EX", str(KEY_SECONDS)), changes=True)
-        await connection.send(call, context.timeout)
+        await connection.send(call, context.timeout, context.clear)
         return Output(value=True, detail=f"{self.service} takes writes", observed_at=context.now())
 
     @property

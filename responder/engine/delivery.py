@@ -420,8 +420,9 @@ class Delivery:
         """
         now = self._desk.now()
         until = now + backoff(min(row.attempts + 1, 12), SECOND, 2, MINUTE, self._chance())
-        if self._outages.down(row.destination) and now - row.created_at >= HAND_OVER:
-            until = min(until, self._outages.held_until(row.destination))
+        following = self._outages.held_until(row.destination)
+        if following > now and now - row.created_at >= HAND_OVER:
+            until = min(until, following)
         if isinstance(error, Temporary) and error.retry_after is not None:
             until = max(until, now + int(error.retry_after * SECOND))
             self._outages.asked_to_wait(row.destination, until)

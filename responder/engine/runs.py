@@ -70,7 +70,7 @@ class Performs(Protocol):
 
 
 PAUSE_PATIENCE = 0.5
-"""Seconds for which the store is asked for a pause before a change that has read first is sent."""
+"""Seconds for which the store is asked for a pause right before a change is sent."""
 
 AskPagers = Callable[[tuple[tuple[str, str], ...]], Awaitable[Mapping[str, PagerState]]]
 """(destination, key) pairs -> what each pager says about its own incident; never raises, and takes 2 s at most."""
@@ -316,27 +316,33 @@ class Runs:
         return await self.performer.act(doing.action, doing.plan, doing.key, left, partial(self._held, incident, doing))
 
     async def _held(self, incident: Incident, doing: Intended) -> str | None:
-        """A pause that came after the intent: an action that reads first may send long after it (docs/adr/0027).
-
-        A store that does not answer holds nothing back: the intent is written, and its gates have been asked.
-        """
-        run = next((r for r in incident.runs if r.number == doing.run), None)
+        """A pause that came after the intent, as the gate of pauses judges it: what a person asked for, and a brake
+        that one confirmed, pass here as they pass there (docs/adr/0027)."""
+        scopes = await self._pauses()
+        run, shelf = next((r for r in incident.runs if r.number == doing.run), None), self._desk.shelf
         try:
-            rules = None if run is None else self._desk.shelf.rules(run.rules_hash)
-            async with asyncio.timeout(PAUSE_PATIENCE):
-                scopes = {row.name: row.body for row in await self._desk.store.scopes(PAUSES)}
-        except (StoreUnavailable, UnknownRules, TimeoutError):
-            return self._desk.shelf.halted
+            rules = None if run is None else shelf.rules(run.rules_hash)
+        except UnknownRules:
+            rules = None
         runbook = None if run is None or rules is None else rules.runbooks.get(run.runbook)
         if run is None or runbook is None:
-            return self._desk.shelf.halted
-        step, shelf = runbook.made(doing.step, run.takes_back), self._desk.shelf
+            return shelf.halted
+        step = runbook.made(doing.step, run.takes_back)
         case = Case(
             incident, run, runbook, step, doing.plan, scopes.get, _no_total, {}, self._desk.now(),
             touched=shelf.touched(step), halted=shelf.halted,
         )  # fmt: skip
         verdict = pause(case)
         return verdict.reason if holds_back(verdict) else None
+
+    async def _pauses(self) -> Mapping[str, str]:
+        """The pauses by the names of their scopes. A store that does not answer holds nothing back: the intent is
+        written, and its gates have been asked."""
+        try:
+            async with asyncio.timeout(PAUSE_PATIENCE):
+                return {row.name: row.body for row in await self._desk.store.scopes(PAUSES)}
+        except (StoreUnavailable, TimeoutError):
+            return {}
 
     async def _outcome(self, doing: Intended, performed: Performed, scopes: frozenset[str]) -> None:
         pause = 0.2
@@ -368,6 +374,7 @@ class Runs:
             self._desk.worker,
             performed.retry_after_us,
             scopes,
+            performed.held_back,
         )
 
 

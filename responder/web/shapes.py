@@ -180,6 +180,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "ended_at": moment(attempt.ended_at),
         "outcome": None if attempt.outcome is None else attempt.outcome.value,
         "detail": attempt.detail,
+        "held_back": attempt.held_back,
         "output": attempt.output,
         "probe": None if attempt.probe is None else attempt.probe.value,
         "settled": attempt.settled,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from responder.errors import Rejected
+from responder.errors import Rejected, StoreUnavailable
 from responder.manual_runs import Doing, StartByHand, input_problems
 from responder.recorded import Answer, Cause, Result, StepStatus
 from responder.scopes import pause_name
@@ -254,6 +255,39 @@ def test_a_brake_by_a_person_passes_the_pause_that_holds_every_other_back(scope:
         assert any("who has seen: brake passes: " in line and "by alice: false alarms" in line for line in stage.thread)
         if scope != pause_name("runbook", "halt"):
             assert "paused by alice" in reasons(Desk(stage).plans("a"))
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize(("book", "passes"), [(HALT, True), ({**HALT, "brake": False}, False)])
+def test_the_last_look_agrees_with_the_gate_whether_or_not_the_store_answers(
+    monkeypatch: pytest.MonkeyPatch, book: dict[str, Any], passes: bool, answers: bool
+) -> None:
+    """The pause file is known without a store, and that a person confirmed the brake as well."""
+    with playing(own(book)) as stage:
+        stage.world.waits = 3.0
+        Desk(stage).starts("halt", "flash crash")
+        desk = stage._alive.desk
+        desk.shelf = replace(desk.shelf, halted="automation is paused by the file /run/pause")
+        with monkeypatch.context() as patched:
+            if not answers:
+                patched.setattr(stage.store, "scopes", _no_store)
+            stage.after("10s")
+        (attempt,) = stage.last_run.attempts
+        assert (stage.world.trading == "halted", attempt.held_back) == (passes, not passes), attempt.detail
+
+
+async def _no_store(_prefix: str) -> Any:
+    raise StoreUnavailable("away")
+
+
+def test_what_a_person_started_and_a_pause_held_back_for_a_minute_is_for_people() -> None:
+    with playing(own({**HALT, "brake": False})) as stage:
+        stage.world.waits = 3.0
+        Desk(stage).starts("halt", "flash crash")
+        stage.pauses("alice")
+        stage.after("3m")
+        assert (stage.world.trading, stage.last_run.result) == ("running", Result.FAILED)
+        assert "held back for 1m" in stage.last_run.why
 
 
 def test_a_pause_that_was_confirmed_wakes_nobody_when_it_helps() -> None:

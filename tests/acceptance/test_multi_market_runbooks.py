@@ -7,10 +7,10 @@ import pytest
 from responder.commands import pending_approval
 from responder.recorded import Result
 from responder.schedules import ArmSchedules
+from tests.acceptance.catalogues import loaded
 from tests.acceptance.desk import Desk
 from tests.acceptance.machines import LOOKING
 from tests.acceptance.stage import Stage, playing
-from tests.acceptance.test_ladders import loaded
 
 MARKET = "multi-market"
 CHANGES = (

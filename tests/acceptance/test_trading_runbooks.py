@@ -6,9 +6,9 @@ import pytest
 
 from responder.commands import pending_approval
 from responder.recorded import Result
+from tests.acceptance.catalogues import loaded
 from tests.acceptance.machines import COMPOSE_READS
 from tests.acceptance.stage import Stage, playing
-from tests.acceptance.test_ladders import loaded
 
 NSE = "nse-equities"
 

@@ -17,6 +17,7 @@ from responder.errors import Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
 from responder.kubernetes_calls import KubernetesCall
 from responder.kubernetes_connections import KubernetesConnection
+from responder.last_look import Clear, always_clear
 from responder.redis_connections import RedisCall
 from responder.redis_replies import Reply
 from responder.sentinel_connections import SentinelConnection
@@ -55,6 +56,8 @@ class World:
     lost: str = ""
     refused: list[int] = field(default_factory=list)
     slow: float = 0.0
+    waits: float = 0.0
+    """How long a change waits for a connection before it is sent, in seconds."""
     reads: float = 0.0
     """How long the status page takes to answer, in seconds."""
     thinks: float = 0.0
@@ -147,9 +150,10 @@ class Cache:
 
     world: World
 
-    async def send(self, call: RedisCall, timeout: float) -> Reply:
+    async def send(self, call: RedisCall, timeout: float, clear: Clear = always_clear) -> Reply:
         """Answer a command, or raise what a connection raises."""
         if call.changes:
+            await clear()
             assert call.words[:2] == ("PUBLISH", "param.reload"), f"nobody foresaw {call.words}"
             self.world.changes.append((self.world.clock(), "PUBLISH param.reload", json.loads(call.words[2])))
             return self.world.listening
@@ -171,7 +175,7 @@ class Connection:
         """Whether the service honours idempotency keys."""
         return self.service == "keyed-api"
 
-    async def send(self, call: HttpCall, timeout: float) -> HttpAnswer:
+    async def send(self, call: HttpCall, timeout: float, clear: Clear = always_clear) -> HttpAnswer:
         """Answer a request, or raise what a connection raises."""
         if self.service == "metrics":
             if self.world.thinks:
@@ -181,6 +185,9 @@ class Connection:
             if self.world.reads:
                 await sleep(self.world.reads)
             return self._status(call)
+        if self.world.waits:
+            await sleep(self.world.waits)
+        await clear()
         return await self._change(call)
 
     def _answer(self, call: HttpCall, status: int, body: Any) -> HttpAnswer:

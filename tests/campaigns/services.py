@@ -16,6 +16,7 @@ from typing import Any
 from responder.contracts import Clock
 from responder.errors import Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
+from responder.last_look import Clear, always_clear
 from responder.simulate import sleep
 from responder.timing import SECOND
 from tests.invariants import Call
@@ -173,7 +174,7 @@ class Connection:
         """Whether the service honours idempotency keys."""
         return self.service == "keyed-api"
 
-    async def send(self, call: HttpCall, timeout: float) -> HttpAnswer:
+    async def send(self, call: HttpCall, timeout: float, clear: Clear = always_clear) -> HttpAnswer:
         """Answer a request, or raise what a connection raises."""
         status, body = 200, {"ok": True}
         if self.service == "metrics":
@@ -181,6 +182,7 @@ class Connection:
         elif not call.changes:
             body = await self.platform.status(call)
         else:
+            await clear()
             status = await self.platform.change(self.service, call, timeout)
         place = f"{self.service}: {call.method} {call.path}"
         return HttpAnswer(

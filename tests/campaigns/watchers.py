@@ -18,6 +18,7 @@ from responder.connections import HttpConnection
 from responder.contracts import Clock
 from responder.errors import Temporary
 from responder.http_calls import HttpAnswer, HttpCall
+from responder.last_look import Clear, always_clear
 from responder.services import Endpoint
 from responder.timing import DAY, SECOND, format_time
 
@@ -162,7 +163,7 @@ class Wire(HttpConnection):
         super().__init__(watcher.name, Endpoint(kind="alertmanager", url="http://watcher"), _never, clock)
         self._watcher = watcher
 
-    async def send(self, call: HttpCall, timeout: float) -> HttpAnswer:
+    async def send(self, call: HttpCall, timeout: float, clear: Clear = always_clear) -> HttpAnswer:
         """See HttpConnection."""
         body = self._watcher.answer(call.path)
         return HttpAnswer(call.path, 200, {"content-type": "application/json"}, body, changes=False)

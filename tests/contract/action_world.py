@@ -20,6 +20,7 @@ from responder.connections import Connections, Openers
 from responder.contracts import Parameter, ReadSpec, Secret, Service, WriteSpec
 from responder.kubernetes_calls import KubernetesCall
 from responder.kubernetes_connections import Reply
+from responder.last_look import Clear
 from responder.perform import Ended, Performer
 from responder.recorded import Effect, Plan
 from responder.redis_connections import OpenWire, Wire
@@ -35,7 +36,7 @@ from responder.services import (
     RedisService,
 )
 from responder.timing import SECOND
-from tests.contract.sentinel_world import NAME, SENTINELS, Watched
+from tests.contract.sentinel_world import MASTER, NAME, SENTINELS, Watched
 from tests.contract.sql_world import TOKEN, WorldSql
 from tests.fakes.kubernetes import Cluster
 from tests.fakes.kubernetes_objects import budget, config_map, event, workload
@@ -169,6 +170,7 @@ class World(httpx.AsyncBaseTransport):
             ("POST", "/api/v1/query"): self._query,
             ("GET", "/api/v2/silences"): lambda _r, _b: httpx.Response(200, json=self.silences),
             ("POST", "/api/v2/silences"): self._silence,
+            ("DELETE", "/api/v2/silence/silence-0"): self._silence,
         }
 
     def _status(self) -> httpx.Response:
@@ -189,7 +191,10 @@ class World(httpx.AsyncBaseTransport):
         self.keys.add(key)
         return self._status()
 
-    def _silence(self, _request: httpx.Request, body: Any) -> httpx.Response:
+    def _silence(self, request: httpx.Request, body: Any) -> httpx.Response:
+        if request.method == "DELETE":
+            self.silences.clear()
+            return httpx.Response(200)
         self.silences.append({**body, "id": f"silence-{len(self.silences)}", "status": {"state": "active"}})
         return httpx.Response(200, json={"silenceID": self.silences[-1]["id"]})
 
@@ -199,7 +204,8 @@ class World(httpx.AsyncBaseTransport):
 
     def wire(self, service: RedisService, _patience: float) -> Wire:
         """A connection to a Redis server or a Sentinel."""
-        return WorldWire(self, service.url.removeprefix("redis://"))
+        address = service.url.removeprefix("redis://")
+        return WorldWire(self, address, self.watched.behind_tls and address == MASTER)
 
     def publish(self, channel: str) -> int:
         """Two services listen."""
@@ -263,7 +269,7 @@ class WorldWire:
 
     world: World
     address: str
-    shook_hands = False
+    shook_hands: bool = False
 
     async def connect(self) -> None:
         """See Wire."""
@@ -309,11 +315,11 @@ class WorldCluster:
 
     world: World
 
-    async def ask(self, call: KubernetesCall, patience: float) -> Reply:
+    async def ask(self, call: KubernetesCall, patience: float, clear: Clear) -> Reply:
         """See Wire."""
         if self.world.refuse:
             raise aiohttp.ConnectionTimeoutError("refused")
-        reply = await ClusterWay(self.world.cluster).ask(call, patience)
+        reply = await ClusterWay(self.world.cluster).ask(call, patience, clear)
         if call.changes and self.world.lose:
             raise aiohttp.SocketTimeoutError("lost")
         if call.changes is self.world.hang:

@@ -26,7 +26,8 @@ class Watched:
     `converts`: an old master that is alive becomes a replica. `busy`: it answers, and says that it cannot now.
     `cuts_us_off`: from the failover on we do not reach it, while the Sentinels do. `miss_it`: Sentinels that see that a
     dead old master is gone; the others have only just begun to ask it. `lost_for` (milliseconds): for how long they
-    have had no answer of it, their own flag not set yet."""
+    have had no answer of it, their own flag not set yet. `behind_tls`: what stands before the master ends TLS, and
+    hangs up when it cannot be reached."""
 
     down: frozenset[str] = frozenset(SENTINELS)
     down_for: int = 30_000
@@ -44,6 +45,7 @@ class Watched:
     link_up_but_quiet_for: int | None = None
     busy: bool = False
     cuts_us_off: bool = False
+    behind_tls: bool = False
     miss_it: frozenset[str] = frozenset(SENTINELS)
     lost_for: int | None = None
     quorum: bool = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,14 +27,6 @@ POLICY = Policy.model_validate({"levels": WRITTEN})
 RULES = Rules(hash="h", runbooks={}, policies={"p": POLICY}, by_severity={}, default_policy="p")
 SHELF = Shelf(RULES, "main")
 LEVEL, ACK, ESCALATE = "level", "ack", "escalate"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'responder.db'}"
-    database: str = request.getfixturevalue("database")
-    return database
 
 
 class Clock:

@@ -273,29 +273,6 @@ async def test_a_value_below_its_floor_is_not_written_whoever_planned_it(world: 
     assert "is below its floor" in ended.detail
 
 
-READ_FIRST = ("parameter.reduce", "kubernetes.rollout_restart", "kubernetes.scale", "redis.failover",
-              "postgres.promote")  # fmt: skip
-"""Some of those that read before they write."""
-
-
-@changes
-async def test_what_reads_first_is_not_sent_when_it_is_held_back_meanwhile(world: World, member: Member) -> None:
-    """Of those that read nothing before they write, the gates right before it have said all that there is."""
-
-    async def held() -> str | None:
-        return "automation is paused by alice"
-
-    plan = await prepare(world, member)
-    asked = len(world.requests)
-    ended = await performer(world).act(member.action, plan, "key", 10 * SECOND, held)
-    if ended.outcome is not Outcome.OK:
-        assert (ended.outcome, world.changes) == (Outcome.TEMPORARY, [])
-        assert ended.detail == "nothing was sent: automation is paused by alice"
-    else:
-        assert member.action not in READ_FIRST
-        assert len(world.requests) > asked or world.changes
-
-
 async def test_an_undo_never_overwrites_a_later_change(world: World) -> None:
     plan = await prepare(world, MEMBERS["reduce"])
     await act(world, MEMBERS["reduce"], plan)

@@ -125,3 +125,15 @@ async def test_without_a_fence_nothing_can_be_prepared() -> None:
     step = Step.model_validate({"id": "it", "action": "postgres.promote", "with": {**WITH, "fencing": "none"}})
     with pytest.raises(Permanent, match="fencing"):
         await Cluster("").performer.prepare(RUNBOOK, step, {})
+
+
+async def test_a_pause_that_comes_at_the_last_moment_keeps_patroni_from_being_told() -> None:
+    cluster = Cluster("")
+    plan = await cluster.prepared()
+
+    async def held() -> str | None:
+        return "automation is paused by alice"
+
+    ended = await cluster.performer.act("postgres.promote", plan, "key", 10 * SECOND, held)
+    assert (ended.outcome, ended.held_back) == (Outcome.TEMPORARY, True), ended.detail
+    assert (cluster.asked, cluster.world.done, cluster.world.standby) == ([], [], True)

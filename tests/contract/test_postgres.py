@@ -151,11 +151,11 @@ async def test_an_allowed_statement_is_ended_and_nothing_else(server: Postgres, 
     assert "4711" not in plan.model_dump_json()
     assert await doing.probe(plan) is ProbeAnswer.NOT_APPLIED
     ended = await doing.act(Plan.model_validate_json(plan.model_dump_json()))
-    assert (ended.outcome, ended.output) == (Outcome.OK, {"ended": 1, "ending": 0, "left": 0, "refused": 0})
+    assert (ended.outcome, ended.output) == (Outcome.OK, {"ended": 1, "ending": 0, "left": 0, "refused": 0, "held": 0})
     assert await doing.probe(plan) is ProbeAnswer.APPLIED
     assert [sessions.alive(pid) for pid in (slow, *others)] == [False, *[True] * len(others)]
     again = await doing.act(plan)
-    assert (again.outcome, again.output) == (Outcome.OK, {"ended": 0, "ending": 0, "left": 1, "refused": 0})
+    assert (again.outcome, again.output) == (Outcome.OK, {"ended": 0, "ending": 0, "left": 1, "refused": 0, "held": 0})
     assert (await doing.prepare()).nothing_to_do is not None
 
 
@@ -167,7 +167,7 @@ async def test_a_pid_that_was_used_again_is_left_alone(server: Postgres, session
     one: Any = plan.target[0]  # type: ignore[index]
     earlier = plan.model_copy(update={"target": [{**one, field: one[field] - 1}]})
     ended = await doing.act(earlier)
-    assert (ended.outcome, ended.output) == (Outcome.OK, {"ended": 0, "ending": 0, "left": 1, "refused": 0})
+    assert (ended.outcome, ended.output) == (Outcome.OK, {"ended": 0, "ending": 0, "left": 1, "refused": 0, "held": 0})
     assert sessions.alive(pid)
 
 
@@ -194,7 +194,7 @@ async def test_an_idle_transaction_is_terminated(server: Postgres, sessions: Ses
     pid = sessions.open("reporting", "monthly", "BEGIN")
     doing = Doing(user(server), "postgres.terminate_queries", **LIMITS, state="idle in transaction", how="terminate")
     ended = await doing.act(await doing.prepare())
-    assert ended.output == {"ended": 1, "ending": 0, "left": 0, "refused": 0}
+    assert ended.output == {"ended": 1, "ending": 0, "left": 0, "refused": 0, "held": 0}
     assert not sessions.alive(pid)
 
 

@@ -4,7 +4,9 @@ a real server rarely does: an answer that never comes, a certificate of somebody
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from responder.contracts import Secret
 from responder.errors import Permanent, Temporary, Unknown
 from responder.perform import Ended, Performer
 from responder.recorded import Outcome
-from responder.redis_connections import LibraryWire, NoAnswer, RedisCall, RedisConnection
+from responder.redis_connections import HungUp, LibraryWire, NoAnswer, RedisCall, RedisConnection
 from responder.runbook import Step
 from responder.services import RedisService
 from responder.timing import SECOND
@@ -377,7 +379,55 @@ async def test_a_server_that_hangs_up_after_the_handshake_is_alive(tmp_path: Pat
 
     async with await asyncio.start_server(hangs_up, "127.0.0.1", 0, ssl=_shown_by(made)) as listening:
         url = f"rediss://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        await _refused_by_a_living_server(RedisService(url=url, ca_file=str(made.ca), password=password))
+        service = RedisService(url=url, ca_file=str(made.ca), password=password)
+        assert isinstance(await _refused_by_a_living_server(service), HungUp)
+
+
+@pytest.mark.parametrize("password", [None, Secret("env REDIS_PASSWORD", lambda: PASSWORD)])
+async def test_what_ends_tls_before_a_server_that_is_dead_is_no_silence(
+    tmp_path: Path, password: Secret | None
+) -> None:
+    """A proxy shakes hands by itself, finds nobody behind it, and ends the connection in order."""
+    made = Certificates.made(tmp_path)
+    with socket.socket() as dead:
+        dead.bind(("127.0.0.1", 0))
+
+        async def forwards(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*dead.getsockname())
+            writer.close()
+
+        async with await asyncio.start_server(forwards, "127.0.0.1", 0, ssl=_shown_by(made)) as listening:
+            url = f"rediss://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            service = RedisService(url=url, ca_file=str(made.ca), password=password)
+            for _ in range(5):
+                with pytest.raises(HungUp, match="what stands before it"):
+                    await RedisConnection("cache", service, LibraryWire).send(RedisCall(("PING",)), 5.0)
+
+
+@pytest.mark.parametrize("how", ["reset", "end"])
+async def test_a_server_that_hangs_up_in_the_handshake_is_alive(how: str) -> None:
+    async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        if how == "reset":
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    async with await asyncio.start_server(hangs_up, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        assert isinstance(await _refused_by_a_living_server(RedisService(url=f"rediss://127.0.0.1:{port}")), HungUp)
+        plain = RedisService(url=f"redis://127.0.0.1:{port}", password=Secret("env REDIS_PASSWORD", lambda: PASSWORD))
+        with pytest.raises(NoAnswer):
+            await RedisConnection("cache", plain, LibraryWire).send(RedisCall(("PING",)), 5.0)
+
+
+async def test_where_nobody_listens_nobody_speaks_tls() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        service = RedisService(url=f"rediss://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(NoAnswer):
+            await RedisConnection("cache", service, LibraryWire).send(RedisCall(("PING",)), 5.0)
 
 
 async def test_a_server_that_says_nothing_after_the_handshake_hangs(tmp_path: Path) -> None:
@@ -395,10 +445,11 @@ def _shown_by(made: Certificates) -> ssl.SSLContext:
     return context
 
 
-async def _refused_by_a_living_server(service: RedisService) -> None:
+async def _refused_by_a_living_server(service: RedisService) -> Temporary:
     with pytest.raises(Temporary, match="`client_certificate`") as caught:
         await RedisConnection("cache", service, LibraryWire).send(RedisCall(("PING",)), 5.0)
     assert not isinstance(caught.value, NoAnswer)
+    return caught.value
 
 
 def test_an_unknown_name_is_refused() -> None:

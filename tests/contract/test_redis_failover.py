@@ -270,6 +270,9 @@ WORKS: dict[str, Any] = {"down": frozenset(), "alive": True, "cuts_us_off": True
         (FAILOVER, {"miss_it": frozenset({ONE})}, 1),
         (FAILOVER, {"lost_for": 4_000}, 0),
         (PLANNED, {**WORKS, "converts": False}, 0),
+        (FAILOVER, {"behind_tls": True, "miss_it": frozenset({ONE})}, 1),
+        (FAILOVER, {"behind_tls": True, "alive": True, "converts": False, "silent": {MASTER}}, 0),
+        (PLANNED, {**WORKS, "behind_tls": True, "converts": False}, 0),
     ],
 )
 async def test_that_we_alone_do_not_reach_the_old_master_proves_nothing(
@@ -279,7 +282,7 @@ async def test_that_we_alone_do_not_reach_the_old_master_proves_nothing(
     plan = await prepare(at, member)
     ended = await act(at, member, plan)
     assert (ended.outcome, at.watched.told) == (Outcome.UNKNOWN, [ONE])
-    assert f"we do not reach the old master {MASTER}, and only {says} of 3 Sentinels" in ended.detail
+    assert f"we get no answer from the old master {MASTER}, and only {says} of 3 Sentinels" in ended.detail
     answer, detail = await probed(at, plan)
     assert (answer, f"only {says} of 3 Sentinels" in detail) == (ProbeAnswer.UNCLEAR, True), detail
 
@@ -291,7 +294,10 @@ async def test_that_we_alone_do_not_reach_the_old_master_proves_nothing(
         (FAILOVER, {"lost_for": 6_000}),
         (FAILOVER, {"stale": frozenset({THREE}), "miss_it": frozenset({ONE})}),
         (FAILOVER, {"alive": True, "silent": {MASTER}}),
+        (FAILOVER, {"behind_tls": True, "miss_it": frozenset({ONE, TWO})}),
+        (FAILOVER, {"behind_tls": True, "lost_for": 6_000}),
         (PLANNED, WORKS),
+        (PLANNED, {**WORKS, "behind_tls": True}),
     ],
 )
 async def test_where_we_do_not_reach_the_old_master_the_word_of_a_majority_counts(

@@ -1,21 +1,8 @@
 """What is live and what is replayed, kept in one store: on a SQLite file and on PostgreSQL."""
 
-from pathlib import Path
-
-import pytest
-
 from responder.records import EpisodeRow, NotificationRow
 from responder.store import Committed
 from tests.contract.store_operations import NOW, event, incident, opened, writes
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'responder.db'}"
-    database: str = request.getfixturevalue("database")
-    return database
 
 
 def notification(name: str, at: int = NOW, namespace: str = "live", body: bytes = b"{}") -> NotificationRow:

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from responder.records import Lane, Sending
 from tests.contract.store_operations import NOW, message, opened, writes
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'responder.db'}"
-    database: str = request.getfixturevalue("database")
-    return database
 
 
 async def test_only_pages_that_wait_for_too_long_count_once_for_each_destination(url: str) -> None:

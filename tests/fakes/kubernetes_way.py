@@ -10,6 +10,7 @@ import aiohttp
 
 from responder.kubernetes_calls import KubernetesCall
 from responder.kubernetes_connections import Reply
+from responder.last_look import Clear
 from tests.fakes.kubernetes import Cluster
 
 
@@ -24,8 +25,9 @@ class ClusterWay:
     cluster: Cluster
     changed: Callable[[KubernetesCall], None] = _nothing
 
-    async def ask(self, call: KubernetesCall, patience: float) -> Reply:
+    async def ask(self, call: KubernetesCall, patience: float, clear: Clear) -> Reply:
         """See Wire."""
+        await clear()
         token = self.cluster.token
         headers = {"authorization": f"Bearer {token}", "content-type": call.patch.value if call.patch else ""}
         raw = b"" if call.sent is None else json.dumps(call.sent).encode()

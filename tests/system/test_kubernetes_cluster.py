@@ -20,6 +20,7 @@ from responder.kubernetes_calls import (
     KubernetesCall,
 )
 from responder.kubernetes_connections import LibraryWire, Reply
+from responder.last_look import Clear
 from responder.recorded import Outcome
 from responder.workloads import items, part, text, whole, workload_of
 from tests.fakes.kubernetes_objects import autoscaler, budget, event
@@ -236,12 +237,12 @@ def _interfere(monkeypatch: pytest.MonkeyPatch, place: Place, resource: Any) -> 
     """Somebody else changes the object right before our change arrives."""
     plain, done = LibraryWire.ask, False
 
-    async def ask(wire: LibraryWire, call: KubernetesCall, patience: float) -> Reply:
+    async def ask(wire: LibraryWire, call: KubernetesCall, patience: float, clear: Clear) -> Reply:
         nonlocal done
         if call.changes and not done:
             done = True
             await place.edit(resource, {"metadata": {"labels": {"team": "other"}}})
-        return await plain(wire, call, patience)
+        return await plain(wire, call, patience, clear)
 
     monkeypatch.setattr(LibraryWire, "ask", ask)
 
