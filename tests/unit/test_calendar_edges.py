@@ -72,3 +72,9 @@ def test_a_holiday_is_named_while_it_is_closed_for_it_and_not_while_it_is_open_b
         "session is closed until Thu 2026-11-26 21:30 America/New_York"
     )
     assert said("2026-11-26T23:00:00Z", exchange="XNYS").why.endswith("America/New_York (Thanksgiving)")
+
+
+def test_west_of_greenwich_the_evening_s_hours_are_those_of_today() -> None:
+    """In New York it is still 20 March while Greenwich writes the 21st."""
+    evening = {"from_": "20:00", "to": "21:00", "timezone": "America/New_York"}
+    assert said("2026-03-20T23:30:00Z", **evening).until == parse_time("2026-03-21T00:00:00Z")
