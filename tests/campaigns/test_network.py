@@ -17,6 +17,7 @@ from responder.connections import HttpConnection
 from responder.contracts import Context, Probe
 from responder.errors import Temporary, Unknown
 from responder.http_calls import HttpAnswer, HttpCall
+from responder.last_look import Clear, always_clear
 from responder.perform import Ended, Performer
 from responder.recorded import Outcome, Plan, ProbeAnswer
 from responder.redis_connections import RedisCall, RedisConnection
@@ -102,11 +103,11 @@ async def test_who_calls_a_lost_answer_temporary_is_found(monkeypatch: pytest.Mo
 async def test_who_sends_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     once = HttpConnection.send
 
-    async def twice(self: HttpConnection, call: HttpCall, timeout: float) -> HttpAnswer:
+    async def twice(self: HttpConnection, call: HttpCall, timeout: float, clear: Clear = always_clear) -> HttpAnswer:
         try:
-            return await once(self, call, timeout)
+            return await once(self, call, timeout, clear)
         except Unknown:
-            return await once(self, call, timeout)
+            return await once(self, call, timeout, clear)
 
     monkeypatch.setattr(HttpConnection, "send", twice)
     played = await _one("unsafe", LOST, 1)
@@ -116,11 +117,11 @@ async def test_who_sends_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_who_tells_a_sentinel_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     once = RedisConnection.send
 
-    async def twice(self: RedisConnection, call: RedisCall, timeout: float) -> Reply:
+    async def twice(self: RedisConnection, call: RedisCall, timeout: float, clear: Clear = always_clear) -> Reply:
         try:
-            return await once(self, call, timeout)
+            return await once(self, call, timeout, clear)
         except Unknown:
-            return await once(self, call, timeout)
+            return await once(self, call, timeout, clear)
 
     monkeypatch.setattr(RedisConnection, "send", twice)
     played = await _one("failover", LOST, 21)
