@@ -11,6 +11,7 @@ from responder import postgres_statements as sql
 from responder.command_processes import CommandCall, Ran
 from responder.contracts import Clock
 from responder.errors import Temporary
+from responder.last_look import Clear, always_clear
 from responder.postgres_connections import Rows, SqlCall
 from responder.simulate import sleep
 from responder.timing import SECOND
@@ -62,8 +63,10 @@ class Database:
             raise Temporary(f"{self.name}: nothing was sent: no connection")
         yield self
 
-    async def ask(self, call: SqlCall) -> Rows:
+    async def ask(self, call: SqlCall, clear: Clear = always_clear) -> Rows:
         """See PostgresSession."""
+        if call.changes:
+            await clear()
         answers: Mapping[str, Callable[[], Rows]] = {
             sql.RIGHTS: lambda: [{"role": "responder", "sees": True, "signals": True}],
             sql.ROLES: lambda: [{"name": name, "super": False} for name in call.params["users"]],
@@ -155,8 +158,10 @@ class Folder:
 
     world: Around
 
-    async def run(self, call: CommandCall, timeout: float) -> Ran:
+    async def run(self, call: CommandCall, timeout: float, clear: Clear = always_clear) -> Ran:
         """See CommandConnection."""
+        if not call.reads:
+            await clear()
         scripts = self.world.scripts
         line = " ".join((call.command, *call.args))
         known = line if line in scripts.exits else call.command
