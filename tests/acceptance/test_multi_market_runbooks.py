@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from responder.commands import pending_approval
+from responder.incident import Incident
 from responder.recorded import Result
 from responder.schedules import ArmSchedules
 from tests.acceptance.catalogues import loaded
@@ -139,6 +140,29 @@ def test_a_no_ends_it_and_nothing_more_is_asked() -> None:
         assert (acted(stage), asked_for(stage)) == ([], "")
 
 
+def incident_of(stage: Stage, runbook: str) -> Incident:
+    (found,) = [incident for incident in stage.incidents() if incident.runbook == runbook]
+    return found
+
+
+@pytest.mark.parametrize("why", ["LargeLoss", "emergency-shutdown"])
+def test_a_halt_that_somebody_decided_is_not_offered_to_be_taken_back(why: str) -> None:
+    with playing(loaded(MARKET)) as stage:
+        scripted(stage)
+        stage.world.scripts.halted = True
+        reads(stage, "large-loss", "day", -6)
+        if why == "LargeLoss":
+            stage.fires(alert("LargeLoss", "critical"))
+        else:
+            Desk(stage).starts("emergency-shutdown", "somebody has our keys")
+        stage.after("1m")
+        stage.fires(alert("TradingHalted", "critical"))
+        stage.after("20m")
+        halted = incident_of(stage, "trading-halted")
+        assert pending_approval(halted) is None
+        assert "reset_circuit_breaker.sh --confirm" not in acted(stage)
+
+
 @pytest.mark.parametrize(("exit_", "step"), [(1, "halt"), (0, "")])
 def test_errors_ask_for_a_halt_only_where_something_is_down(exit_: int, step: str) -> None:
     with playing(loaded(MARKET)) as stage:
@@ -168,7 +192,7 @@ def test_slow_queries_are_ended_and_then_the_pool_is_raised_each_when_somebody_s
         assert statuses(stage)[-1] == "asked"
 
 
-def test_a_stuck_order_is_cancelled_and_nothing_is_sent_again_unless_somebody_says_so() -> None:
+def test_a_stuck_order_is_cancelled_and_then_nothing_is_sent_again() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage)
         reads(stage, "orders-stuck", "pending", 1, 0, order="A-17")
@@ -176,10 +200,32 @@ def test_a_stuck_order_is_cancelled_and_nothing_is_sent_again_unless_somebody_sa
         stage.at("0:30")
         assert (acted(stage), asked_for(stage)) == ([], "cancel")
         stage.approves("lead")
+        stage.at("4:00")
+        assert (acted(stage), asked_for(stage)) == (["cancel_order.sh A-17"], "")
+        assert stage.incident.result is Result.FIXED
+
+
+def test_where_an_order_cannot_be_cancelled_sending_all_again_is_asked_for_and_never_done_by_itself() -> None:
+    with playing(loaded(MARKET)) as stage:
+        scripted(stage, cancel_order=64)
+        reads(stage, "orders-stuck", "pending", 1, order="A-17")
+        stage.fires(alert("OrdersStuck", "high", order_id="A-17"))
+        stage.at("0:30")
+        stage.approves("lead")
         stage.at("1:00")
-        assert (acted(stage), asked_for(stage)) == (["cancel_order.sh A-17"], "retry")
-        stage.at("17:00")
+        assert asked_for(stage) == "retry"
+        stage.at("18:00")
         assert acted(stage) == ["cancel_order.sh A-17"]
+
+
+def test_without_the_broker_nothing_is_asked_and_people_are_paged() -> None:
+    with playing(loaded(MARKET)) as stage:
+        scripted(stage, test_broker_connection=1)
+        reads(stage, "orders-stuck", "pending", 1, order="A-17")
+        stage.fires(alert("OrdersStuck", "high", order_id="A-17"))
+        stage.at("3:00")
+        assert (acted(stage), asked_for(stage), stage.last_run.result) == ([], "", Result.FAILED)
+        assert stage.pages
 
 
 def test_an_order_whose_number_is_none_reaches_no_script() -> None:
@@ -228,6 +274,8 @@ def test_the_emergency_shutdown_is_gone_through_in_its_order_and_positions_are_c
             f"log_emergency_shutdown.sh --reason responder {stage.incident.id}",
         ]
         assert (acted(stage), asked_for(stage)) == (done, "close")
+        assert sorted(stage.pages) == [("0:01", "multi-market-lead"), ("0:01", "multi-market-oncall")]
+        assert statuses(stage)[:2] == ["failed", "failed"], "trading is not halted, and everybody sees it"
         stage.after("11m")
         assert acted(stage) == done, "nobody confirmed: positions are kept"
 

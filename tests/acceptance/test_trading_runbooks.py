@@ -282,6 +282,16 @@ def test_both_latencies_are_one_incident_and_one_scaling_to_three() -> None:
         assert (acted(stage), stage.incident.result) == ([SCALE], Result.FIXED)
 
 
+def test_where_three_instances_run_already_none_is_taken_away() -> None:
+    with playing(loaded(SERVICE)) as stage:
+        serves(stage)
+        reads(stage, "service-latency", "above", 1.4, platform=SERVICE)
+        reads(stage, "service-latency", "running", 4, platform=SERVICE)
+        stage.fires(of_service("HighAPILatencyP95", "warning"))
+        stage.at("1:00")
+        assert (acted(stage), statuses(stage)) == ([], ["skipped", "asked"])
+
+
 def test_a_breaker_that_closes_by_itself_is_awaited_and_nobody_is_asked() -> None:
     with playing(loaded(SERVICE)) as stage:
         serves(stage)
