@@ -126,7 +126,7 @@ async def test_the_long_query_is_ended_and_order_entry_goes_on(pair: Pair) -> No
         }
         plan = await pair.prepared("postgres.terminate_queries", service="primary", **limits)
         ended = await pair.done("postgres.terminate_queries", plan)
-        assert ended.output == {"ended": 1, "ending": 0, "left": 0, "refused": 0}
+        assert ended.output == {"ended": 1, "ending": 0, "left": 0, "refused": 0, "held": 0}
         assert (sessions.alive(slow), sessions.alive(orders)) == (False, True)
 
 
