@@ -132,9 +132,11 @@ def _holds(seen: Seen, change: Change, place: int) -> bool:
         return False
     if not _over_by(seen, change, place):
         return True
-    settled = {e.fact.attempt for e in case.events if isinstance(e.fact, f.Settled) and seen.order[e.id] < place}
-    unknown = {a.id for a in case.incident.unsettled} | {a.id for a in run.attempts if a.settled}
-    return change.attempt.id in unknown - settled
+    # A word about one names all that went out with its key: to the service these are one change.
+    named = {e.fact.attempt for e in case.events if isinstance(e.fact, f.Settled) and seen.order[e.id] < place}
+    settled = {a.key for a in run.attempts if a.id in named}
+    unknown = {a.key for a in case.incident.unsettled} | {a.key for a in run.attempts if a.settled}
+    return change.attempt.key in unknown - settled
 
 
 def _over_by(seen: Seen, change: Change, place: int) -> bool:
