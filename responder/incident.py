@@ -482,15 +482,16 @@ class Incident(Recorded):
 
     @property
     def latest_word(self) -> Person | Snooze | None:
-        """Their latest word, by its place in the journal: clocks of two replicas, or one instant, give no order."""
+        """Their latest word, by its place in the journal: clocks of two replicas, or one instant, give no order. One
+        without is older than any with a place: an older replica drops every place when it writes."""
         words = (self.taken_over, self.acknowledged, self.snoozed)
-        return max((word for word in words if word is not None), key=lambda word: word.seq, default=None)
+        return max((word for word in words if word is not None), key=lambda word: (word.seq, word.at), default=None)
 
     @property
     def unanswered(self) -> bool:
-        """A page was put out that nobody's word has followed."""
+        """A page was put out that nobody's word has followed; after a word without a place, nobody can tell."""
         word = self.latest_word
-        return self.paged_seq > (0 if word is None else word.seq)
+        return self.paged_seq > 0 if word is None else word.seq == 0 or self.paged_seq > word.seq
 
 
 def _asked(run: Run) -> bool:

@@ -279,9 +279,13 @@ def _handed_over(draft: Draft, message: MessageRow, last_resort: str | None) -> 
 
 def _answered(incident: Incident, page: MessageRow) -> Person | Snooze | None:
     """Who has said after this page was decided that they have the incident. The journal's order says what is after:
-    clocks of two replicas differ, and one clock may tell the same microsecond twice."""
+    clocks of two replicas differ, and one clock may tell the same microsecond twice. Of a word without a place, folded
+    before places were kept or by an older replica, the time is all that is known."""
     word = incident.latest_word
-    return word if word is not None and word.seq > page.event_seq else None
+    if word is None:
+        return None
+    after = word.seq > page.event_seq if word.seq else word.at >= page.created_at
+    return word if after else None
 
 
 def _over(incident: Incident, message: MessageRow) -> bool:

@@ -12,9 +12,10 @@ from responder.runbook import Runbook
 
 
 def put_back(run: Run) -> f.RunEnded:
-    """How a run ends that takes a change back."""
+    """How a run ends that takes a change back. An older replica calls a step done that nobody could read back."""
     state = run.steps[0]
-    results = {StepStatus.DONE: Result.FIXED, StepStatus.UNKNOWN: in_doubt(run)}
+    done = Result.UNVERIFIED if run.attempts and run.attempts[-1].doubtful else Result.FIXED
+    results = {StepStatus.DONE: done, StepStatus.UNKNOWN: in_doubt(run)}
     return f.RunEnded(run=run.number, result=results.get(state.status, Result.FAILED), why=state.why or "put back")
 
 

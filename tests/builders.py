@@ -172,6 +172,21 @@ def told(*happened: f.Fact | int, actor: str = "responder") -> Incident:
     return fold(events)
 
 
+PLACES = ("paged_seq", "closed_seq", "ended_seq")
+
+
+def as_of_before(incident: Incident) -> Incident:
+    """As it is read where its fold was written before places of words, pages and ends were kept, or by an older
+    replica: that drops every one of them."""
+
+    def without(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {k: without(v) for k, v in part.items() if k not in PLACES and not (k == "seq" and "actor" in part)}
+        return [without(one) for one in part] if isinstance(part, list | tuple) else part
+
+    return Incident.model_validate(without(incident.model_dump()))
+
+
 def a_view(incident: Incident, rules: Rules, now: int, scopes: Mapping[str, str] | None = None) -> View:
     """What `decide` looks at: no budget is limited, this process is the incident's first owner."""
     known = scopes or {}

@@ -22,7 +22,20 @@ from responder.recorded import Cause, Mode, Outcome, Recorded, Result, StepStatu
 from responder.records import Change, Keys, ScopeRow, State
 from responder.scopes import InForce, Lock, Pause
 from responder.timing import HOUR, MINUTE, SECOND
-from tests.builders import T0, Ledger, a_runbook, call_step, ended, fired, intended, opened, rules_of, started, told
+from tests.builders import (
+    T0,
+    Ledger,
+    a_runbook,
+    as_of_before,
+    call_step,
+    ended,
+    fired,
+    intended,
+    opened,
+    rules_of,
+    started,
+    told,
+)
 from tests.unit.command_parts import Happens, says
 
 TARGET = "risk-api/kelly_fraction"
@@ -270,6 +283,20 @@ def test_a_word_of_another_kind_after_the_page_answers_it_too() -> None:
     assert says_of(ledger, "ack") == ["acknowledged"]
     assert says_of(ledger, "takeover") == []
     assert says_of(ledger, "ack") == []
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("ack", "acknowledged"), ("takeover", "taken_over")])
+@pytest.mark.parametrize("paged", [(), (PAGED,)])
+def test_a_further_word_is_taken_after_one_of_before_places_were_kept(
+    verb: str, kind: str, paged: tuple[f.Fact, ...]
+) -> None:
+    ledger = after(*paged)
+    assert says_of(ledger, verb) == [kind]
+    row = ledger.state.incidents["i1"]
+    assert row is not None
+    ledger.state.incidents["i1"] = replace(row, fold=as_of_before(row.fold))
+    assert says_of(ledger, verb) == [kind], "nobody can tell whether a page has followed it"
+    assert says_of(ledger, verb) == []
 
 
 # --- runs and steps ---------------------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from responder import facts as f
-from responder.incident import Incident
+from responder.journal import apply
 from responder.outbox import ACKNOWLEDGE, MOVE, PAGE, next_channel, useless
 from responder.policies import Level, Policy
 from responder.records import Lane, MessageRow
 from responder.timing import HOUR, MINUTE
-from tests.builders import T0, fired, opened, told
+from tests.builders import T0, as_of_before, fired, opened, told
 
 
 def page_row(name: str, to: str = "first") -> MessageRow:
@@ -74,10 +74,29 @@ def test_what_was_decided_before_the_closing_is_not_sent_whatever_the_clocks_say
     assert useless(row_of(5, template, at), incident, replays=False) is None
 
 
-def test_what_was_folded_before_places_were_kept_wakes_rather_once_more_and_opens_no_page_after_the_end() -> None:
-    state = told(opened(), fired(), PAGED, f.Acknowledged()).model_dump()
-    del state["acknowledged"]["seq"]
-    del state["closed_seq"]
-    assert useless(row_of(3), Incident.model_validate(state), replays=False) is None
-    closed = Incident.model_validate({**state, "closed_at": T0})
+@pytest.mark.parametrize("word", WORDS.values(), ids=list(WORDS))
+def test_a_word_of_before_places_were_kept_answers_the_pages_before_it_by_the_clock(word: f.Fact) -> None:
+    page = f.Paged(destination="first", key="k", why="w")
+    incident = as_of_before(told(opened(), fired(), PAGED, page, MINUTE, word))
+    for at in (T0, T0 + MINUTE):
+        assert useless(row_of(3, at=at), incident, replays=False) == "responder has it by now"
+        assert useless(row_of(3, MOVE, at=at), incident, replays=False) == "its page is answered, replaced or over"
+    late = T0 + MINUTE + 1
+    assert useless(row_of(6, at=late), incident, replays=False) is None, "it was paged after that word"
+    assert useless(row_of(6, MOVE, at=late), incident, replays=False) is None
+
+
+def test_of_several_words_of_before_the_latest_by_the_clock_counts() -> None:
+    incident = as_of_before(told(opened(), fired(), f.TakenOver(), MINUTE, PAGED, MINUTE, f.Acknowledged()))
+    assert useless(row_of(4, at=T0 + MINUTE), incident, replays=False) == "responder has it by now"
+
+
+def test_a_word_with_a_place_is_later_than_one_of_before() -> None:
+    before = as_of_before(told(opened(), fired(), MINUTE, f.TakenOver()))
+    word = f.Event(id="e4", incident="i1", seq=4, at=T0, actor="bob", fact=f.Acknowledged())
+    assert useless(row_of(3, at=T0 + HOUR), apply(before, word), replays=False) == "bob has it by now"
+
+
+def test_a_closing_of_before_places_were_kept_follows_whatever_waits() -> None:
+    closed = as_of_before(told(opened(), fired(), PAGED, f.Closed(why="over")))
     assert useless(row_of(3), closed, replays=False) == "the incident closed before the page could be sent"

@@ -31,6 +31,7 @@ def test_the_check_looks_at_what_was_undone_whether_or_not_it_could_be_read_back
     [
         (ProbeAnswer.APPLIED, StepStatus.DONE, Result.FIXED),
         (ProbeAnswer.UNCLEAR, StepStatus.UNKNOWN, Result.UNVERIFIED),
+        (ProbeAnswer.UNCLEAR, StepStatus.DONE, Result.UNVERIFIED),  # as an older replica calls it
     ],
 )
 def test_what_a_person_put_back_ends_as_it_was_read_back(
@@ -49,12 +50,23 @@ def test_of_several_tries_the_last_one_counts() -> None:
     lost = (ended(Outcome.UNKNOWN), f.Probed(attempt="i1.1.cut.1", answer=ProbeAnswer.NOT_APPLIED, detail="looked"))
     again = (intended(2), ended(Outcome.OK, 2))
     unclear = (ProbeAnswer.UNCLEAR, StepStatus.UNKNOWN, Result.UNVERIFIED)
-    for answer, status, result in (unclear, (ProbeAnswer.APPLIED, StepStatus.DONE, Result.FIXED)):
+    older = (ProbeAnswer.UNCLEAR, StepStatus.DONE, Result.UNVERIFIED)
+    for answer, status, result in (unclear, older, (ProbeAnswer.APPLIED, StepStatus.DONE, Result.FIXED)):
         seen = f.Probed(attempt="i1.1.cut.2", answer=answer, detail="looked")
         over = f.StepEnded(run=1, step="cut", status=status, why="cut")
         begun = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"), intended())
         found = acting(a_view(told(*begun, *lost, *again, seen, over), RULES, T0))
         assert found == Finish(f.RunEnded(run=1, result=result, why="cut"))
+
+
+def test_what_was_sent_again_with_its_key_and_read_back_was_put_back() -> None:
+    """Whether the lost try or the accepted one did it does not matter."""
+    tries = (intended(), ended(Outcome.UNKNOWN), intended(2), ended(Outcome.OK, 2))
+    seen = f.Probed(attempt="i1.1.cut.2", answer=ProbeAnswer.APPLIED, detail="looked")
+    over = f.StepEnded(run=1, step="cut", status=StepStatus.DONE, why="cut")
+    begun = (opened(), fired(), started(cause=Cause.RESTORE, restores="i0.1.cut.1"))
+    found = acting(a_view(told(*begun, *tries, seen, over), RULES, T0))
+    assert found == Finish(f.RunEnded(run=1, result=Result.FIXED, why="cut"))
 
 
 def test_one_try_that_was_lost_is_enough_for_a_doubt() -> None:

@@ -11,6 +11,7 @@ from responder.commands import Command, shut_hours
 from responder.desk import Shelf
 from responder.draft import Draft
 from responder.errors import Rejected
+from responder.journal import apply
 from responder.recorded import Cause, Outcome, Result, Trigger
 from responder.records import IncidentRow, ScopeRow
 from responder.scopes import InForce
@@ -22,6 +23,7 @@ from tests.builders import (
     Ledger,
     a_runbook,
     a_view,
+    as_of_before,
     call_step,
     ended,
     fired,
@@ -145,7 +147,7 @@ def test_a_word_of_before_facts_were_numbered_closes_nothing() -> None:
     state = told(*begun, f.Acknowledged())
     rules = rules_of(a_runbook(), levels=[])
     assert closing(a_view(state, rules, T0)) == Finish(f.Closed(why="seen by responder"))
-    assert state.acknowledged is not None
-    old = {"acknowledged": state.acknowledged.model_copy(update={"seq": 0}),
-           "runs": (state.runs[0].model_copy(update={"ended_seq": 0}),)}  # fmt: skip
-    assert closing(a_view(state.model_copy(update=old), rules, T0)) is None
+    old = as_of_before(state)
+    assert closing(a_view(old, rules, T0)) is None
+    next_word = f.Event(id="e5", incident="i1", seq=5, at=T0, actor="al", fact=f.Acknowledged())
+    assert closing(a_view(apply(old, next_word), rules, T0)) == Finish(f.Closed(why="seen by al"))
