@@ -13,6 +13,7 @@ from tests.mutation.__main__ import CHECKOUT
 
 PYTHON = """#!/bin/sh
 case "$*" in
+*--collect-only*) ;;
 *tests.mutation*) echo "mutants said"; exit {mutants};;
 *pytest*) echo "mutants ended with $RESPONDER_MUTANTS"; echo "closing line"; exit {tests};;
 esac
