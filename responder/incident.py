@@ -256,6 +256,12 @@ class Run(Recorded):
         return any(a.plan.effect is not Effect.READ and not a.held_back for a in self.attempts)
 
     @property
+    def reserved_at(self) -> int | None:
+        """Where everything so far was held back: when it was counted as begun, by its latest intent (µs)."""
+        intents = [a.intended_at for a in self.attempts if a.plan.effect is not Effect.READ]
+        return intents[-1] if intents and not self.acted else None
+
+    @property
     def may_have_changed(self) -> bool:
         """True unless it is known that no attempt has changed anything."""
         known = (Outcome.TEMPORARY, Outcome.PERMANENT)
