@@ -213,6 +213,8 @@ class Run(Recorded):
     """When the plan came in; how old it may be before it is made again counts from here."""
     arrived: dict[str, int] = Field(default_factory=dict)
     """Check -> when its last answer came in; how old that may be before it is asked again counts from here."""
+    rounds: int = 0
+    """How often something came in for the step that comes next, and nothing else has happened since."""
     alerts: AlertsSeen | None = None
     """What the Alertmanagers said last about the alerts that called for it."""
     by_hand: bool = False
