@@ -12,7 +12,7 @@ from responder.approvals import approval_wanted, covers, narrowed, plan_digest
 from responder.cases import Case, allow
 from responder.expectations import in_vain, tries, unmet
 from responder.expressions import evaluate, parse_expression
-from responder.freshness import harm_check, needed, outdated, recent, unread
+from responder.freshness import named, needed, outdated, outlived, recent
 from responder.guards import (
     INFORMED,
     LOCAL,
@@ -205,10 +205,8 @@ def _leave(run: Run, why: str) -> Next:
 def _begin(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     if run.takes_back:
         return _prepared(view, run, runbook, step)
-    named = sorted(step.checks_named & runbook.checks.keys())
-    wanted = (*named, *harm_check(run, runbook)) if step.manual is not None else named
-    if checks := unread(view, run, runbook, wanted):
-        return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, checks=checks)
+    if (asked := named(view, run, runbook, step)) is not None:
+        return _gathering(run, runbook, step, asked)
     if step.when is not None:
         answer = evaluate(parse_expression(step.when), values_of(view.incident, run))
         if not answer.holds:
@@ -234,7 +232,15 @@ def _prepared(view: View, run: Run, runbook: Runbook, step: Step) -> Next:
     local = judge(case, LOCAL) if run.mode is not Mode.OBSERVE else ()
     if local and holds_back(local[-1]) and not may_only_read(case, local):
         return _refuse(run, step, local)
-    return needed(view, run, runbook, step) or _informed(view, run, runbook, step, local)
+    if (asked := needed(view, run, runbook, step)) is not None:
+        return _gathering(run, runbook, step, asked)
+    return _informed(view, run, runbook, step, local)
+
+
+def _gathering(run: Run, runbook: Runbook, step: Step, asked: Gather) -> Next:
+    """The question; a step whose answers are always too old when the last of them comes in fails, and says so."""
+    why = outlived(run, runbook, asked)
+    return asked if why is None else _ended(run, step, StepStatus.FAILED, why)
 
 
 def _case(view: View, run: Run, runbook: Runbook, step: Step, plan: Plan | None) -> Case:

@@ -68,8 +68,11 @@ class Case:
 
     @property
     def begun(self) -> bool:
-        """What limits how often something begins has been asked: this run goes on, or takes back what one did."""
-        return self.run.takes_back or self.run.intended
+        """What limits how often something begins has been asked: this run goes on, or takes back what one did.
+
+        One whose changes were all held back has not begun: much may have happened since (docs/adr/0027).
+        """
+        return self.run.takes_back or self.run.acted
 
     @property
     def only_reads(self) -> bool:

@@ -127,6 +127,7 @@ it so, and what is unknown at the end does not hold. So `not value < 2` does not
 
 `prometheus.query` answers a number. `http.request` answers `value.status` and `value.body`. The status of a step is
 `done`, `skipped` or `failed`. A check that a step names is read right before the step, at most half a minute ago.
+A step fails and says so when ten rounds of questions leave one of its checks older than its `max_age`.
 """
 
 TEMPLATES: Final = """\

@@ -14,7 +14,38 @@ from responder.guards import GATHERED_MAX_AGE, asks_alerts, under_way, why_missi
 from responder.incident import Run
 from responder.recorded import Mode
 from responder.runbook import Runbook, Step
+from responder.timing import format_duration
 from responder.view import Gather, View
+
+ROUNDS = 10
+"""How often in a row it is asked for what one step needs. Four are common; answers that take nearly as long as they may
+be old can outlive each other for ever."""
+
+
+def named(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
+    """What must be asked before `when` is looked at, or a person is asked in words that name checks.
+
+    Once the change is prepared, all checks are read together: in turns, the first is too old when the second comes in.
+    """
+    names: tuple[str, ...] = tuple(sorted(step.checks_named & runbook.checks.keys()))
+    if step.manual is not None:
+        names = (*names, *harm_check(run, runbook))
+    checks, alerts = unread(view, run, runbook, names), False
+    if checks and run.plan_step == step.id and recent(view, run.planned_at):
+        checks = tuple(dict.fromkeys((*names, *_wanted(run, runbook))))
+        alerts = asks_alerts(view.incident, run, runbook)
+    if not checks:
+        return None
+    return Gather(runbook=run.runbook, rules_hash=run.rules_hash, run=run.number, checks=checks, alerts=alerts)
+
+
+def outlived(run: Run, runbook: Runbook, gather: Gather) -> str | None:
+    """Why this is not asked any more, where it was asked again and again; else None."""
+    if run.rounds < ROUNDS:
+        return None
+    ages = [f"check {name} (max_age {format_duration(runbook.checks[name].max_age)})" for name in gather.checks]
+    late = ", ".join(ages) or "what was learned"
+    return f"{late} was too old again when everything else was known, {run.rounds} times: give it more time or ask less"
 
 
 def needed(view: View, run: Run, runbook: Runbook, step: Step) -> Gather | None:
@@ -47,10 +78,10 @@ def recent(view: View, came: int | None) -> bool:
 def unread(view: View, run: Run, runbook: Runbook, names: Iterable[str]) -> tuple[str, ...]:
     """Which of these checks must be read (again)."""
     wanted = dict.fromkeys(names)
-    return tuple(n for n in wanted if not recent(view, run.arrived.get(n)) or _outlived(view, run, runbook, n))
+    return tuple(n for n in wanted if not recent(view, run.arrived.get(n)) or _too_old_by_now(view, run, runbook, n))
 
 
-def _outlived(view: View, run: Run, runbook: Runbook, name: str) -> bool:
+def _too_old_by_now(view: View, run: Run, runbook: Runbook, name: str) -> bool:
     """Its sample was fresh enough when it came in, and is no longer. One that came in too old says so at its gate."""
     seen, came, max_age = run.observations.get(name), run.arrived[name], runbook.checks[name].max_age
     return why_missing(seen, max_age, came) is None and why_missing(seen, max_age, view.now) is not None

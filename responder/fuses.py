@@ -50,7 +50,7 @@ def changes(case: Case) -> Verdict:
 
 def _changes(case: Case, name: str, rate: Rate) -> int:
     body = parsed(Draws, case.scope(name)) or Draws()
-    return round(body.within(rate.window, case.now) - body.own(case.incident.id, case.run.number, case.step.id))
+    return round(body.besides(case.incident.id, case.run.number, case.step.id).within(rate.window, case.now))
 
 
 def storm(case: Case) -> Verdict:
@@ -85,7 +85,9 @@ def relapse(case: Case) -> Verdict:
     soon = format_duration(given.within)
     if not body.relapsed(case.now, given.within):
         return allow("relapse", f"not fixed within the last {soon}")
-    earlier = sum(1 for t in body.started if t > case.now - given.memory and body.relapsed(t, given.within))
+    earlier = sum(
+        1 for t in body.besides(case.run.reserved_at) if t > case.now - given.memory and body.relapsed(t, given.within)
+    )
     most = f"{given.count} within {format_duration(given.memory)} are too many"
     told = f"relapse {earlier + 1} within {soon} of being fixed, {most}"
     return limit(case, deny("relapse", told)) if earlier + 1 >= given.count else allow("relapse", told)
@@ -105,8 +107,9 @@ def success(case: Case) -> Verdict:
     again = ends[-1].at + given.rest
     if case.now < again:
         return limit(case, deny("success", f"{told}: left out until {format_time(again)[:19]}Z"))
-    if body.began is not None and case.now < body.began + given.rest:
-        return limit(case, deny("success", f"{told}: one run is being tried since {format_time(body.began)[:19]}Z"))
+    others = None if body.began == case.run.reserved_at else body.began
+    if others is not None and case.now < others + given.rest:
+        return limit(case, deny("success", f"{told}: one run is being tried since {format_time(others)[:19]}Z"))
     return allow("success", f"{told}: this run is tried")
 
 

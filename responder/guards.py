@@ -168,7 +168,8 @@ def runs(case: Case) -> Verdict:
     rate = case.runbook.limits.runs
     if rate is None or case.begun:
         return allow("runs", "no limit")
-    count = 0 if body is None else sum(1 for t in body.started if t > case.now - rate.window)
+    others = () if body is None else body.besides(case.run.reserved_at)
+    count = sum(1 for t in others if t > case.now - rate.window)
     if count < rate.count:
         return allow("runs", f"{count} runs, limit {rate}")
     return limit(case, deny("runs", f"{count} runs already, limit {rate}"))
@@ -307,7 +308,7 @@ def budget(case: Case) -> Verdict:
     for scope, amount in case.plan.draws.items():
         total = case.totals(scope)
         body = parsed(Draws, case.scope(scope)) or Draws()
-        used = body.within(DAY, case.now) - body.own(case.incident.id, case.run.number, case.step.id)
+        used = body.besides(case.incident.id, case.run.number, case.step.id).within(DAY, case.now)
         if total is not None and used + amount > total * (1 + 1e-9):
             name = scope.removeprefix("parameter:")
             numbers = f"{used:g} taken off in 24h, {amount:g} more would pass the total of {total:g}"

@@ -213,6 +213,8 @@ class Run(Recorded):
     """When the plan came in; how old it may be before it is made again counts from here."""
     arrived: dict[str, int] = Field(default_factory=dict)
     """Check -> when its last answer came in; how old that may be before it is asked again counts from here."""
+    rounds: int = 0
+    """How often something came in for the step that comes next, and nothing else has happened since."""
     alerts: AlertsSeen | None = None
     """What the Alertmanagers said last about the alerts that called for it."""
     by_hand: bool = False
@@ -254,6 +256,12 @@ class Run(Recorded):
     def acted(self) -> bool:
         """True when such an attempt was not held back: it was sent, or may have been."""
         return any(a.plan.effect is not Effect.READ and not a.held_back for a in self.attempts)
+
+    @property
+    def reserved_at(self) -> int | None:
+        """Where everything so far was held back: when it was counted as begun, by its latest intent (µs)."""
+        intents = [a.intended_at for a in self.attempts if a.plan.effect is not Effect.READ]
+        return intents[-1] if intents and not self.acted else None
 
     @property
     def may_have_changed(self) -> bool:

@@ -59,7 +59,7 @@ def _with_run(incident: Incident, number: int, change: Callable[[Run], Run]) -> 
 
 def _with_step(run: Run, step_id: str, **changes: Any) -> Run:
     steps = tuple(copy(s, **changes) if s.id == step_id else s for s in run.steps)
-    return cast(Run, copy(run, steps=steps))
+    return cast(Run, copy(run, steps=steps, rounds=0))
 
 
 def _with_attempt(incident: Incident, attempt_id: str, **changes: Any) -> Incident:
@@ -195,6 +195,8 @@ def _gathered(incident: Incident, fact: f.Gathered, event: f.Event) -> Incident:
             changes["before"] = {**run.before, **{o.check: o for o in fact.observations}}
         if fact.step is not None:
             changes |= {"plan": fact.plan, "plan_step": fact.step, "planned_at": event.at, "waits_until": None}
+        if run.phase is Phase.ACTING and run.waits_until is None:
+            changes["rounds"] = run.rounds + 1
         if run.phase is Phase.VERIFYING:
             held = run.held_from if run.held_from is not None and not fact.anew else event.at
             changes |= {"verify_from": event.at} if fact.anew else {}
@@ -344,7 +346,7 @@ def _refused(incident: Incident, fact: f.Refused, event: f.Event) -> Incident:
 
 
 def _waiting(incident: Incident, fact: f.Waiting, event: f.Event) -> Incident:
-    return _with_run(incident, fact.run, lambda r: copy(r, waits_until=fact.until, verdicts=fact.verdicts))
+    return _with_run(incident, fact.run, lambda r: copy(r, waits_until=fact.until, verdicts=fact.verdicts, rounds=0))
 
 
 def _settled(incident: Incident, fact: f.Settled, event: f.Event) -> Incident:

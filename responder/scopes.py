@@ -93,6 +93,13 @@ class RunCount(Recorded):
     ineffective: tuple[int, ...] = ()
     fixed: tuple[int, ...] = ()
 
+    def besides(self, own: int | None) -> tuple[int, ...]:
+        """The starts without one at `own` (µs), which is that of the run that asks; None: all of them."""
+        if own not in self.started:
+            return self.started
+        at = self.started.index(own)
+        return (*self.started[:at], *self.started[at + 1 :])
+
     def relapsed(self, at: int, within: int) -> bool:
         """Whether a run that starts at `at` comes within `within` µs of one that helped."""
         return any(0 < at - fixed < within for fixed in self.fixed)
@@ -176,6 +183,10 @@ class Draws(Recorded):
     def own(self, incident: str, run: int, step: str) -> float:
         """What this very step has drawn already: trying it again takes nothing more."""
         return sum(d.amount for d in self.draws if (d.incident, d.run, d.step) == (incident, run, step))
+
+    def besides(self, incident: str, run: int, step: str) -> Draws:
+        """What all others have drawn."""
+        return Draws(draws=tuple(d for d in self.draws if (d.incident, d.run, d.step) != (incident, run, step)))
 
 
 class Pause(Recorded):

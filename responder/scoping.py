@@ -129,21 +129,26 @@ def _intended(incident: Incident, event: f.Event, runbook: Runbook | None, scope
     if _own(incident, run, scope) is None:
         # Also beside another run, whose lock a brake has passed: nobody else may begin when that one ends first.
         yield _held(incident, run, scope, Lock(incident=incident.id, run=run.number, since=event.at))
-    first = sum(1 for a in run.attempts if a.plan.effect is not Effect.READ) == 1
-    if first and not run.takes_back:
+    before = run.model_copy(update={"attempts": run.attempts[:-1]})
+    if not run.takes_back and not before.acted:
+        # It begins when something may be sent: what was counted when it was held back is counted now instead.
         name = runs_name(run.runbook, run.target)
         count = legible(RunCount, scope(name)) or RunCount()
-        started = (*recent(count.started, event.at), event.at)
+        started = (*recent(count.besides(before.reserved_at), event.at), event.at)
         yield ScopeChange(name, count.model_copy(update={"started": started}))
         results = legible(Results, scope(results_name(run.runbook))) or Results()
         yield ScopeChange(results_name(run.runbook), results.model_copy(update={"began": event.at}))
     counted = {changes_name(key): 1.0 for key in change_keys(run.runbook, fact.services)}
+    sent = any(not attempt.held_back for attempt in before.attempts_of(fact.step))
     for name, amount in {**fact.plan.draws, **counted}.items():
-        before = legible(Draws, scope(name)) or Draws()
-        more = amount - before.own(incident.id, run.number, fact.step)
+        drawn = legible(Draws, scope(name)) or Draws()
+        own = drawn.own(incident.id, run.number, fact.step)
+        # Never given back: what was reserved when it was held back is drawn again, at the time when it is sent.
+        more = amount - own if sent else max(amount, own)
         if more > 0:
+            kept = drawn if sent else drawn.besides(incident.id, run.number, fact.step)
             draw = Draw(at=event.at, amount=more, incident=incident.id, run=run.number, step=fact.step)
-            yield ScopeChange(name, _drawn(before, draw))
+            yield ScopeChange(name, _drawn(kept, draw))
 
 
 DRAWS_KEPT = 2_000
@@ -227,7 +232,10 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     if not run.intended:
         return
     yield from _released(incident, run, scope)
-    if run.takes_back or not run.acted:
+    if run.takes_back:
+        return
+    if not run.acted:
+        yield from _never_sent(run, scope)
         return
     name = runs_name(run.runbook, run.target)
     count = legible(RunCount, scope(name)) or RunCount()
@@ -240,6 +248,14 @@ def _run_ended(incident: Incident, event: f.Event, runbook: Runbook | None, scop
     }
     yield ScopeChange(name, count.model_copy(update=ends))
     yield _result(run, fact.result, event.at, scope)
+
+
+def _never_sent(run: Run, scope: ScopeText) -> Iterator[ScopeChange]:
+    """All of it was held back: it is no run that is being tried. That it was counted as one stays (docs/adr/0027)."""
+    name = results_name(run.runbook)
+    results = legible(Results, scope(name))
+    if results is not None and results.began == run.reserved_at:
+        yield ScopeChange(name, results.model_copy(update={"began": None}))
 
 
 def _was_put_back(run: Run, result: Result) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from responder.actions import ACTIONS
 from responder.alertmanagers import Alertmanagers
+from responder.automation import Automation
 from responder.commands import pending_approval
 from responder.config import Config, load_config, read_config
 from responder.contracts import Catalogue, Clock, Message, PagerState
@@ -342,3 +343,17 @@ __all__ = [
     "shown",
     "unverified",
 ]
+
+
+BY_SYMBOL = {"symbol": {"label": "symbol", "pattern": "[A-Z]+"}}
+
+
+def bounded(*runbooks: dict[str, Any], automation: dict[str, Any], **policy: Any) -> tuple[Rules, Config]:
+    rules, config = own(*runbooks, **policy)
+    return rules, config.model_copy(update={"automation": Automation.model_validate(automation)})
+
+
+def each_symbol(**parts: Any) -> dict[str, Any]:
+    """A runbook with an incident for each symbol."""
+    steps = [call_step(path="/api/orders/{{ symbol }}")]
+    return a_runbook(**{"inputs": BY_SYMBOL, "target": "risk-api/{{ symbol }}", "steps": steps, **parts})

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from responder.automation import Automation
-from responder.config import Config
 from responder.engine.halting import halted_by
 from responder.recorded import Result
-from responder.rules import Rules
-from tests.acceptance.stage import RISK, Stage, own, playing, risky
+from tests.acceptance.stage import RISK, Stage, bounded, each_symbol, own, playing, risky
 from tests.builders import a_runbook, call_step, cut_step
-
-BY_SYMBOL = {"symbol": {"label": "symbol", "pattern": "[A-Z]+"}}
-
-
-def bounded(*runbooks: dict[str, Any], automation: dict[str, Any], **policy: Any) -> tuple[Rules, Config]:
-    rules, config = own(*runbooks, **policy)
-    return rules, config.model_copy(update={"automation": Automation.model_validate(automation)})
-
-
-def each_symbol(**parts: Any) -> dict[str, Any]:
-    """A runbook with an incident for each symbol."""
-    steps = [call_step(path="/api/orders/{{ symbol }}")]
-    return a_runbook(**{"inputs": BY_SYMBOL, "target": "risk-api/{{ symbol }}", "steps": steps, **parts})
 
 
 def symbols(stage: Stage, *names: str) -> None:

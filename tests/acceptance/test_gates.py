@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from responder.recorded import Mode, Result
+from responder.timing import SECOND
 from tests.acceptance.stage import RISK, Stage, own, playing, risky
 from tests.builders import a_runbook, call_step, cut_step
 
@@ -162,3 +163,40 @@ def test_already_low_enough_is_fine_and_still_verified() -> None:
         stage.at("2:05")
         assert stage.last_run.result is Result.INEFFECTIVE
         assert stage.pages == [("2:00", "first")]
+
+
+def slow(stage: Stage, thinks: float, reads: float, sample_age: int) -> None:
+    """Each query takes `thinks` seconds, a check is two of them; the preparation of the change takes `reads`."""
+    risky(stage, helps=False)
+    stage.world.numbers["load"] = lambda: 1.0
+    stage.world.thinks, stage.world.reads, stage.world.sample_age = thinks, reads, sample_age
+    stage.fires(RISK)
+
+
+def two_checks(max_age: str) -> Any:
+    """One check stands in `when`, the other in `only_if`."""
+    given = {"action": "prometheus.query", "max_age": max_age, "timeout": "1m"}
+    checks = {
+        name: {**given, "with": {"service": "metrics", "query": name, "freshness": name}} for name in ("risk", "load")
+    }
+    only_if, step = {"check": "risk", "expect": "value > 1"}, cut_step(when="checks.load > 0", timeout="1m")
+    return own(a_runbook(checks=checks, only_if=only_if, steps=[step], verify=None))
+
+
+def test_slow_checks_that_would_outlive_each_other_in_turns_are_read_together() -> None:
+    with playing(two_checks("10s")) as stage:
+        slow(stage, 3.0, 0.0, 5 * SECOND)
+        stage.at("5:00")
+        assert [at for at, _ in stage.did] == ["0:18"]
+
+
+def test_what_is_never_fresh_all_at_once_ends_and_says_so() -> None:
+    """Each answer is fresh when it comes in; by the time that the change is prepared as well, the first is too old."""
+    with playing(two_checks("40s")) as stage:
+        slow(stage, 16.0, 20.0, 10 * SECOND)
+        stage.at("10:00")
+        assert (stage.did, stage.last_run.result) == ([], Result.FAILED)
+        told = "step cut: check load (max_age 40s), check risk (max_age 40s) was too old again when everything else"
+        assert told in stage.last_run.why
+        assert told in str(stage.incident.urgent)
+        assert ("2:00", "first") in stage.pages

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from responder.automation import AutomationStorm
+from responder.cases import Case
 from responder.fuses import changes, relapse, storm, success
-from responder.recorded import Answer, Cause, Effect, Recorded
+from responder.recorded import Answer, Cause, Effect, Outcome, Recorded
 from responder.scopes import ENVS_KEPT, OPENINGS, Draw, Draws, Openings, Results, RunCount, RunEnd, ScopeText
 from responder.scoping import openings_after
 from responder.timing import DAY, HOUR, MINUTE, SECOND
-from tests.builders import T0, a_plan, fired, opened, started, told
+from tests.builders import T0, a_plan, ended, fired, intended, opened, started, told
 from tests.unit.case_parts import case
 
 TARGET = "risk-api/kelly_fraction"
@@ -235,3 +236,36 @@ def test_a_trial_that_helped_forgives_what_was_before() -> None:
 
 def replace_at(end: RunEnd, at: int) -> RunEnd:
     return end.model_copy(update={"at": at})
+
+
+# --- what was held back -----------------------------------------------------------------------------------------------
+
+
+def held_back(given: Case) -> Case:
+    """Its only change was intended at T0 and held back."""
+    incident = told(opened(), fired(), started(), intended(), ended(Outcome.TEMPORARY, held_back=True))
+    return replace(given, incident=incident, run=incident.runs[0])
+
+
+def test_what_was_held_back_has_not_begun() -> None:
+    assert storm(held_back(case({OPENINGS: Openings(until=T0 + MINUTE)}))).answer is Answer.WAIT
+
+
+def test_its_own_start_is_no_relapse() -> None:
+    soon, fixed = T0 - MINUTE, (T0 - 5 * MINUTE, T0 - 10 * HOUR)
+    once = relapse(held_back(case({RUNS: RunCount(started=(T0 - 8 * HOUR, T0), fixed=fixed)})))
+    assert once.reason.startswith("relapse 1 within")
+    more = relapse(held_back(case({RUNS: RunCount(started=(soon, T0), fixed=fixed)})))
+    assert more.reason.startswith("relapse 2 within")
+
+
+def test_its_own_trial_is_no_other_run_that_is_being_tried() -> None:
+    bad = tuple(RunEnd(at=T0 - 2 * HOUR - n, good=False) for n in (3, 2, 1, 0))
+    assert success(held_back(case({"results:cut": Results(ends=bad, began=T0)}))).answer is Answer.ALLOW
+    assert success(held_back(case({"results:cut": Results(ends=bad, began=T0 - 1)}))).answer is Answer.DENY
+
+
+def test_what_it_reserved_long_ago_is_not_taken_off_the_changes_of_others() -> None:
+    own = Draw(at=T0 - HOUR, amount=1, incident="i1", run=1, step="cut")
+    full = Draws(draws=(own, *drawn(10).draws))
+    assert changes(held_back(case({"changes:runbook:cut": full}))).answer is Answer.DENY

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from responder.cases import Case, Touched
-from responder.guards import INFORMED, LOCAL, judge, why_missing
+from responder.guards import INFORMED, LOCAL, budget, judge, why_missing
 from responder.incident import Incident
-from responder.recorded import Answer, Cause, Mode, Observation, Plan, Verdict
+from responder.recorded import Answer, Cause, Mode, Observation, Outcome, Plan, Verdict
 from responder.scopes import Draw, Draws, Lock, Pause, RunCount
 from responder.timing import DAY, HOUR, MINUTE, SECOND
-from tests.builders import T0, a_plan, a_runbook, fired, opened, rules_of, started, told
+from tests.builders import T0, a_plan, a_runbook, ended, fired, intended, opened, rules_of, started, told
 
 TARGET = "risk-api/kelly_fraction"
 RUNS = f"runs:cut|{TARGET}"
@@ -228,3 +228,40 @@ def test_the_order_of_the_gates_is_fixed() -> None:
         "yields_to",
     ]  # fmt: skip
     assert [gate.__name__ for gate in INFORMED] == ["alerts", "only_if", "budget", "changes"]
+
+
+# --- what was held back -----------------------------------------------------------------------------------------------
+
+
+def held(given: Case) -> Case:
+    """Its only change was intended at T0 and held back."""
+    incident = told(opened(), fired(), started(), intended(), ended(Outcome.TEMPORARY, held_back=True))
+    return replace(given, incident=incident, run=incident.runs[0])
+
+
+@pytest.mark.parametrize(
+    ("count", "gate"),
+    [
+        (RunCount(ended=T0 - 4 * MINUTE), "cooldown"),
+        (RunCount(started=(T0 - HOUR, T0 - 2 * HOUR, T0)), "runs"),
+        (RunCount(started=(T0 - HOUR, T0, T0)), "runs"),
+        (RunCount(ineffective=(T0 - HOUR,)), "ineffective"),
+        (RunCount(started=(T0 - HOUR, T0)), "yields_to"),
+    ],
+)
+def test_what_was_held_back_has_not_begun_and_its_own_start_is_left_out(count: RunCount, gate: str) -> None:
+    given = held(case({RUNS: count}))
+    assert last(given)[0] == gate
+    sent = told(opened(), fired(), started(), intended(), ended(Outcome.TEMPORARY))
+    assert last(replace(given, incident=sent, run=sent.runs[0])) == ("yields_to", Answer.ALLOW, False)
+
+
+def test_what_a_step_has_drawn_itself_long_ago_is_not_taken_off_what_others_drew() -> None:
+    own = Draw(at=T0 - DAY, amount=0.25, incident="i1", run=1, step="cut")
+    others = Draw(at=T0 - HOUR, amount=0.25, incident="i9", run=1, step="cut")
+    given = case({BUDGET: Draws(draws=(own, others))}, a_plan(draws={BUDGET: 0.1}))
+    verdict = budget(given)
+    assert (verdict.answer, verdict.reason.partition(": ")[2]) == (
+        Answer.DENY,
+        "0.25 taken off in 24h, 0.1 more would pass the total of 0.3",
+    )

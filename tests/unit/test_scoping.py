@@ -8,7 +8,7 @@ import pytest
 
 from responder import facts as f
 from responder.recorded import Cause, Effect, Outcome, ProbeAnswer, Recorded, Result, StepStatus
-from responder.scopes import Draw, Draws, InForce, Lock, RunCount, lock_of, recent
+from responder.scopes import Draw, Draws, InForce, Lock, Results, RunCount, RunEnd, lock_of, recent
 from responder.scoping import ScopeChange, scopes_after
 from responder.timing import DAY, HOUR
 from tests.builders import T0, a_plan, a_runbook, cut_step, ended, fired, intended, opened, rules_of, started, told
@@ -171,3 +171,53 @@ def test_what_lay_beneath_is_in_force_again_and_reminds_again() -> None:
 
 def test_a_counter_forgets_after_a_week() -> None:
     assert recent((T0 - 8 * DAY, T0 - 6 * DAY), T0) == (T0 - 6 * DAY,)
+
+
+# --- what was held back -----------------------------------------------------------------------------------------------
+
+EARLIER = T0 - HOUR
+HELD = (*BEGUN, intended(), ended(Outcome.TEMPORARY, held_back=True))
+
+
+def test_what_was_held_back_begins_when_it_is_intended_again() -> None:
+    facts = (*BEGUN, intended(), HOUR, ended(Outcome.TEMPORARY, held_back=True))
+    incident = told(*facts, intended(2))
+    later = T0 + HOUR
+    event = f.Event(id="e", incident="i1", seq=9, at=later, actor="responder", fact=intended(2))
+    own = Draw(at=T0, amount=1.0, incident="i1", run=1, step="cut")
+    other = Draw(at=T0, amount=1.0, incident="i9", run=1, step="cut")
+    known = {
+        f"runs:cut|{TARGET}": RunCount(started=(T0 - 1, T0, T0)),
+        "results:cut": Results(began=T0),
+        "changes:runbook:cut": Draws(draws=(own, other)),
+    }
+    bodies = {name: body.model_dump_json() for name, body in known.items()}
+    changed = {c.name: c.body for c in scopes_after(incident, event, RUNBOOK, bodies.get)}
+    assert changed[f"runs:cut|{TARGET}"] == RunCount(started=(T0 - 1, T0, later)), "one of two at the same time is its"
+    assert changed["results:cut"] == Results(began=later)
+    moved = own.model_copy(update={"at": later})
+    assert changed["changes:runbook:cut"] == Draws(draws=(other, moved))
+
+
+@pytest.mark.parametrize(("amount", "reserved"), [(0.0625, 0.125), (0.375, 0.375)])
+def test_what_was_reserved_for_it_is_never_given_back(amount: float, reserved: float) -> None:
+    drawn = Draws(draws=(Draw(at=EARLIER, amount=0.125, incident="i1", run=1, step="cut"),))
+    second = intended(2, a_plan(draws={f"parameter:{TARGET}": amount}))
+    changed = after(*HELD, second, lock=OURS, budget=drawn)["parameter"]
+    assert [(draw.at, draw.amount) for draw in changed.draws] == [(T0, reserved)]
+
+
+def test_a_step_that_was_sent_once_keeps_the_time_of_its_draw() -> None:
+    drawn = Draws(draws=(Draw(at=EARLIER, amount=1.0, incident="i1", run=1, step="cut"),))
+    facts = (*BEGUN, intended(), ended(Outcome.TEMPORARY), intended(2), ended(Outcome.TEMPORARY, 2, held_back=True))
+    changed = after(*facts, intended(3), lock=OURS, changes=drawn, of_runbook=drawn, runs=RunCount(started=(EARLIER,)))
+    assert changed == {}
+
+
+def test_a_trial_that_was_never_sent_is_over_and_that_of_another_run_is_not() -> None:
+    over = f.RunEnded(run=1, result=Result.CANCELLED, why="")
+    bad = RunEnd(at=EARLIER, good=False)
+    changed = after(*HELD, over, lock=OURS, results=Results(ends=(bad,), began=T0))
+    assert changed == {"lock": None, "results": Results(ends=(bad,))}
+    assert after(*HELD, over, lock=OURS, results=Results(ends=(bad,), began=EARLIER)) == {"lock": None}
+    assert after(*HELD, over, lock=OURS) == {"lock": None}
