@@ -416,3 +416,12 @@ def test_a_retry_waits_for_its_moment() -> None:
     assert following(*facts, at=5 * SECOND - 1, steps=steps) == WaitUntil(T0 + 5 * SECOND, "retry")
     assert isinstance(following(*facts, at=5 * SECOND, steps=steps), Gather)
     assert result(following(*facts, RESOLVED, steps=steps))[0] is Result.CANCELLED
+
+
+@pytest.mark.parametrize("when", [None, "checks.risk > 0"])
+def test_what_is_asked_again_and_again_in_vain_fails_its_step(when: str | None) -> None:
+    step = cut_step() if when is None else cut_step(when=when)
+    rounds = [f.Gathered(run=1, observations=(seen(),), plan=a_plan(), step="cut")] * 10
+    status, why = step_ended(following(*BEGUN, *rounds, at=31 * SECOND, steps=[step], checks=CHECKS))
+    assert status is StepStatus.FAILED
+    assert why.endswith("10 times: give it more time or ask less")

@@ -133,7 +133,9 @@ def test_what_was_tried_in_vain_before_is_not_what_is_in_force() -> None:
 
 
 def test_a_run_that_changed_nothing_leaves_no_trace() -> None:
-    assert after(*BEGUN, f.RunEnded(run=1, result=Result.CANCELLED, why="")) == {}
+    over = f.RunEnded(run=1, result=Result.CANCELLED, why="")
+    assert after(*BEGUN, over) == {}
+    assert after(*BEGUN, over, results=Results(ends=(RunEnd(at=T0, good=True),))) == {}
 
 
 def test_a_change_in_force_is_remembered_until_it_is_put_back() -> None:
@@ -221,3 +223,12 @@ def test_a_trial_that_was_never_sent_is_over_and_that_of_another_run_is_not() ->
     assert changed == {"lock": None, "results": Results(ends=(bad,))}
     assert after(*HELD, over, lock=OURS, results=Results(ends=(bad,), began=EARLIER)) == {"lock": None}
     assert after(*HELD, over, lock=OURS) == {"lock": None}
+
+
+def test_what_takes_back_is_counted_for_nothing_when_it_ends() -> None:
+    undo = started(number=2, cause=Cause.UNDO, restores="i1.1.cut.1")
+    sent = (intended(run=2, attempt="i1.2.cut.1"), ended(Outcome.OK, attempt="i1.2.cut.1"))
+    over = f.RunEnded(run=2, result=Result.FIXED, why="")
+    first = (*BEGUN, intended(), ended(Outcome.OK), f.RunEnded(run=1, result=Result.HARMFUL, why=""))
+    ours = OURS.model_copy(update={"run": 2})
+    assert after(*first, undo, *sent, over, lock=ours) == {"lock": None}
