@@ -7,9 +7,10 @@ thread in which they run. `inline` runs everything at once in the calling thread
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
@@ -61,6 +62,10 @@ class _PutVersion:
         return Change(VersionWrites(versions=(VersionRow(self.hash, self.kind, self.body, state.now),)), None)
 
 
+LAST_READS = 5.0
+"""Seconds that closing waits for what is being read."""
+
+
 class Store:
     """Made by `open_store`. Reads raise StoreUnavailable when the database does not answer."""
 
@@ -75,6 +80,8 @@ class Store:
         self._committed: list[Callable[[Committed], None]] = []
         self._woken: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._reading = 0
+        self._read_over = threading.Condition()
         if not inline:
             database.start(self._wake)
 
@@ -116,6 +123,9 @@ class Store:
             self._writer.close()
         else:
             self._groups.close()
+        # Whoever asked may be gone; the thread that reads for it is not, and would give its connection back to nobody.
+        with self._read_over:
+            self._read_over.wait_for(lambda: self._reading == 0, LAST_READS)
         self._engine.dispose()
         self._database.close()
 
@@ -240,7 +250,17 @@ class Store:
     async def _read(self, read: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
         if self._inline:
             return read(*args, **kwargs)
-        return await asyncio.to_thread(read, *args, **kwargs)
+        return await asyncio.to_thread(self._counted, partial(read, *args, **kwargs))
+
+    def _counted(self, read: Callable[[], Answer]) -> Answer:
+        with self._read_over:
+            self._reading += 1
+        try:
+            return read()
+        finally:
+            with self._read_over:
+                self._reading -= 1
+                self._read_over.notify_all()
 
     def _deliver(self, committed: Committed) -> None:
         for callback in self._committed:

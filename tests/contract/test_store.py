@@ -22,7 +22,8 @@ from responder.records import (
     State,
     Writes,
 )
-from responder.store import Committed, Store
+from responder.store import Committed, Store, open_store
+from responder.store.reads import Reads
 from tests.contract.store_operations import (
     NOW,
     Does,
@@ -268,6 +269,29 @@ async def test_closing_writes_what_waits_and_refuses_more(url: str) -> None:
             await store.submit(counts("late", "n"))
     async with opened(url) as store:
         assert [s.body for s in await store.scopes()] == ["50"]
+
+
+async def test_closing_waits_for_what_is_being_read_though_nobody_waits_for_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(_reads: Any) -> None:
+        begun.set()
+        go_on.wait(20)
+        over.set()
+
+    monkeypatch.setattr(Reads, "ping", slow)
+    store = open_store(url, lambda: NOW)
+    asked = asyncio.create_task(store.ping())
+    await asyncio.to_thread(begun.wait)
+    asked.cancel()
+    closing = asyncio.create_task(store.close())
+    done, _ = await asyncio.wait({closing}, timeout=0.05)
+    assert (done, over.is_set()) == (set(), False)
+    go_on.set()
+    await closing
+    assert over.is_set()
 
 
 # --- reading ---
