@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable
 
-from responder.incident import Approval as Asked
 from responder.incident import Run
 from responder.recorded import Answer, Mode, Plan, Verdict
 from responder.runbook import Approval, Step
+from responder.words import Approval as Asked
 
 
 def approval_wanted(step: Step, modes: Collection[Mode], verdicts: Iterable[Verdict]) -> Approval | None:

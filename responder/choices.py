@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from responder.escalation import goes_on, next_untold
-from responder.incident import Approval, Incident, MachineTimer, Run
+from responder.incident import Incident, MachineTimer, Run
 from responder.people_folds import held_by_calendar, waits_for_hours
 from responder.policies import Owner, Policy
 from responder.recorded import Result, StepStatus, Trigger
 from responder.timing import HOUR, MINUTE, SECOND, format_duration, format_time
+from responder.words import Approval
 
 SNOOZES: Final = (30 * MINUTE, HOUR, 4 * HOUR)
 """How long a button snoozes."""

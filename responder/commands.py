@@ -16,7 +16,7 @@ from responder.draft import Book, Draft, Turn, Worker
 from responder.errors import Rejected
 from responder.escalation import next_untold, promises
 from responder.guards import closed_hours
-from responder.incident import Approval, Attempt, Incident
+from responder.incident import Attempt, Incident
 from responder.policies import Owner
 from responder.recorded import Cause, Mode, ProbeAnswer, StepStatus, Trigger
 from responder.records import Change, Keys, State
@@ -24,6 +24,7 @@ from responder.runbook import Runbook
 from responder.scopes import PAUSE, InForce, Lock, Pause, in_force_name, legible, lock_name, pause_of
 from responder.scoping import ScopeChange
 from responder.timing import HOUR, MINUTE, format_duration
+from responder.words import Approval
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from responder.calendars import Calendar, State, state_of
 from responder.cases import Case, Gate, allow, ask, deny, limit, wait
 from responder.expressions import evaluate, explain, parse_expression
 from responder.fuses import changes, relapse, storm, success
-from responder.incident import Approval, Incident, Run
+from responder.incident import Incident, Run
 from responder.policies import SEVERITIES, severity_rank
 from responder.recorded import AlertState, Answer, Cause, Effect, Mode, Observation, Trigger, Verdict
 from responder.runbook import Hours, Runbook
@@ -36,6 +36,7 @@ from responder.scopes import (
     runs_name,
 )
 from responder.timing import DAY, SECOND, format_duration
+from responder.words import Approval
 
 RECHECK = 5 * SECOND
 """How often a waiting run looks again."""

@@ -25,6 +25,7 @@ from responder.recorded import (
     Trigger,
     Verdict,
 )
+from responder.words import Approval, Person, Snooze
 
 EPISODES_KEPT = 50
 """Episodes that have ended and are still shown; the journal has them all."""
@@ -118,29 +119,6 @@ class StepState(Recorded):
     """Failed preparations."""
 
 
-class Person(Recorded):
-    """Who did something, when, and what they said."""
-
-    actor: str
-    at: int
-    note: str = ""
-    via: str = ""
-    """The destination at whose side it was said."""
-    seq: int = 0
-    """The event's place in the journal; 0 where it was folded before places were kept."""
-
-
-class Snooze(Recorded):
-    """Who wants no page until when."""
-
-    actor: str
-    at: int
-    until: int
-    note: str = ""
-    seq: int = 0
-    """As a Person's."""
-
-
 class Override(Recorded):
     """Who lets one run of `runbook` act outside its hours, and until when; `run` is the one that did."""
 
@@ -155,31 +133,6 @@ class Override(Recorded):
         """Whether this run passes its calendar by it at `now` (µs): it must begin in time, and is then finished."""
         begins = self.run is None and now < self.until
         return self.runbook == run.runbook and (begins or self.run == run.number)
-
-
-class Approval(Recorded):
-    """What people are asked about one step: the plan by its digest, who may answer, and who did."""
-
-    step: str
-    plan: str
-    preview: str
-    role: str
-    people: int
-    asked_at: int
-    until: int
-    why: str = ""
-    parts: tuple[str, ...] = ()
-    approved: tuple[Person, ...] = ()
-    denied: Person | None = None
-
-    @property
-    def granted(self) -> bool:
-        """Enough people have said yes, and nobody no."""
-        return self.denied is None and len(self.approved) >= self.people
-
-    def waits(self, now: int) -> bool:
-        """Nobody has decided yet, and there is time."""
-        return self.denied is None and not self.granted and now < self.until
 
 
 class Run(Recorded):

@@ -10,20 +10,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from responder import facts as f
-from responder.incident import (
-    EPISODES_KEPT,
-    RUNS_KEPT,
-    Approval,
-    Attempt,
-    Episode,
-    Incident,
-    MachineTimer,
-    Person,
-    Run,
-    StepState,
-)
+from responder.incident import EPISODES_KEPT, RUNS_KEPT, Attempt, Episode, Incident, MachineTimer, Run, StepState
 from responder.people_folds import PEOPLE, copy, ladder_anew, urgent
 from responder.recorded import Answer, Cause, Phase, Result, StepStatus, Trigger
+from responder.words import Approval, Person
 
 
 def opened(event: f.Event) -> Incident:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 from responder import facts as f
 from responder.draft import Book, Draft
-from responder.incident import Incident, Person, Snooze
+from responder.incident import Incident
 from responder.policies import Policy
 from responder.records import HAND_OVER, Change, Keys, Lane, MessageRow, ScopeRow, Sending, State, Writes
+from responder.words import Person, Snooze
 
 PAGE = "page"
 """Template of a message that wakes a person."""

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from responder import facts as f
-from responder.incident import NAMES_KEPT, WORDS_KEPT, Incident, Override, Person, Run, Snooze
+from responder.incident import NAMES_KEPT, WORDS_KEPT, Incident, Override, Run
 from responder.recorded import Answer
+from responder.words import Person, Snooze
 
 
 def copy(value: Any, **changes: Any) -> Any:

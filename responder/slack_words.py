@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from responder.choices import Choice, token_incident
 from responder.commands import pending_approval
-from responder.incident import Approval, Incident, Override, Person, Snooze
+from responder.incident import Incident, Override
 from responder.positions import clean
 from responder.scopes import Pause
 from responder.timing import SECOND, format_time
+from responder.words import Approval, Person, Snooze
 
 NOTHING_DONE: Final = "Nothing was done."
 LONGEST: Final = 300

@@ -14,10 +14,11 @@ from pydantic import BaseModel
 from responder.commands import pending_approval
 from responder.contracts import Render
 from responder.facts import Event
-from responder.incident import Attempt, Due, Episode, Incident, Person, Run, StepState
+from responder.incident import Attempt, Due, Episode, Incident, Run, StepState
 from responder.recorded import StepStatus
 from responder.story import describe, reasons, state_values
 from responder.timing import SECOND, format_time
+from responder.words import Person
 
 _ASKED: Final = ("asked_at", "observed_at", "prepared_at", "retry_at", "deadline", "until")
 TIMES: Final = frozenset({*_ASKED, "at", "due", "ended", "since", "starts_at", "ends_at"})

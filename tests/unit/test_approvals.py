@@ -11,12 +11,13 @@ from responder.approvals import approval_wanted, covers, narrowed, plan_digest
 from responder.cases import ask
 from responder.decide import decide
 from responder.guards import not_approved
-from responder.incident import Approval as Asked
-from responder.incident import Incident, Person, Run
+from responder.incident import Incident, Run
 from responder.recorded import Answer, Cause, Effect, Mode, Plan
 from responder.runbook import Approval, Step
 from responder.timing import MINUTE
 from responder.view import Ask, Finish, Next, Perform, Tell, WaitUntil
+from responder.words import Approval as Asked
+from responder.words import Person
 from tests.builders import T0, a_plan, a_runbook, a_view, cut_step, fired, opened, rules_of, started, told
 
 BEGUN: tuple[f.Fact, ...] = (opened(), fired(), started())
