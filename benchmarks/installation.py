@@ -14,6 +14,8 @@ CONFIG = """\
 listen: 127.0.0.1:{port}
 store: sqlite:///{folder}/responder.db
 rules: [./rules]
+# What is measured is a storm of changes, which is what these would stop.
+automation: {{changes: null, changes_per_service: null, changes_per_runbook: null, storm: null, success: null}}
 services:
   desk: {{kind: http, env: prod, url: 'http://127.0.0.1:{service}', idempotency_keys: true}}
 """
