@@ -78,12 +78,10 @@ def _open(incident: Incident) -> None:
 def _ack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:
     _open(incident)
     already = incident.acknowledged is not None and incident.acknowledged.actor == command.actor
+    if already and not incident.unanswered:
+        return None
     # Said again after a further page it answers that one too.
-    return (
-        None
-        if already and not incident.unanswered
-        else f.Acknowledged(note=command.note, via=command.via, word=command.word)
-    )
+    return f.Acknowledged(note=command.note, via=command.via, word=command.word)
 
 
 def _unack(command: Command, draft: Draft, incident: Incident) -> f.Fact | None:

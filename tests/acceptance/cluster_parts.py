@@ -55,7 +55,3 @@ def measured(
 def of(stage: Stage, runbook: str) -> Incident:
     (found,) = [incident for incident in stage.incidents() if incident.runbook == runbook]
     return found
-
-
-def acted(stage: Stage) -> list[str]:
-    return [what for _, what in stage.did]

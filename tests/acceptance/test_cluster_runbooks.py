@@ -16,7 +16,6 @@ from tests.acceptance.cluster_parts import (
     NSE,
     RESTARTED,
     SERVICE,
-    acted,
     alert,
     image,
     measured,
@@ -24,6 +23,7 @@ from tests.acceptance.cluster_parts import (
     running,
 )
 from tests.acceptance.machines import COMPOSE_READS
+from tests.acceptance.runbook_parts import acted
 from tests.acceptance.stage import Stage, playing
 from tests.fakes.kubernetes_objects import autoscaler, budget
 from tests.fakes.kubernetes_requests import Fault

@@ -9,6 +9,7 @@ from responder.recorded import Result
 from responder.timing import SECOND
 from tests.acceptance.catalogues import alert, loaded
 from tests.acceptance.machines import LOOKING
+from tests.acceptance.runbook_parts import acted, asked_for
 from tests.acceptance.stage import Stage, playing
 from tests.fakes.kubernetes_objects import workload
 
@@ -43,15 +44,6 @@ def goes_down(stage: Stage) -> None:
     stage.world.databases.primary = ""
     stage.world.numbers[UP] = lambda: 1.0 if stage.world.databases.primary else 0.0
     stage.fires(DOWN)
-
-
-def asked_for(stage: Stage) -> str:
-    asked = pending_approval(stage.incident)
-    return "" if asked is None else asked.step
-
-
-def acted(stage: Stage) -> list[str]:
-    return [what for _, what in stage.did]
 
 
 @pytest.mark.parametrize(("seen", "result"), [(35, Result.FIXED), (20, Result.CANCELLED)])

@@ -11,6 +11,7 @@ from responder.schedules import ArmSchedules
 from tests.acceptance.catalogues import loaded
 from tests.acceptance.desk import Desk
 from tests.acceptance.machines import LOOKING
+from tests.acceptance.runbook_parts import acted, asked_for, reads, statuses
 from tests.acceptance.stage import Stage, playing
 
 MARKET = "multi-market"
@@ -32,34 +33,13 @@ def scripted(stage: Stage, **exits: int) -> None:
     stage.world.scripts.exits = dict.fromkeys((*LOOKING, *CHANGES), 0) | named
 
 
-def reads(stage: Stage, runbook: str, check: str, *values: float | None, **inputs: str) -> None:
-    """The check answers the first value until something is changed, and the last one from then on."""
-    query = str(loaded(MARKET)[0].runbooks[runbook].checks[check].with_["query"])
-    for name, value in inputs.items():
-        query = query.replace(f"{{{{ {name} }}}}", value)
-    stage.world.numbers[query] = lambda: values[-1] if stage.did else values[0]
-
-
-def acted(stage: Stage) -> list[str]:
-    return [what for _, what in stage.did]
-
-
-def asked_for(stage: Stage) -> str:
-    asked = pending_approval(stage.incident)
-    return "" if asked is None else asked.step
-
-
-def statuses(stage: Stage) -> list[str]:
-    return [step.status.value for step in stage.incident.runs[0].steps]
-
-
 # --- the broker -------------------------------------------------------------------------------------------------------
 
 
 def test_a_broker_that_is_down_halts_trading_and_it_is_seen_to_be_halted() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage, test_broker_connection=1)
-        reads(stage, "broker-errors", "errors", 80)
+        reads(stage, MARKET, "broker-errors", "errors", 80)
         stage.fires(alert("BrokerApiErrors", "high"))
         stage.at("2:00")
         assert stage.did == [("0:10", "halt_trading.sh --reason broker_down")]
@@ -72,7 +52,7 @@ def test_a_broker_that_is_down_halts_trading_and_it_is_seen_to_be_halted() -> No
 def test_a_broker_that_answers_halts_nothing() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage)
-        reads(stage, "broker-errors", "errors", 8)
+        reads(stage, MARKET, "broker-errors", "errors", 8)
         stage.fires(alert("BrokerApiErrors", "high"))
         stage.at("2:00")
         assert acted(stage) == []
@@ -115,7 +95,7 @@ def test_a_trading_that_was_resumed_meanwhile_is_asked_of_nobody() -> None:
 def test_after_a_large_loss_a_risk_manager_halts_and_then_closes() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage)
-        reads(stage, "large-loss", "day", -6)
+        reads(stage, MARKET, "large-loss", "day", -6)
         stage.fires(alert("LargeLoss", "critical"))
         stage.at("0:30")
         assert (acted(stage), asked_for(stage)) == ([], "halt")
@@ -130,7 +110,7 @@ def test_after_a_large_loss_a_risk_manager_halts_and_then_closes() -> None:
 def test_a_no_ends_it_and_nothing_more_is_asked() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage)
-        reads(stage, "large-loss", "day", -6)
+        reads(stage, MARKET, "large-loss", "day", -6)
         stage.fires(alert("LargeLoss", "critical"))
         stage.at("0:30")
         asked = pending_approval(stage.incident)
@@ -150,7 +130,7 @@ def test_a_halt_that_somebody_decided_is_not_offered_to_be_taken_back(why: str) 
     with playing(loaded(MARKET)) as stage:
         scripted(stage)
         stage.world.scripts.halted = True
-        reads(stage, "large-loss", "day", -6)
+        reads(stage, MARKET, "large-loss", "day", -6)
         if why == "LargeLoss":
             stage.fires(alert("LargeLoss", "critical"))
         else:
@@ -167,7 +147,7 @@ def test_a_halt_that_somebody_decided_is_not_offered_to_be_taken_back(why: str) 
 def test_errors_ask_for_a_halt_only_where_something_is_down(exit_: int, step: str) -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage, check_dependencies=exit_)
-        reads(stage, "multi-market-errors", "errors", 4)
+        reads(stage, MARKET, "multi-market-errors", "errors", 4)
         stage.fires(alert("HighErrorRate", "high"))
         stage.at("0:30")
         assert (acted(stage), asked_for(stage)) == ([], step)
@@ -180,7 +160,7 @@ def test_errors_ask_for_a_halt_only_where_something_is_down(exit_: int, step: st
 def test_slow_queries_are_ended_and_then_the_pool_is_raised_each_when_somebody_says_so() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage)
-        reads(stage, "database-latency", "p95", 900)
+        reads(stage, MARKET, "database-latency", "p95", 900)
         stage.fires(alert("DatabaseLatencyHigh", "high"))
         stage.at("0:30")
         stage.approves("lead")
@@ -195,7 +175,7 @@ def test_slow_queries_are_ended_and_then_the_pool_is_raised_each_when_somebody_s
 def test_a_stuck_order_is_cancelled_and_then_nothing_is_sent_again() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage)
-        reads(stage, "orders-stuck", "pending", 1, 0, order="A-17")
+        reads(stage, MARKET, "orders-stuck", "pending", 1, 0, order="A-17")
         stage.fires(alert("OrdersStuck", "high", order_id="A-17"))
         stage.at("0:30")
         assert (acted(stage), asked_for(stage)) == ([], "cancel")
@@ -208,7 +188,7 @@ def test_a_stuck_order_is_cancelled_and_then_nothing_is_sent_again() -> None:
 def test_where_an_order_cannot_be_cancelled_sending_all_again_is_asked_for_and_never_done_by_itself() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage, cancel_order=64)
-        reads(stage, "orders-stuck", "pending", 1, order="A-17")
+        reads(stage, MARKET, "orders-stuck", "pending", 1, order="A-17")
         stage.fires(alert("OrdersStuck", "high", order_id="A-17"))
         stage.at("0:30")
         stage.approves("lead")
@@ -221,7 +201,7 @@ def test_where_an_order_cannot_be_cancelled_sending_all_again_is_asked_for_and_n
 def test_without_the_broker_nothing_is_asked_and_people_are_paged() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage, test_broker_connection=1)
-        reads(stage, "orders-stuck", "pending", 1, order="A-17")
+        reads(stage, MARKET, "orders-stuck", "pending", 1, order="A-17")
         stage.fires(alert("OrdersStuck", "high", order_id="A-17"))
         stage.at("3:00")
         assert (acted(stage), asked_for(stage), stage.last_run.result) == ([], "", Result.FAILED)
@@ -239,7 +219,7 @@ def test_an_order_whose_number_is_none_reaches_no_script() -> None:
 def test_a_model_is_trained_and_validated_and_deployed_only_when_somebody_says_so() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage)
-        reads(stage, "model-drift", "score", 0.3, strategy="momentum")
+        reads(stage, MARKET, "model-drift", "score", 0.3, strategy="momentum")
         stage.fires(alert("ModelDrift", "warning", strategy="momentum"))
         stage.at("1:00")
         assert (acted(stage), asked_for(stage)) == (["retrain_model.sh --strategy momentum"], "deploy")
@@ -251,7 +231,7 @@ def test_a_model_is_trained_and_validated_and_deployed_only_when_somebody_says_s
 def test_a_model_that_is_not_valid_is_never_offered() -> None:
     with playing(loaded(MARKET)) as stage:
         scripted(stage, validate_model=1)
-        reads(stage, "model-drift", "score", 0.3, strategy="momentum")
+        reads(stage, MARKET, "model-drift", "score", 0.3, strategy="momentum")
         stage.fires(alert("ModelDrift", "warning", strategy="momentum"))
         stage.at("5:00")
         assert (acted(stage), asked_for(stage)) == (["retrain_model.sh --strategy momentum"], "")

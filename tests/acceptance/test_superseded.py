@@ -10,7 +10,8 @@ from responder import facts as f
 from responder.incident import Incident, Run
 from responder.recorded import Result
 from tests.acceptance.catalogues import loaded
-from tests.acceptance.cluster_parts import DOWN, ERRORS, NSE, RESTARTED, acted, measured, of, running
+from tests.acceptance.cluster_parts import DOWN, ERRORS, NSE, RESTARTED, measured, of, running
+from tests.acceptance.runbook_parts import acted
 from tests.acceptance.stage import START, Stage, own, playing, shown, unverified
 from tests.builders import an_alert, call_step
 

@@ -8,6 +8,7 @@ from responder.commands import pending_approval
 from responder.recorded import Result
 from tests.acceptance.catalogues import loaded
 from tests.acceptance.machines import COMPOSE_READS
+from tests.acceptance.runbook_parts import acted, asked_for, query_of, reads, statuses
 from tests.acceptance.stage import Stage, playing
 
 NSE = "nse-equities"
@@ -17,12 +18,6 @@ def alert(alertname: str, severity: str = "warning", platform: str = NSE, **labe
     return {"alertname": alertname, "platform": platform, "env": "prod", "severity": severity, **labels}
 
 
-def reads(stage: Stage, runbook: str, check: str, *values: float | None, platform: str = NSE) -> None:
-    """The check answers the first value until something is changed, and the last one from then on."""
-    query = str(loaded(platform)[0].runbooks[runbook].checks[check].with_["query"])
-    stage.world.numbers[query] = lambda: values[-1] if stage.did else values[0]
-
-
 def trades(stage: Stage) -> None:
     """Seven strategies, all enabled, and what the API shows of them."""
     answers = stage.world.answers
@@ -30,14 +25,6 @@ def trades(stage: Stage) -> None:
     answers["/api/v1/strategies"] = list(answers.values())
     answers |= {f"/api/v1/portfolio/{page}": {"open": 21} for page in ("positions", "summary", "performance")}
     answers["/api/v1/orders"] = []
-
-
-def statuses(stage: Stage) -> list[str]:
-    return [step.status.value for step in stage.incident.runs[0].steps]
-
-
-def acted(stage: Stage) -> list[str]:
-    return [what for _, what in stage.did]
 
 
 ALL_SEVEN = [f"/api/v1/strategies/{n}" for n in range(1, 8)]
@@ -51,7 +38,7 @@ FALLS = alert("PnLDrop", "critical")
 def test_new_positions_are_stopped_in_every_strategy_and_a_person_is_woken_at_once() -> None:
     with playing(loaded(NSE)) as stage:
         trades(stage)
-        reads(stage, "open-positions-limit", "positions", 21, 19)
+        reads(stage, NSE, "open-positions-limit", "positions", 21, 19)
         stage.fires(TOO_MANY)
         stage.at("5:00")
         assert acted(stage) == ALL_SEVEN
@@ -63,7 +50,7 @@ def test_new_positions_are_stopped_in_every_strategy_and_a_person_is_woken_at_on
 def test_a_strategy_that_is_disabled_already_is_left_alone_and_one_that_refuses_keeps_no_other_back() -> None:
     with playing(loaded(NSE)) as stage:
         trades(stage)
-        reads(stage, "open-positions-limit", "positions", 21)
+        reads(stage, NSE, "open-positions-limit", "positions", 21)
         stage.world.answers["/api/v1/strategies/3"] = {"id": "3", "enabled": False}
         stage.world.refused = [403]
         stage.fires(TOO_MANY)
@@ -85,7 +72,7 @@ def test_without_prometheus_new_positions_are_stopped_all_the_same() -> None:
 def test_positions_that_do_not_fall_are_no_cure() -> None:
     with playing(loaded(NSE)) as stage:
         trades(stage)
-        reads(stage, "open-positions-limit", "positions", 22)
+        reads(stage, NSE, "open-positions-limit", "positions", 22)
         stage.fires(TOO_MANY)
         stage.at("17:00")
         assert stage.incident.result is Result.INEFFECTIVE
@@ -96,8 +83,8 @@ def test_positions_that_do_not_fall_are_no_cure() -> None:
 
 def loses(stage: Stage) -> None:
     trades(stage)
-    reads(stage, "pnl-drop", "change", -2.6)
-    reads(stage, "pnl-drop", "lately", -1.0, 0.1)
+    reads(stage, NSE, "pnl-drop", "change", -2.6)
+    reads(stage, NSE, "pnl-drop", "lately", -1.0, 0.1)
     worst = str(loaded(NSE)[0].runbooks["pnl-drop"].steps[0].with_["query"])
     stage.world.numbers[worst] = lambda: -40_000.0
     stage.world.labels[worst] = lambda: {"strategy": "4"}
@@ -133,7 +120,7 @@ def test_nobody_answers_so_nothing_is_disabled_and_the_next_level_is_woken() -> 
 def test_a_cold_cache_is_warmed_by_asking_and_nothing_is_changed() -> None:
     with playing(loaded(NSE)) as stage:
         trades(stage)
-        query = str(loaded(NSE)[0].runbooks["cache-hit-ratio-low"].checks["hits"].with_["query"])
+        query = query_of(NSE, "cache-hit-ratio-low", "hits")
         stage.world.numbers[query] = lambda: 82.0 if stage.offset > 60_000_000 else 50.0
         stage.fires(alert("CacheHitRatioLow"))
         stage.at("4:00")
@@ -158,10 +145,7 @@ def test_what_is_for_people_is_gathered_and_asked_and_seen_to_be_over(
         cluster = stage.world.cluster
         cluster.namespace = "trading-system-prod"
         mended: list[bool] = []
-        query = str(loaded(NSE)[0].runbooks[runbook].checks[check].with_["query"])
-        if "{{" in query:
-            query = query.replace("{{ job }}", "node")
-        stage.world.numbers[query] = lambda: good if mended else bad
+        stage.world.numbers[query_of(NSE, runbook, check, job="node")] = lambda: good if mended else bad
         stage.fires(alert(name, "high", job="node"))
         stage.at("1:00")
         assert stage.did == []
@@ -187,7 +171,7 @@ def test_idle_transactions_of_reporting_are_ended_and_order_entry_is_spared() ->
         databases = stage.world.databases
         databases.running = {1: ("reporting", "weekly"), 2: ("reporting", "order-entry"), 3: ("trading", "app")}
         databases.idle = {1, 2, 3}
-        reads(stage, "postgres-connections", "used", 85, 60)
+        reads(stage, NSE, "postgres-connections", "used", 85, 60)
         stage.fires(alert("PostgresTooManyConnections"))
         stage.at("6:00")
         assert sorted(databases.running) == [2, 3]
@@ -197,7 +181,7 @@ def test_idle_transactions_of_reporting_are_ended_and_order_entry_is_spared() ->
 def test_connections_that_stay_are_for_people() -> None:
     with playing(loaded(NSE)) as stage:
         stage.world.databases.running = {3: ("trading", "app")}
-        reads(stage, "postgres-connections", "used", 85)
+        reads(stage, NSE, "postgres-connections", "used", 85)
         stage.fires(alert("PostgresTooManyConnections"))
         stage.at("3:00")
         assert stage.did == []
@@ -243,16 +227,11 @@ def of_service(alertname: str, severity: str, **labels: str) -> dict[str, str]:
     return alert(alertname, severity, SERVICE, **labels)
 
 
-def asked_for(stage: Stage) -> str:
-    asked = pending_approval(stage.incident)
-    return "" if asked is None else asked.step
-
-
 def test_where_most_endpoints_fail_the_rollback_is_asked_for_and_done_once() -> None:
     with playing(loaded(SERVICE)) as stage:
         serves(stage)
-        reads(stage, "service-errors", "errors", 7, 0, platform=SERVICE)
-        reads(stage, "service-errors", "spread", 90, platform=SERVICE)
+        reads(stage, SERVICE, "service-errors", "errors", 7, 0)
+        reads(stage, SERVICE, "service-errors", "spread", 90)
         stage.fires(of_service("HighErrorRate", "high"))
         stage.at("0:30")
         assert (acted(stage), asked_for(stage)) == ([], "rollback")
@@ -264,8 +243,8 @@ def test_where_most_endpoints_fail_the_rollback_is_asked_for_and_done_once() -> 
 def test_where_few_endpoints_fail_people_look_and_no_rollback_is_offered() -> None:
     with playing(loaded(SERVICE)) as stage:
         serves(stage)
-        reads(stage, "service-errors", "errors", 7, platform=SERVICE)
-        reads(stage, "service-errors", "spread", 10, platform=SERVICE)
+        reads(stage, SERVICE, "service-errors", "errors", 7)
+        reads(stage, SERVICE, "service-errors", "spread", 10)
         stage.fires(of_service("HighErrorRate", "high"))
         stage.at("1:00")
         assert (acted(stage), asked_for(stage)) == ([], "")
@@ -275,7 +254,7 @@ def test_where_few_endpoints_fail_people_look_and_no_rollback_is_offered() -> No
 def test_both_latencies_are_one_incident_and_one_scaling_to_three() -> None:
     with playing(loaded(SERVICE)) as stage:
         serves(stage)
-        reads(stage, "service-latency", "above", 1.4, 0.5, platform=SERVICE)
+        reads(stage, SERVICE, "service-latency", "above", 1.4, 0.5)
         stage.fires(of_service("HighAPILatencyP95", "warning"))
         stage.fires(of_service("CriticalAPILatencyP99", "critical"))
         stage.at("4:00")
@@ -285,8 +264,8 @@ def test_both_latencies_are_one_incident_and_one_scaling_to_three() -> None:
 def test_where_three_instances_run_already_none_is_taken_away() -> None:
     with playing(loaded(SERVICE)) as stage:
         serves(stage)
-        reads(stage, "service-latency", "above", 1.4, platform=SERVICE)
-        reads(stage, "service-latency", "running", 4, platform=SERVICE)
+        reads(stage, SERVICE, "service-latency", "above", 1.4)
+        reads(stage, SERVICE, "service-latency", "running", 4)
         stage.fires(of_service("HighAPILatencyP95", "warning"))
         stage.at("1:00")
         assert (acted(stage), statuses(stage)) == ([], ["skipped", "asked"])
@@ -295,9 +274,8 @@ def test_where_three_instances_run_already_none_is_taken_away() -> None:
 def test_a_breaker_that_closes_by_itself_is_awaited_and_nobody_is_asked() -> None:
     with playing(loaded(SERVICE)) as stage:
         serves(stage)
-        query = str(loaded(SERVICE)[0].runbooks["service-breaker-open"].checks["state"].with_["query"])
-        shown = query.replace("{{ name }}", "brokerService")
-        stage.world.numbers[shown] = lambda: 0.0 if stage.offset > 60_000_000 else 1.0
+        query = query_of(SERVICE, "service-breaker-open", "state", name="brokerService")
+        stage.world.numbers[query] = lambda: 0.0 if stage.offset > 60_000_000 else 1.0
         stage.fires(of_service("CircuitBreakerOpen", "high", name="brokerService"))
         stage.at("5:00")
         assert (acted(stage), stage.incident.result) == ([], Result.FIXED)
@@ -306,8 +284,7 @@ def test_a_breaker_that_closes_by_itself_is_awaited_and_nobody_is_asked() -> Non
 def test_a_breaker_that_stays_open_is_forced_closed_when_a_person_says_so() -> None:
     with playing(loaded(SERVICE)) as stage:
         serves(stage)
-        query = str(loaded(SERVICE)[0].runbooks["service-breaker-open"].checks["state"].with_["query"])
-        stage.world.numbers[query.replace("{{ name }}", "brokerService")] = lambda: 0.0 if stage.did else 1.0
+        reads(stage, SERVICE, "service-breaker-open", "state", 1.0, 0.0, name="brokerService")
         stage.fires(of_service("CircuitBreakerOpen", "high", name="brokerService"))
         stage.at("2:30")
         assert (acted(stage), asked_for(stage)) == ([], "close")
@@ -327,7 +304,7 @@ def test_a_breaker_that_nobody_has_named_is_left_to_people() -> None:
 def test_orders_that_fail_wake_somebody_at_once_and_no_machine_sends_one_again() -> None:
     with playing(loaded(SERVICE)) as stage:
         serves(stage, "DOWN")
-        reads(stage, "order-placement-failures", "failed", 30, platform=SERVICE)
+        reads(stage, SERVICE, "order-placement-failures", "failed", 30)
         stage.fires(of_service("OrderPlacementFailures", "critical"))
         stage.at("1:00")
         assert (acted(stage), stage.pages) == ([], [("0:01", "trademaster-oncall")])
